@@ -153,8 +153,7 @@ func (m *Image) facts() []*Fact {
 			add(PartitionFact(p))
 		}
 	}
-	deleted := slices.SortedFunc(maps.Values(m.deleted), func(a, b *DeletedTopic) int { return compareTopic(a.ID, b.ID) })
-	for _, t := range deleted {
+	for _, t := range m.DeletedTopics() {
 		add(TopicDeletedFact(t))
 	}
 	for _, resource := range slices.SortedFunc(maps.Keys(m.configs), compareResource) {
