@@ -229,13 +229,12 @@ func (r *reader) output(kind Kind, where []byte, record *Record) *Fault {
 	if r.outputBytes += len(raw); r.outputBytes > r.limits.FrameOutputBytesMax {
 		return fault(OutputLimit, "the outputs of the frame pass %d bytes", r.limits.FrameOutputBytesMax)
 	}
-	var out Output
-	if kind == DeadLetter {
-		out.Text = strings.ToValidUTF8(string(raw), "\uFFFD")
-	} else if err := r.replacement(&out, raw, record); err != nil {
-		return err
+	r.answer.outputs = append(r.answer.outputs, Output{})
+	out := &r.answer.outputs[len(r.answer.outputs)-1]
+	if kind == Replace {
+		return r.replacement(out, raw, record)
 	}
-	r.answer.outputs = append(r.answer.outputs, out)
+	out.Text = strings.ToValidUTF8(string(raw), "\uFFFD")
 	return nil
 }
 
