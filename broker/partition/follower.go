@@ -148,13 +148,12 @@ func (f *Follower) OnCut(sub SubscriptionID, leaders broker.EpochEnd, epochs Epo
 		return f.end, true
 	}
 	f.state = idle
-	at = f.start
-	if own, ok := epochs.EpochEnd(leaders.Epoch); ok {
-		at = own.End
-		if own.Epoch == leaders.Epoch {
-			at = min(at, leaders.End)
-		}
+	own := epochs.EpochEnd(leaders.Epoch)
+	at = own.End
+	if own.Epoch == leaders.Epoch {
+		at = min(at, leaders.End)
 	}
+	at = max(at, f.start)
 	return at, at >= f.highWatermark
 }
 

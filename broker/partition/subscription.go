@@ -93,10 +93,10 @@ type Ack struct {
 	Durable, Appended broker.Offset
 }
 
-// Epochs is the leader's log as far as epochs go: the largest epoch at or below e in the log and the first offset behind
-// it; ok is false if the log holds none.
+// Epochs is a log as far as leader epochs go: the largest epoch at or below e in it and the first offset behind that;
+// (e, log start) if it holds none. *commitlog.Log is one.
 type Epochs interface {
-	EpochEnd(e broker.LeaderEpoch) (end broker.EpochEnd, ok bool)
+	EpochEnd(e broker.LeaderEpoch) broker.EpochEnd
 }
 
 // OnSubscribe answers a subscription request; the first rule of Q4 that matches decides.
@@ -143,11 +143,7 @@ func (l *Leader) epochEnd(e broker.LeaderEpoch, epochs Epochs) broker.EpochEnd {
 	if e >= l.image.LeaderEpoch {
 		return broker.EpochEnd{Epoch: l.image.LeaderEpoch, End: l.end}
 	}
-	found, ok := epochs.EpochEnd(e)
-	if !ok {
-		return broker.EpochEnd{Epoch: e, End: l.start}
-	}
-	return found
+	return epochs.EpochEnd(e)
 }
 
 // OnSent notes that data up to cursor was sent to a live subscription.

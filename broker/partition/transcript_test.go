@@ -44,19 +44,19 @@ type transcript struct {
 
 // epochList is a log's epochs, newest first, each with its first offset, as "epoch:start".
 type epochList struct {
-	starts []broker.EpochEnd
-	end    broker.Offset
+	starts     []broker.EpochEnd
+	start, end broker.Offset
 }
 
-func (e epochList) EpochEnd(epoch broker.LeaderEpoch) (broker.EpochEnd, bool) {
+func (e epochList) EpochEnd(epoch broker.LeaderEpoch) broker.EpochEnd {
 	end := e.end
 	for _, s := range e.starts {
 		if s.Epoch <= epoch {
-			return broker.EpochEnd{Epoch: s.Epoch, End: end}, true
+			return broker.EpochEnd{Epoch: s.Epoch, End: end}
 		}
 		end = s.End
 	}
-	return broker.EpochEnd{}, false
+	return broker.EpochEnd{Epoch: epoch, End: e.start}
 }
 
 func number(t *testing.T, d *datadriven.TestData, key string, otherwise int64) int64 {
@@ -133,7 +133,7 @@ func (h *transcript) run(t *testing.T, d *datadriven.TestData, b *strings.Builde
 			Start: broker.Offset(number(t, d, "start", 0)), End: broker.Offset(end),
 			Durable: broker.Offset(number(t, d, "durable", end)), HighWatermark: broker.Offset(number(t, d, "hw", 0)),
 		}
-		h.epochs.end = log.End
+		h.epochs.start, h.epochs.end = log.Start, log.End
 		if len(h.epochs.starts) == 0 {
 			h.epochs.starts = []broker.EpochEnd{{Epoch: h.img.LeaderEpoch - 1}} // one earlier epoch, from the first offset on
 		}
