@@ -84,10 +84,10 @@ func (g *Group) completeJoin(nowMs int64) {
 		m.syncPending = true
 		if m.joinParked {
 			m.joinParked = false
+			m.fresh = false
 			g.out.Joins = append(g.out.Joins, JoinAnswer{m.joinTicket, g.joined(m)})
+			g.extend(nowMs, m)
 		}
-		m.fresh = false
-		g.extend(nowMs, m)
 	}
 	g.syncDueMs = nowMs + g.rebalanceTimeoutMs()
 }

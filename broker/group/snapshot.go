@@ -1,7 +1,5 @@
 package group
 
-
-
 // Snapshot is what the log keeps of a group beside its offsets: Kafka's GroupMetadataValue.
 type Snapshot struct {
 	ProtocolType string
@@ -113,4 +111,3 @@ type Info struct {
 func (g *Group) Info() Info {
 	return Info{Group: g.id, ProtocolType: g.protocolType, State: g.state, Generation: g.generation, Members: len(g.members)}
 }
-
