@@ -9,7 +9,7 @@
  * and, if it is configured, MR_PLUGIN_WITH_CONFIG instead, with
  *   int32_t millrace_config(mr_bytes config)   0 = accepted; the bytes are gone afterwards
  *
- * Build: zig cc --target=wasm32-freestanding -O2 -nostdlib -Wl,--no-entry -Wl,--strip-all -Wl,--stack-first
+ * Build: zig cc --target=wasm32-freestanding -O2 -nostdlib -Wl,--no-entry -Wl,--strip-all
  *          -Wl,-z,stack-size=65536 -Wl,--initial-memory=524288 -o plugin.wasm main.c     (or clang --target=wasm32)
  *
  * Before each frame the broker restores memory to what it was after configuration, so a verdict is a function of the
