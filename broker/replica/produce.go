@@ -203,14 +203,18 @@ func (r *Replica) writeGroup(nowMs int64) {
 	g.reset()
 }
 
-// refuseGroup answers the members of a group that could not be written. A full disk is the clients' trouble and passes;
-// any other failure is this replica's end, and the flusher ends the process.
+// refuseGroup answers the members of a group that could not be written. A full disk passes, and so do batches that the log
+// would not take. Any other failure is this replica's end, and the flusher ends the process.
 func (r *Replica) refuseGroup(err error) {
 	g := &r.owner.group
 	answer := broker.Errorf(broker.StorageError, "partition %s: append: %v", r.tp, err)
-	if errors.Is(err, commitlog.ErrFull) {
+	switch {
+	case errors.Is(err, commitlog.ErrFull):
 		answer = broker.Errorf(broker.StorageError, "partition %s: the disk of node %d is full, nothing was appended", r.tp, r.node)
-	} else {
+	case errors.Is(err, broker.CorruptMessage):
+		answer = broker.Errorf(broker.CorruptMessage, "partition %s: append: %v", r.tp, err)
+		r.logger.Error().Err(err).Msg("the log refused stamped batches")
+	default:
 		r.fail(err)
 	}
 	for _, w := range g.members {
