@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,11 +171,11 @@ func TestRefusedWriteChangesNothing(t *testing.T) {
 		}
 		r, err := b.Join(t.Context(), "g", joinRequest(who.MemberID, ""))
 		b.want(err, broker.None)
-		sync := group.SyncRequest{MemberID: r.MemberID, Generation: r.Generation}
-		_, err = b.Sync(t.Context(), "g", sync)
+		request := group.SyncRequest{MemberID: r.MemberID, Generation: r.Generation}
+		_, err = b.Sync(t.Context(), "g", request)
 		b.want(err, broker.CoordinatorNotAvailable)
 		log.set(func() { log.refusal = nil })
-		_, err = b.Sync(t.Context(), "g", sync)
+		_, err = b.Sync(t.Context(), "g", request)
 		b.want(err, broker.RebalanceInProgress)
 		if _, err = b.Leave(t.Context(), "g", []group.Leaving{{MemberID: r.MemberID}}); err != nil {
 			t.Fatal(err)
@@ -355,8 +356,14 @@ func TestDeletedTopicTakesItsOffsetsAlong(t *testing.T) {
 }
 
 func TestHooksForDelivery(t *testing.T) {
+	var mu sync.Mutex
 	var told []Committed
-	bubble(t, func(c *Config) { c.OnCommit = func(c Committed) { told = append(told, c) } }, func(t *testing.T, b *bench) {
+	hook := func(c Committed) {
+		mu.Lock()
+		told = append(told, c)
+		mu.Unlock()
+	}
+	bubble(t, func(c *Config) { c.OnCommit = hook }, func(t *testing.T, b *bench) {
 		b.lead("g")
 		b.lead("other")
 		p := group.NamedPartition{Topic: "t"}
