@@ -120,7 +120,7 @@ func (m *Image) Plugins() []*PluginVersion {
 	var all []*PluginVersion
 	for _, name := range slices.Sorted(maps.Keys(m.plugins)) {
 		versions := slices.Collect(maps.Values(m.plugins[name]))
-		slices.SortFunc(versions, func(a, b *PluginVersion) int { return int(a.Created) - int(b.Created) })
+		slices.SortFunc(versions, compareVersions)
 		all = append(all, versions...)
 	}
 	return all
