@@ -11,6 +11,8 @@ import (
 // NotCoordinator or CoordinatorLoadInProgress where the group is not, or not yet, here. Byte slices that are handed
 // over belong to the coordinator; those it returns are not written to.
 type Groups interface {
+	// PartitionFor returns the partition of the offsets topic that a group lives on.
+	PartitionFor(group string) int32
 	Join(ctx context.Context, request JoinGroup) (JoinedGroup, error)
 	Sync(ctx context.Context, request SyncGroup) (SyncedGroup, error)
 	Heartbeat(ctx context.Context, member GroupMember) error

@@ -28,7 +28,7 @@ func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
 	case *kmsg.InitProducerIDRequest:
 		return s.initProducerID(ctx, req)
 	case *kmsg.FindCoordinatorRequest:
-		return s.findCoordinator(req)
+		return s.findCoordinator(ctx, req)
 	case *kmsg.JoinGroupRequest:
 		return s.joinGroup(ctx, req)
 	case *kmsg.SyncGroupRequest:

@@ -112,6 +112,7 @@ type NewTopic struct {
 	ReplicationFactor int16
 	Assignment        map[int32][]broker.NodeID
 	Configs           map[string]string
+	Internal          bool
 	ValidateOnly      bool
 }
 

@@ -29,6 +29,8 @@ type Config struct {
 	Limits     Limits
 	// AutoCreateTopics lets Metadata make topics that it is asked for (auto.create.topics.enable).
 	AutoCreateTopics bool
+	// BrokerConfigs are what DescribeConfigs says of the broker beside the face's own limits.
+	BrokerConfigs []BrokerConfig
 }
 
 // Limits bound what clients can make the face do.
@@ -115,13 +117,14 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		config.Metrics = NoMetrics{}
 	}
 	return &Server{
-		Config:     config,
-		tasks:      task.NewGroup(ctx),
-		frames:     sync.Pool{New: func() any { return newBuffer(pooledFrameBytes) }},
-		coalescing: sync.Pool{New: func() any { return newBuffer(coalesceBytes) }},
-		decompress: sync.Pool{New: func() any { return new(batch.Decompressor) }},
-		conns:      make(map[net.Conn]string),
-		perIP:      make(map[string]int),
+		Config:      config,
+		tasks:       task.NewGroup(ctx),
+		frames:      sync.Pool{New: func() any { return newBuffer(pooledFrameBytes) }},
+		coalescing:  sync.Pool{New: func() any { return newBuffer(coalesceBytes) }},
+		decompress:  sync.Pool{New: func() any { return new(batch.Decompressor) }},
+		producerIDs: newProducerIDBlock(),
+		conns:       make(map[net.Conn]string),
+		perIP:       make(map[string]int),
 	}, nil
 }
 

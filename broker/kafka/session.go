@@ -3,6 +3,7 @@ package kafka
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -44,7 +45,6 @@ func newSession(server *Server, conn net.Conn, listener *Listener) *session {
 		conn:          conn,
 		reader:        bufio.NewReaderSize(conn, readBufferBytes),
 		listener:      listener,
-		authenticated: !listener.RequireAuthentication || hasClientCertificate(conn),
 	}
 	s.outbox.session = s
 	return s
@@ -86,6 +86,9 @@ func (s *session) serve(ctx context.Context) error {
 	if err := s.conn.SetReadDeadline(time.Now().Add(s.Limits.Handshake)); err != nil {
 		return err
 	}
+	if err := s.handshake(ctx); err != nil {
+		return err
+	}
 	if err := s.readPreamble(); err != nil {
 		return err
 	}
@@ -101,6 +104,22 @@ func (s *session) serve(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// handshake completes TLS where the connection has not done so by itself, and learns whether the client is known.
+func (s *session) handshake(ctx context.Context) error {
+	var state tls.ConnectionState
+	switch conn := s.conn.(type) {
+	case *transport.Stream:
+		state = conn.TLS()
+	case *tls.Conn:
+		if err := conn.HandshakeContext(ctx); err != nil {
+			return fmt.Errorf("tls handshake: %w", err)
+		}
+		state = conn.ConnectionState()
+	}
+	s.authenticated = !s.listener.RequireAuthentication || len(state.VerifiedChains) > 0
+	return nil
 }
 
 func (s *session) readPreamble() error {

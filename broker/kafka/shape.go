@@ -14,12 +14,12 @@ import (
 type kind uint8
 
 const (
-	fixed   kind = iota // size bytes
-	text                // a string, perhaps null
-	blob                // bytes, perhaps null
-	array               // elements of fields, perhaps null
-	strings             // elements that are strings
-	ints                // elements of four bytes
+	fixed kind = iota // size bytes
+	text              // a string, perhaps null
+	blob              // bytes, perhaps null
+	array             // elements of fields, perhaps null
+	texts             // elements that are strings
+	ints              // elements of four bytes
 )
 
 // field is one field of a request in the versions from min to max.
@@ -37,10 +37,10 @@ func (f field) present(version int16) bool { return version >= f.min && version 
 func (f field) from(min int16) field  { f.min = min; return f }
 func (f field) until(max int16) field { f.max = max; return f }
 
-func raw(n int) field         { return field{kind: fixed, size: n, max: math.MaxInt16} }
+func raw(n int) field           { return field{kind: fixed, size: n, max: math.MaxInt16} }
 func str() field                { return field{kind: text, max: math.MaxInt16} }
 func data() field               { return field{kind: blob, max: math.MaxInt16} }
-func strs() field               { return field{kind: strings, max: math.MaxInt16} }
+func strs() field               { return field{kind: texts, max: math.MaxInt16} }
 func int32s() field             { return field{kind: ints, max: math.MaxInt16} }
 func list(of ...field) field    { return field{kind: array, fields: of, max: math.MaxInt16} }
 func shape(of ...field) []field { return of }
@@ -125,7 +125,7 @@ func (w *walker) field(f *field) {
 				return
 			}
 		}
-	case strings:
+	case texts:
 		for range w.count(w.lengthBytes(2)) {
 			w.take(w.length(2))
 			if w.bad {
