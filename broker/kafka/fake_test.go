@@ -4,10 +4,12 @@ import (
 	"context"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -553,4 +555,26 @@ func buildBatch(t *testing.T, spec batch.Spec, values ...string) []byte {
 		t.Fatal(err)
 	}
 	return built
+}
+
+func configFact(topic, name, value string) *metadata.Fact {
+	return metadata.ConfigFact(metadata.Resource{Kind: metadata.ResourceTopic, Name: topic}, name, value)
+}
+
+// memory is how many bytes were ever allocated on the heap.
+func memory() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.TotalAlloc
+}
+
+// waitUntil polls for what another goroutine is about to make true.
+func waitUntil(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out before %s", what)
+		}
+		runtime.Gosched()
+	}
 }

@@ -41,10 +41,10 @@ const (
 
 func newSession(server *Server, conn net.Conn, listener *Listener) *session {
 	s := &session{
-		Server:        server,
-		conn:          conn,
-		reader:        bufio.NewReaderSize(conn, readBufferBytes),
-		listener:      listener,
+		Server:   server,
+		conn:     conn,
+		reader:   bufio.NewReaderSize(conn, readBufferBytes),
+		listener: listener,
 	}
 	s.outbox.session = s
 	return s
