@@ -100,6 +100,11 @@ func (m *Image) Deleted(topic broker.TopicID) (*DeletedTopic, bool) {
 	return d, ok
 }
 
+// DeletedTopics returns every topic that was deleted within the last day, by identity.
+func (m *Image) DeletedTopics() []*DeletedTopic {
+	return slices.SortedFunc(maps.Values(m.deleted), func(a, b *DeletedTopic) int { return compareTopic(a.ID, b.ID) })
+}
+
 // Config returns one configured value; defaults are not in the image.
 func (m *Image) Config(resource Resource, name string) (string, bool) {
 	v, ok := m.configs[resource][name]

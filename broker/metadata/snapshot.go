@@ -78,8 +78,8 @@ func DecodeSnapshot(snapshot []byte) (*Image, ConfState, error) {
 	if header.GetFeatureLevel() > FeatureLevel {
 		return nil, ConfState{}, fmt.Errorf("snapshot at feature level %d: %w", header.GetFeatureLevel(), ErrNewerFormat)
 	}
-	d := newDraft(NewImage(), broker.Index(header.GetIndex()), broker.Term(header.GetTerm()))
-	d.loading = true
+	d := newDraft(NewImage())
+	d.entry.index, d.entry.term, d.loading = broker.Index(header.GetIndex()), broker.Term(header.GetTerm()), true
 	for i := range header.GetCount() {
 		var fact metadatapb.Fact
 		if body, err = readDelimited(body, &fact); err == nil {
@@ -153,8 +153,7 @@ func (m *Image) facts() []*Fact {
 			add(PartitionFact(p))
 		}
 	}
-	deleted := slices.SortedFunc(maps.Values(m.deleted), func(a, b *DeletedTopic) int { return compareTopic(a.ID, b.ID) })
-	for _, t := range deleted {
+	for _, t := range m.DeletedTopics() {
 		add(TopicDeletedFact(t))
 	}
 	for _, resource := range slices.SortedFunc(maps.Keys(m.configs), compareResource) {

@@ -176,7 +176,9 @@ func (m *Image) TopicSettingInt(topic, name string) int64 {
 }
 
 // Compacted reports whether cleanup of the topic keeps the latest record of every key.
-func (m *Image) Compacted(topic string) bool { return CompactsWith(m.TopicSetting(topic, CleanupPolicy)) }
+func (m *Image) Compacted(topic string) bool {
+	return CompactsWith(m.TopicSetting(topic, CleanupPolicy))
+}
 
 // CompactsWith reports whether a value of cleanup.policy includes compaction.
 func CompactsWith(policy string) bool {
