@@ -201,8 +201,8 @@ func TestGroupConsumerCommitsAndResumes(t *testing.T) {
 		if err := client.CommitUncommittedOffsets(t.Context()); err != nil {
 			t.Fatalf("commit: %v", err)
 		}
-		if client.Close(); static != (f.groups.members[group].Instance == "instance") {
-			t.Errorf("static %v: the coordinator saw instance %q", static, f.groups.members[group].Instance)
+		if client.Close(); static != (f.groups.members[group].InstanceID == "instance") {
+			t.Errorf("static %v: the coordinator saw instance %q", static, f.groups.members[group].InstanceID)
 		}
 		var total broker.Offset
 		for _, o := range f.groups.offsets[group] {

@@ -7,7 +7,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/internal/invariant"
 )
 
 // CreateTopics: v2-7
@@ -32,7 +34,7 @@ func (s *session) createTopics(ctx context.Context, req *kmsg.CreateTopicsReques
 		}
 		answer := kmsg.NewCreateTopicsResponseTopic()
 		answer.Topic = rt.Topic
-		created, err := CreatedTopic{}, error(nil)
+		created, err := controller.TopicCreated{}, error(nil)
 		if count[rt.Topic] > 1 {
 			err = broker.Errorf(broker.InvalidRequest, "topic %q is in the request %d times", rt.Topic, count[rt.Topic])
 		} else {
@@ -56,34 +58,34 @@ func withTimeout(ctx context.Context, millis int32) (context.Context, context.Ca
 	return context.WithTimeout(ctx, min(max(time.Duration(millis)*time.Millisecond, least), most))
 }
 
-func (s *session) createTopic(ctx context.Context, rt *kmsg.CreateTopicsRequestTopic, validateOnly bool) (CreatedTopic, error) {
+func (s *session) createTopic(ctx context.Context, rt *kmsg.CreateTopicsRequestTopic, validateOnly bool) (controller.TopicCreated, error) {
 	if err := broker.CheckTopicName(rt.Topic); err != nil {
-		return CreatedTopic{}, err
+		return controller.TopicCreated{}, err
 	}
 	if view, taken := s.Metadata.Image().ViewNamed(rt.Topic); taken {
-		return CreatedTopic{}, broker.Errorf(broker.TopicAlreadyExists, "%q is a view", view.Name)
+		return controller.TopicCreated{}, broker.Errorf(broker.TopicAlreadyExists, "%q is a view", view.Name)
 	}
-	topic := NewTopic{
+	topic := controller.CreateTopic{
 		Name: rt.Topic, Partitions: rt.NumPartitions, ReplicationFactor: rt.ReplicationFactor, ValidateOnly: validateOnly,
 		Configs: make(map[string]string, len(rt.Configs)),
 	}
 	for _, c := range rt.Configs {
 		if c.Value == nil {
-			return CreatedTopic{}, broker.Errorf(broker.InvalidConfig, "config %s of topic %q has no value", c.Name, rt.Topic)
+			return controller.TopicCreated{}, broker.Errorf(broker.InvalidConfig, "config %s of topic %q has no value", c.Name, rt.Topic)
 		}
 		topic.Configs[c.Name] = *c.Value
 	}
 	if len(rt.ReplicaAssignment) == 0 {
-		return s.Controller.CreateTopic(ctx, topic)
+		return s.submitTopic(ctx, topic)
 	}
 	if rt.NumPartitions != -1 || rt.ReplicationFactor != -1 {
-		return CreatedTopic{}, broker.Errorf(broker.InvalidRequest,
+		return controller.TopicCreated{}, broker.Errorf(broker.InvalidRequest,
 			"topic %q: partitions and replication factor must be -1 beside an assignment", rt.Topic)
 	}
 	topic.Assignment = make(map[int32][]broker.NodeID, len(rt.ReplicaAssignment))
 	for _, a := range rt.ReplicaAssignment {
 		if _, twice := topic.Assignment[a.Partition]; twice {
-			return CreatedTopic{}, broker.Errorf(broker.InvalidReplicaAssignment, "topic %q: partition %d is assigned twice", rt.Topic, a.Partition)
+			return controller.TopicCreated{}, broker.Errorf(broker.InvalidReplicaAssignment, "topic %q: partition %d is assigned twice", rt.Topic, a.Partition)
 		}
 		nodes := make([]broker.NodeID, len(a.Replicas))
 		for i, id := range a.Replicas {
@@ -91,7 +93,25 @@ func (s *session) createTopic(ctx context.Context, rt *kmsg.CreateTopicsRequestT
 		}
 		topic.Assignment[a.Partition] = nodes
 	}
-	return s.Controller.CreateTopic(ctx, topic)
+	return s.submitTopic(ctx, topic)
+}
+
+func (s *session) submitTopic(ctx context.Context, topic controller.CreateTopic) (controller.TopicCreated, error) {
+	reply, err := s.Controller.Submit(ctx, topic)
+	if err != nil {
+		return controller.TopicCreated{}, timedOut(ctx, err)
+	}
+	created, ok := reply.(controller.TopicCreated)
+	invariant.Check(ok, "creating topic %s was answered with %T", topic.Name, reply)
+	return created, nil
+}
+
+// timedOut gives an error its code where it says no more than that ctx ended.
+func timedOut(ctx context.Context, err error) error {
+	if broker.CodeOf(err) == broker.UnknownServerError && ctx.Err() != nil {
+		return broker.Errorf(broker.RequestTimedOut, "the controller did not answer in time")
+	}
+	return err
 }
 
 // createdConfigs lists what holds for a topic that was asked for: its own values over those of the image.

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
 )
 
 // DeleteTopics: v1-6
@@ -34,7 +35,10 @@ func (s *session) deleteTopic(ctx context.Context, id broker.TopicID, name *stri
 	t, err := s.topicToDelete(id, name)
 	if err == nil {
 		answer.Topic, answer.TopicID = &t.name, t.id
-		err = s.Controller.DeleteTopic(ctx, t.id)
+		_, err = s.Controller.Submit(ctx, controller.DeleteTopic{ID: t.id})
+		if err != nil {
+			err = timedOut(ctx, err)
+		}
 	}
 	if err != nil {
 		answer.ErrorCode, answer.ErrorMessage = s.fail(err), message(err)

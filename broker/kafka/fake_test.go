@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"net"
 	"runtime"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/batch"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/group"
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
@@ -33,14 +36,14 @@ type fakeCluster struct {
 	img        *metadata.Image
 	index      broker.Index
 	partitions map[broker.TopicPartition]*fakePartition
-	nextID     broker.ProducerID
+	core       *controller.Core
 	chains     map[broker.BindingID]*fakeChain
 	err        error // what the controller answers, if set
 }
 
 func newFakeCluster(t *testing.T) *fakeCluster {
 	c := &fakeCluster{
-		t: t, img: metadata.NewImage(), nextID: 1000,
+		t: t, img: metadata.NewImage(), core: controller.New(controller.Config{}, rand.Reader),
 		partitions: make(map[broker.TopicPartition]*fakePartition), chains: make(map[broker.BindingID]*fakeChain),
 	}
 	c.fold(metadata.ClusterFact(broker.ClusterID{1, 2, 3}), metadata.FeatureLevelFact(1))
@@ -78,62 +81,36 @@ func (c *fakeCluster) Image() *metadata.Image {
 
 func (c *fakeCluster) addTopic(name string, partitions int32) broker.TopicID {
 	c.t.Helper()
-	created, err := c.CreateTopic(c.t.Context(), NewTopic{Name: name, Partitions: partitions, ReplicationFactor: 1})
+	reply, err := c.Submit(c.t.Context(), controller.CreateTopic{Name: name, Partitions: partitions, ReplicationFactor: 1})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return created.ID
+	return reply.(controller.TopicCreated).ID
 }
 
-func (c *fakeCluster) CreateTopic(_ context.Context, topic NewTopic) (CreatedTopic, error) {
-	if c.err != nil {
-		return CreatedTopic{}, c.err
+// Submit decides with the real controller core, and makes a partition in memory for each that is new.
+func (c *fakeCluster) Submit(_ context.Context, request controller.Request) (controller.Reply, error) {
+	c.mu.Lock()
+	err := c.err
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
-	if _, taken := c.Image().TopicNamed(topic.Name); taken {
-		return CreatedTopic{}, broker.Errorf(broker.TopicAlreadyExists, "topic %q exists", topic.Name)
+	decision, err := c.core.Decide(c.Image(), request, 0)
+	if err != nil {
+		return nil, err
 	}
-	created := CreatedTopic{Partitions: max(topic.Partitions, 1), ReplicationFactor: 1}
-	created.ID = broker.TopicID{0xaa, byte(c.index + 1)}
-	if topic.ValidateOnly {
-		return created, nil
+	for _, entry := range decision.Entries {
+		c.fold(entry...)
 	}
-	facts := []*metadata.Fact{metadata.TopicFact(&metadata.Topic{
-		ID: created.ID, Name: topic.Name, Partitions: created.Partitions, Internal: topic.Internal,
-	})}
-	for p := range created.Partitions {
-		tp := broker.TopicPartition{Topic: created.ID, Partition: p}
-		facts = append(facts, metadata.PartitionFact(&metadata.Partition{
-			TopicPartition: tp, Replicas: []metadata.Replica{{Node: selfNode}}, Leader: selfNode, LeaderEpoch: 5,
-			ISR: []broker.NodeID{selfNode}, MinISR: 1,
-		}))
+	if created, ok := decision.Reply.(controller.TopicCreated); ok {
 		c.mu.Lock()
-		c.partitions[tp] = newFakePartition()
+		for _, p := range c.img.Partitions(created.ID) {
+			c.partitions[p.TopicPartition] = newFakePartition(p.LeaderEpoch)
+		}
 		c.mu.Unlock()
 	}
-	for name, value := range topic.Configs {
-		facts = append(facts, metadata.ConfigFact(metadata.Resource{Kind: metadata.ResourceTopic, Name: topic.Name}, name, value))
-	}
-	c.fold(facts...)
-	if _, made := c.Image().TopicNamed(topic.Name); !made {
-		c.t.Errorf("topic %q did not enter the image", topic.Name)
-	}
-	return created, nil
-}
-
-func (c *fakeCluster) DeleteTopic(_ context.Context, id broker.TopicID) error {
-	if c.err != nil {
-		return c.err
-	}
-	c.fold(metadata.TopicDeletedFact(&metadata.DeletedTopic{ID: id}))
-	return nil
-}
-
-func (c *fakeCluster) AllocateProducerIDs(context.Context) (ProducerIDs, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	block := ProducerIDs{First: c.nextID, Count: 2}
-	c.nextID += 2
-	return block, c.err
+	return decision.Reply, nil
 }
 
 // bind gives a group, or with an empty group nobody, a binding on a topic whose chain drops what drop says.
@@ -199,8 +176,8 @@ type fakePartition struct {
 	err      error
 }
 
-func newFakePartition() *fakePartition {
-	return &fakePartition{epoch: 5, watchers: make(map[int]chan<- struct{})}
+func newFakePartition(epoch broker.LeaderEpoch) *fakePartition {
+	return &fakePartition{epoch: epoch, watchers: make(map[int]chan<- struct{})}
 }
 
 func (p *fakePartition) Submit(a Append, done func(Appended)) {
@@ -371,97 +348,97 @@ func (f *fakeFiltered) Watch(chan<- struct{}) func() { return func() {} }
 // fakeGroups coordinates groups of one member.
 type fakeGroups struct {
 	mu       sync.Mutex
-	members  map[string]JoinGroup
+	members  map[string]group.JoinRequest
 	assigned map[string][]byte
 	offsets  map[string][]FetchedOffset
-	synced   []SyncGroup
-	left     []LeaveGroup
+	left     []group.Leaving
 	err      error
 }
 
 func newFakeGroups() *fakeGroups {
-	return &fakeGroups{members: make(map[string]JoinGroup), assigned: make(map[string][]byte), offsets: make(map[string][]FetchedOffset)}
+	return &fakeGroups{
+		members: make(map[string]group.JoinRequest), assigned: make(map[string][]byte), offsets: make(map[string][]FetchedOffset),
+	}
 }
 
 func (g *fakeGroups) PartitionFor(string) int32 { return 3 }
 
-func (g *fakeGroups) Join(_ context.Context, j JoinGroup) (JoinedGroup, error) {
+func (g *fakeGroups) Join(_ context.Context, id string, r group.JoinRequest) (group.JoinResponse, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.err != nil {
-		return JoinedGroup{}, g.err
+		return group.JoinResponse{MemberID: r.MemberID}, g.err
 	}
-	if j.Member == "" && j.Instance == "" && j.RequireMemberID {
-		return JoinedGroup{Member: j.ClientID + "-1"}, broker.MemberIDRequired
+	if r.MemberID == "" && r.InstanceID == "" && r.KnownMemberRequired {
+		return group.JoinResponse{MemberID: r.ClientID + "-1"}, broker.MemberIDRequired
 	}
-	if j.Member == "" {
-		j.Member = "member-1"
+	if r.MemberID == "" {
+		r.MemberID = "member-1"
 	}
-	g.members[j.Group] = j
-	return JoinedGroup{
-		Generation: 1, ProtocolType: j.ProtocolType, Protocol: j.Protocols[0].Name, Leader: j.Member, Member: j.Member,
-		Members: []JoinedMember{{Member: j.Member, Instance: j.Instance, Metadata: j.Protocols[0].Metadata}},
+	g.members[id] = r
+	return group.JoinResponse{
+		Generation: 1, ProtocolType: r.ProtocolType, Protocol: r.Protocols[0].Name, Leader: r.MemberID, MemberID: r.MemberID,
+		Members: []group.JoinedMember{{MemberID: r.MemberID, InstanceID: r.InstanceID, Metadata: r.Protocols[0].Metadata}},
 	}, nil
 }
 
-func (g *fakeGroups) Sync(_ context.Context, s SyncGroup) (SyncedGroup, error) {
+func (g *fakeGroups) Sync(_ context.Context, id string, r group.SyncRequest) (group.SyncResponse, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.synced = append(g.synced, s)
 	if g.err != nil {
-		return SyncedGroup{}, g.err
+		return group.SyncResponse{}, g.err
 	}
-	for _, a := range s.Assignments {
-		g.assigned[s.Group+a.Member] = a.Assignment
+	for _, a := range r.Assignments {
+		g.assigned[id+a.MemberID] = a.Data
 	}
-	j := g.members[s.Group]
-	return SyncedGroup{ProtocolType: j.ProtocolType, Protocol: j.Protocols[0].Name, Assignment: g.assigned[s.Group+s.Member]}, nil
+	return group.SyncResponse{ProtocolType: "consumer", Protocol: r.Protocol, Assignment: g.assigned[id+r.MemberID]}, nil
 }
 
-func (g *fakeGroups) Heartbeat(context.Context, GroupMember) error { return g.err }
+func (g *fakeGroups) Heartbeat(context.Context, string, group.Identity) error { return g.err }
 
-func (g *fakeGroups) Leave(_ context.Context, l LeaveGroup) ([]LeftMember, error) {
+func (g *fakeGroups) Leave(_ context.Context, _ string, leaving []group.Leaving) ([]group.Left, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.left = append(g.left, l)
-	var left []LeftMember
-	for _, m := range l.Members {
-		left = append(left, LeftMember{Member: m.Member, Instance: m.Instance})
+	g.left = append(g.left, leaving...)
+	var left []group.Left
+	for _, m := range leaving {
+		left = append(left, group.Left{MemberID: m.MemberID, InstanceID: m.InstanceID})
 	}
 	return left, g.err
 }
 
-func (g *fakeGroups) CommitOffsets(_ context.Context, c CommitOffsets) ([]CommittedOffset, error) {
+func (g *fakeGroups) CommitOffsets(_ context.Context, r CommitOffsets) ([]broker.Code, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.err != nil {
 		return nil, g.err
 	}
-	var committed []CommittedOffset
-	for _, o := range c.Offsets {
-		g.offsets[c.Group] = append(g.offsets[c.Group], FetchedOffset{
-			Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata,
+	for _, o := range r.Offsets {
+		g.offsets[r.Group] = append(g.offsets[r.Group], FetchedOffset{
+			NamedPartition: o.NamedPartition, Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata,
 		})
-		committed = append(committed, CommittedOffset{Topic: o.Topic, Partition: o.Partition})
 	}
-	return committed, nil
+	return make([]broker.Code, len(r.Offsets)), nil
 }
 
-func (g *fakeGroups) FetchOffsets(_ context.Context, f FetchOffsets) ([]FetchedOffset, error) {
+func (g *fakeGroups) FetchOffsets(_ context.Context, r FetchOffsets) ([]FetchedOffset, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Clone(g.offsets[f.Group]), g.err
+	return slices.Clone(g.offsets[r.Group]), g.err
 }
 
-func (g *fakeGroups) List(context.Context) ([]ListedGroup, error) {
-	return []ListedGroup{{Group: "g", ProtocolType: "consumer", State: "Stable"}, {Group: "h", State: "Empty"}}, g.err
+func (g *fakeGroups) List(context.Context) ([]group.Info, error) {
+	return []group.Info{{Group: "g", ProtocolType: "consumer", State: group.Stable}, {Group: "h", State: group.Empty}}, g.err
 }
 
-func (g *fakeGroups) Describe(_ context.Context, group string) (DescribedGroup, error) {
-	if group != "g" {
-		return DescribedGroup{State: "Dead"}, g.err
+func (g *fakeGroups) Describe(_ context.Context, id string) (group.Description, error) {
+	if id != "g" {
+		return group.Description{State: group.Dead}, g.err
 	}
-	return DescribedGroup{State: "Stable", ProtocolType: "consumer", Protocol: "range", Members: []DescribedMember{{Member: "m", Instance: "i"}}}, g.err
+	return group.Description{
+		State: group.Stable, ProtocolType: "consumer", Protocol: "range",
+		Members: []group.MemberDescription{{MemberID: "m", InstanceID: "i"}},
+	}, g.err
 }
 
 func (g *fakeGroups) Delete(context.Context, string) error { return g.err }

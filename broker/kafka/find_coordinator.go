@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
 )
 
 // FindCoordinator: v0-6
@@ -78,7 +79,7 @@ func (s *session) findGroup(ctx context.Context, kind int8, key string) (address
 
 // createOffsetsTopic makes the topic that groups live on, unless somebody else just did.
 func (s *session) createOffsetsTopic(ctx context.Context) error {
-	_, err := s.Controller.CreateTopic(ctx, NewTopic{
+	_, err := s.Controller.Submit(ctx, controller.CreateTopic{
 		Name: broker.OffsetsTopic, Partitions: broker.OffsetsPartitions, ReplicationFactor: -1, Internal: true,
 		Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": "104857600"},
 	})

@@ -14,7 +14,7 @@ import (
 
 func (s *session) heartbeat(ctx context.Context, req *kmsg.HeartbeatRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
-	err := s.Groups.Heartbeat(ctx, groupMember(req.Group, req.MemberID, req.InstanceID, req.Generation))
+	err := s.Groups.Heartbeat(ctx, req.Group, identity(req.MemberID, req.InstanceID, req.Generation))
 	if err != nil {
 		resp.ErrorCode = s.fail(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/internal/invariant"
 )
 
 // InitProducerId: v0-5
@@ -22,7 +24,7 @@ func (s *session) initProducerID(ctx context.Context, req *kmsg.InitProducerIDRe
 		resp.ErrorCode = s.note(broker.TransactionalIDAuthFailed)
 		return resp
 	}
-	id, err := s.producerIDs.take(ctx, s.Controller)
+	id, err := s.producerIDs.take(ctx, s.allocateProducerIDs)
 	if err != nil {
 		resp.ErrorCode = s.fail(err)
 		return resp
@@ -31,18 +33,32 @@ func (s *session) initProducerID(ctx context.Context, req *kmsg.InitProducerIDRe
 	return resp
 }
 
+func (s *Server) allocateProducerIDs(ctx context.Context) (controller.ProducerIDs, error) {
+	self, registered := s.Metadata.Image().Broker(s.Node)
+	if !registered {
+		return controller.ProducerIDs{}, broker.Errorf(broker.CoordinatorNotAvailable, "the broker is not registered yet")
+	}
+	reply, err := s.Controller.Submit(ctx, controller.AllocateProducerIDs{Node: s.Node, Epoch: self.Epoch})
+	if err != nil {
+		return controller.ProducerIDs{}, err
+	}
+	block, ok := reply.(controller.ProducerIDs)
+	invariant.Check(ok && block.Count > 0, "allocating producer ids was answered with %+v", reply)
+	return block, nil
+}
+
 // producerIDBlock is what is left of the node's block. Whoever holds the one value in the channel owns it, also while
 // the controller is asked for the next: the others wait.
-type producerIDBlock chan ProducerIDs
+type producerIDBlock chan controller.ProducerIDs
 
 func newProducerIDBlock() producerIDBlock {
 	block := make(producerIDBlock, 1)
-	block <- ProducerIDs{}
+	block <- controller.ProducerIDs{}
 	return block
 }
 
-func (b producerIDBlock) take(ctx context.Context, controller Controller) (broker.ProducerID, error) {
-	var left ProducerIDs
+func (b producerIDBlock) take(ctx context.Context, allocate func(context.Context) (controller.ProducerIDs, error)) (broker.ProducerID, error) {
+	var left controller.ProducerIDs
 	select {
 	case left = <-b:
 	case <-ctx.Done():
@@ -50,7 +66,7 @@ func (b producerIDBlock) take(ctx context.Context, controller Controller) (broke
 	}
 	defer func() { b <- left }()
 	if left.Count == 0 {
-		next, err := controller.AllocateProducerIDs(ctx)
+		next, err := allocate(ctx)
 		if err != nil {
 			return broker.NoProducerID, err
 		}

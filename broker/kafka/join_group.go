@@ -5,6 +5,8 @@ import (
 	"context"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace-io/millrace/broker/group"
 )
 
 // JoinGroup: v0-9
@@ -16,30 +18,26 @@ import (
 
 func (s *session) joinGroup(ctx context.Context, req *kmsg.JoinGroupRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.JoinGroupResponse)
-	join := JoinGroup{
-		Group: req.Group, Member: req.MemberID, Instance: deref(req.InstanceID),
+	join := group.JoinRequest{
+		MemberID: req.MemberID, InstanceID: deref(req.InstanceID),
 		ClientID: s.client, ClientHost: "/" + hostOf(s.conn.RemoteAddr()),
 		SessionTimeoutMs: req.SessionTimeoutMillis, RebalanceTimeoutMs: req.RebalanceTimeoutMillis,
-		ProtocolType: req.ProtocolType, Reason: deref(req.Reason),
-		RequireMemberID: req.Version >= 4, SkipAssignment: req.Version >= 9,
+		ProtocolType:        req.ProtocolType,
+		KnownMemberRequired: req.Version >= 4, SkipAssignmentKnown: req.Version >= 9,
 	}
 	if req.Version == 0 {
-		join.RebalanceTimeoutMs = req.SessionTimeoutMillis
+		join.RebalanceTimeoutMs = -1
 	}
 	for _, p := range req.Protocols {
 		// The metadata lies in the frame, which is used again; the coordinator keeps it.
-		join.Protocols = append(join.Protocols, GroupProtocol{Name: p.Name, Metadata: bytes.Clone(p.Metadata)})
+		join.Protocols = append(join.Protocols, group.Protocol{Name: p.Name, Metadata: bytes.Clone(p.Metadata)})
 	}
-	joined, err := s.Groups.Join(ctx, join)
-	resp.MemberID, resp.Generation = joined.Member, -1
-	if resp.MemberID == "" {
-		resp.MemberID = req.MemberID
-	}
-	resp.Protocol = new(string)
+	joined, err := s.Groups.Join(ctx, req.Group, join)
+	resp.MemberID, resp.Generation = joined.MemberID, group.NoGeneration
 	if err != nil {
 		resp.ErrorCode = s.fail(err)
-		if req.Version >= 7 {
-			resp.Protocol = nil
+		if req.Version < 7 { // a null protocol is for later versions
+			resp.Protocol = new(string)
 		}
 		return resp
 	}
@@ -47,7 +45,7 @@ func (s *session) joinGroup(ctx context.Context, req *kmsg.JoinGroupRequest) kms
 	resp.ProtocolType, resp.Protocol = &joined.ProtocolType, &joined.Protocol
 	for _, m := range joined.Members {
 		member := kmsg.NewJoinGroupResponseMember()
-		member.MemberID, member.InstanceID, member.ProtocolMetadata = m.Member, ref(m.Instance), m.Metadata
+		member.MemberID, member.InstanceID, member.ProtocolMetadata = m.MemberID, ref(m.InstanceID), m.Metadata
 		resp.Members = append(resp.Members, member)
 	}
 	return resp
@@ -69,7 +67,7 @@ func ref(text string) *string {
 	return &text
 }
 
-// groupMember names the member behind a request of the classic protocol.
-func groupMember(group, member string, instance *string, generation int32) GroupMember {
-	return GroupMember{Group: group, Member: member, Instance: deref(instance), Generation: generation}
+// identity names the member behind a request of the classic protocol.
+func identity(member string, instance *string, generation int32) group.Identity {
+	return group.Identity{MemberID: member, InstanceID: deref(instance), Generation: generation}
 }

@@ -6,23 +6,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/group"
 )
 
 // LeaveGroup: v0-5
 //
 // Behaviour:
-//   - v0 to v2: one member, its error at the top; v3: many members, static ones by their instance; v5: reasons
+//   - v0 to v2: one member, its error at the top; v3: many members, static ones by their instance; v5: reasons, not kept
 
 func (s *session) leaveGroup(ctx context.Context, req *kmsg.LeaveGroupRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.LeaveGroupResponse)
-	leave := LeaveGroup{Group: req.Group}
+	var leaving []group.Leaving
 	if req.Version < 3 {
-		leave.Members = []LeavingMember{{Member: req.MemberID}}
+		leaving = []group.Leaving{{MemberID: req.MemberID}}
 	}
 	for _, m := range req.Members {
-		leave.Members = append(leave.Members, LeavingMember{Member: m.MemberID, Instance: deref(m.InstanceID), Reason: deref(m.Reason)})
+		leaving = append(leaving, group.Leaving{MemberID: m.MemberID, InstanceID: deref(m.InstanceID)})
 	}
-	left, err := s.Groups.Leave(ctx, leave)
+	left, err := s.Groups.Leave(ctx, req.Group, leaving)
 	if err != nil {
 		resp.ErrorCode = s.fail(err)
 		return resp
@@ -33,7 +34,7 @@ func (s *session) leaveGroup(ctx context.Context, req *kmsg.LeaveGroupRequest) k
 			break
 		}
 		member := kmsg.NewLeaveGroupResponseMember()
-		member.MemberID, member.InstanceID, member.ErrorCode = m.Member, ref(m.Instance), s.note(m.Code)
+		member.MemberID, member.InstanceID, member.ErrorCode = m.MemberID, ref(m.InstanceID), s.note(m.Code)
 		resp.Members = append(resp.Members, member)
 	}
 	if req.Version < 3 && len(left) == 0 {

@@ -20,15 +20,14 @@ func (s *session) listGroups(ctx context.Context, req *kmsg.ListGroupsRequest) k
 	resp := req.ResponseKind().(*kmsg.ListGroupsResponse)
 	groups, err := s.Groups.List(ctx)
 	if err != nil {
-		resp.ErrorCode = s.fail(err)
-		return resp
+		resp.ErrorCode = s.fail(err) // what is known is listed beside it
 	}
 	for _, g := range groups {
-		if !passes(req.StatesFilter, g.State) || !passes(req.TypesFilter, groupTypeClassic) {
+		if !passes(req.StatesFilter, g.State.String()) || !passes(req.TypesFilter, groupTypeClassic) {
 			continue
 		}
 		listed := kmsg.NewListGroupsResponseGroup()
-		listed.Group, listed.ProtocolType, listed.GroupState, listed.GroupType = g.Group, g.ProtocolType, g.State, groupTypeClassic
+		listed.Group, listed.ProtocolType, listed.GroupState, listed.GroupType = g.Group, g.ProtocolType, g.State.String(), groupTypeClassic
 		resp.Groups = append(resp.Groups, listed)
 	}
 	return resp

@@ -75,6 +75,14 @@ func (s *session) listOne(img *metadata.Image, t target, req *kmsg.ListOffsetsRe
 		lp.ErrorCode = s.note(code)
 		return
 	}
+	if base.Unsettled && rp.Timestamp != timeEarliest && rp.Timestamp != timeEarliestLocal {
+		code := broker.OffsetNotAvailable
+		if req.Version < 5 { // older clients do not know it
+			code = broker.LeaderNotAvailable
+		}
+		lp.ErrorCode = s.note(code)
+		return
+	}
 	shown := base
 	if t.view != nil {
 		var filtered Filtered

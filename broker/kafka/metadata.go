@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
@@ -115,7 +116,7 @@ func (s *session) autoCreate(ctx context.Context, name string, asked bool) broke
 	if !s.AutoCreateTopics || !asked {
 		return broker.UnknownTopicOrPartition
 	}
-	_, err := s.Controller.CreateTopic(ctx, NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1})
+	_, err := s.Controller.Submit(ctx, controller.CreateTopic{Name: name, Partitions: -1, ReplicationFactor: -1})
 	if code := broker.CodeOf(err); code != broker.TopicAlreadyExists {
 		return code
 	}

@@ -23,12 +23,12 @@ func (s *session) offsetCommit(ctx context.Context, req *kmsg.OffsetCommitReques
 	resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
 	img := s.Metadata.Image()
 	commit := CommitOffsets{
-		GroupMember: groupMember(req.Group, req.MemberID, req.InstanceID, req.Generation), RetentionMs: -1,
+		Group: req.Group, Identity: identity(req.MemberID, req.InstanceID, req.Generation), RetentionMs: -1,
 	}
 	if req.Version < 5 {
 		commit.RetentionMs = req.RetentionTimeMillis
 	}
-	answers := make(map[NamedPartition]*kmsg.OffsetCommitResponseTopicPartition)
+	var answers []*kmsg.OffsetCommitResponseTopicPartition // of commit.Offsets
 	for i := range req.Topics {
 		rt := &req.Topics[i]
 		answer := kmsg.NewOffsetCommitResponseTopic()
@@ -50,14 +50,14 @@ func (s *session) offsetCommit(ctx context.Context, req *kmsg.OffsetCommitReques
 				continue
 			}
 			position := OffsetToCommit{
-				Topic: t.name, Partition: rp.Partition, Offset: broker.Offset(rp.Offset),
+				NamedPartition: named(t.name, rp.Partition), TopicID: t.id, Offset: broker.Offset(rp.Offset),
 				LeaderEpoch: broker.NoLeaderEpoch, Metadata: deref(rp.Metadata),
 			}
 			if req.Version >= 6 {
 				position.LeaderEpoch = broker.LeaderEpoch(rp.LeaderEpoch)
 			}
 			commit.Offsets = append(commit.Offsets, position)
-			answers[NamedPartition{t.name, rp.Partition}] = ap
+			answers = append(answers, ap)
 			s.checkBypass(img, req.Group, t, rp.Partition, position.Offset)
 		}
 		resp.Topics = append(resp.Topics, answer)
@@ -67,20 +67,18 @@ func (s *session) offsetCommit(ctx context.Context, req *kmsg.OffsetCommitReques
 }
 
 // commitInto commits and files the outcomes with the partitions that they belong to.
-func (s *session) commitInto(ctx context.Context, commit CommitOffsets, answers map[NamedPartition]*kmsg.OffsetCommitResponseTopicPartition) {
+func (s *session) commitInto(ctx context.Context, commit CommitOffsets, answers []*kmsg.OffsetCommitResponseTopicPartition) {
 	if len(commit.Offsets) == 0 {
 		return
 	}
-	committed, err := s.Groups.CommitOffsets(ctx, commit)
+	codes, err := s.Groups.CommitOffsets(ctx, commit)
 	if err != nil {
 		for _, ap := range answers {
 			ap.ErrorCode = s.fail(err)
 		}
 		return
 	}
-	for _, c := range committed {
-		if ap := answers[NamedPartition{c.Topic, c.Partition}]; ap != nil {
-			ap.ErrorCode = s.note(c.Code)
-		}
+	for i, code := range codes {
+		answers[i].ErrorCode = s.note(code)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/group"
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
@@ -36,9 +37,9 @@ func (s *session) offsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequest)
 		topic.Topic, topic.Partitions = rt.Topic, rt.Partitions
 		single.Topics = append(single.Topics, topic)
 	}
-	group := s.offsetsOf(ctx, req, &single)
-	resp.ErrorCode = group.ErrorCode
-	for _, gt := range group.Topics {
+	of := s.offsetsOf(ctx, req, &single)
+	resp.ErrorCode = of.ErrorCode
+	for _, gt := range of.Topics {
 		topic := kmsg.NewOffsetFetchResponseTopic()
 		topic.Topic = gt.Topic
 		for _, gp := range gt.Partitions {
@@ -53,54 +54,54 @@ func (s *session) offsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequest)
 
 // offsetsOf answers for one group.
 func (s *session) offsetsOf(ctx context.Context, req *kmsg.OffsetFetchRequest, rg *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
-	group := kmsg.NewOffsetFetchResponseGroup()
-	group.Group = rg.Group
+	answer := kmsg.NewOffsetFetchResponseGroup()
+	answer.Group = rg.Group
 	img := s.Metadata.Image()
 	fetch := FetchOffsets{Group: rg.Group, All: rg.Topics == nil, RequireStable: req.RequireStable}
 	targets := make([]target, len(rg.Topics))
 	codes := make([]broker.Code, len(rg.Topics))
 	for i := range rg.Topics {
 		rt := &rg.Topics[i]
-		targets[i] = target{name: rt.Topic}
-		if req.Version >= 10 {
-			targets[i], codes[i] = resolveID(img, rt.TopicID)
+		targets[i], codes[i] = resolve(img, req.Version >= 10, rt.TopicID, rt.Topic)
+		if req.Version < 10 {
+			codes[i] = broker.None
 		}
 		for _, partition := range rt.Partitions {
 			if codes[i] == broker.None {
-				fetch.Partitions = append(fetch.Partitions, NamedPartition{targets[i].name, partition})
+				fetch.Partitions = append(fetch.Partitions, PartitionToFetch{named(targets[i].name, partition), targets[i].id})
 			}
 		}
 	}
 	found, err := s.Groups.FetchOffsets(ctx, fetch)
 	if err != nil && req.Version >= 2 {
-		group.ErrorCode = s.fail(err)
-		return group
+		answer.ErrorCode = s.fail(err)
+		return answer
 	}
 	if fetch.All {
-		group.Topics = allOffsets(img, found, req.Version >= 10)
-		return group
+		answer.Topics = allOffsets(img, found, req.Version >= 10)
+		return answer
 	}
-	byPartition := make(map[NamedPartition]FetchedOffset, len(found))
+	byPartition := make(map[group.NamedPartition]FetchedOffset, len(found))
 	for _, f := range found {
-		byPartition[NamedPartition{f.Topic, f.Partition}] = f
+		byPartition[f.NamedPartition] = f
 	}
 	for i := range rg.Topics {
 		topic := kmsg.NewOffsetFetchResponseGroupTopic()
 		topic.Topic, topic.TopicID = rg.Topics[i].Topic, rg.Topics[i].TopicID
 		for _, number := range rg.Topics[i].Partitions {
-			f, stored := byPartition[NamedPartition{targets[i].name, number}]
+			f, stored := byPartition[named(targets[i].name, number)]
 			if !stored {
-				f = FetchedOffset{Partition: number, Offset: broker.NoOffset, LeaderEpoch: broker.NoLeaderEpoch, Code: codes[i]}
+				f = FetchedOffset{NamedPartition: named("", number), Offset: broker.NoOffset, LeaderEpoch: broker.NoLeaderEpoch}
 			}
-			if err != nil { // v1 has no error at the top
-				f.Code = broker.CodeOf(err)
+			p := positionOf(f)
+			if p.ErrorCode = s.note(codes[i]); err != nil { // v1 has no error at the top
+				p.ErrorCode = s.fail(err)
 			}
-			s.note(f.Code)
-			topic.Partitions = append(topic.Partitions, positionOf(f))
+			topic.Partitions = append(topic.Partitions, p)
 		}
-		group.Topics = append(group.Topics, topic)
+		answer.Topics = append(answer.Topics, topic)
 	}
-	return group
+	return answer
 }
 
 // allOffsets groups every stored position by topic, in the order in which topics first appear. Where topics go by id,
@@ -132,6 +133,11 @@ func allOffsets(img *metadata.Image, found []FetchedOffset, byID bool) []kmsg.Of
 func positionOf(f FetchedOffset) kmsg.OffsetFetchResponseGroupTopicPartition {
 	p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 	p.Partition, p.Offset, p.LeaderEpoch = f.Partition, int64(f.Offset), int32(f.LeaderEpoch)
-	p.Metadata, p.ErrorCode = &f.Metadata, int16(f.Code)
+	p.Metadata = &f.Metadata
 	return p
+}
+
+// named is a partition as offsets are stored.
+func named(topic string, partition int32) group.NamedPartition {
+	return group.NamedPartition{Topic: topic, Partition: partition}
 }

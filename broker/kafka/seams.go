@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
@@ -69,6 +70,9 @@ type Ends struct {
 	HighWatermark broker.Offset
 	LastStable    broker.Offset
 	LeaderEpoch   broker.LeaderEpoch
+	// Unsettled is true while a new leader does not know yet whether its high watermark is its predecessor's: then
+	// latest is OFFSET_NOT_AVAILABLE.
+	Unsettled bool
 }
 
 // TimedOffset is a record's offset with its timestamp.
@@ -100,33 +104,7 @@ type FilteredRead struct {
 // Controller carries requests for metadata to the controller, wherever it is, and returns once the resulting image is
 // this node's too.
 type Controller interface {
-	CreateTopic(ctx context.Context, topic NewTopic) (CreatedTopic, error)
-	DeleteTopic(ctx context.Context, id broker.TopicID) error
-	AllocateProducerIDs(ctx context.Context) (ProducerIDs, error)
-}
-
-// NewTopic is a topic to be made. With an Assignment, Partitions and ReplicationFactor are -1.
-type NewTopic struct {
-	Name              string
-	Partitions        int32
-	ReplicationFactor int16
-	Assignment        map[int32][]broker.NodeID
-	Configs           map[string]string
-	Internal          bool
-	ValidateOnly      bool
-}
-
-// CreatedTopic is what became of a NewTopic.
-type CreatedTopic struct {
-	ID                broker.TopicID
-	Partitions        int32
-	ReplicationFactor int16
-}
-
-// ProducerIDs is a block of producer ids, [First, First+Count).
-type ProducerIDs struct {
-	First broker.ProducerID
-	Count int32
+	Submit(ctx context.Context, request controller.Request) (controller.Reply, error)
 }
 
 // Gate bounds how many long computations run at a time; decompressing a batch is one.

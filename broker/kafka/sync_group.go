@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/group"
 )
 
 // SyncGroup: v0-5
@@ -22,15 +23,15 @@ func (s *session) syncGroup(ctx context.Context, req *kmsg.SyncGroupRequest) kms
 		resp.ErrorCode = s.note(broker.InconsistentGroupProtocol)
 		return resp
 	}
-	sync := SyncGroup{
-		GroupMember:  groupMember(req.Group, req.MemberID, req.InstanceID, req.Generation),
+	sync := group.SyncRequest{
+		MemberID: req.MemberID, InstanceID: deref(req.InstanceID), Generation: req.Generation,
 		ProtocolType: deref(req.ProtocolType), Protocol: deref(req.Protocol),
 	}
 	for _, a := range req.GroupAssignment {
 		// The assignment lies in the frame, which is used again; the coordinator keeps it.
-		sync.Assignments = append(sync.Assignments, GroupAssignment{Member: a.MemberID, Assignment: bytes.Clone(a.MemberAssignment)})
+		sync.Assignments = append(sync.Assignments, group.Assignment{MemberID: a.MemberID, Data: bytes.Clone(a.MemberAssignment)})
 	}
-	synced, err := s.Groups.Sync(ctx, sync)
+	synced, err := s.Groups.Sync(ctx, req.Group, sync)
 	if err != nil {
 		resp.ErrorCode = s.fail(err)
 		return resp
