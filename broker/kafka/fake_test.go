@@ -369,6 +369,9 @@ func (g *fakeGroups) Join(_ context.Context, id string, r group.JoinRequest) (gr
 	if g.err != nil {
 		return group.JoinResponse{MemberID: r.MemberID}, g.err
 	}
+	if len(r.Protocols) == 0 {
+		return group.JoinResponse{MemberID: r.MemberID}, broker.InconsistentGroupProtocol
+	}
 	if r.MemberID == "" && r.InstanceID == "" && r.KnownMemberRequired {
 		return group.JoinResponse{MemberID: r.ClientID + "-1"}, broker.MemberIDRequired
 	}

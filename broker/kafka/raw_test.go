@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -395,4 +396,32 @@ func TestX10SilentConnectionsAreClosed(t *testing.T) {
 	c := dialRaw(t, address)
 	ask[*kmsg.ApiVersionsResponse](c, kmsg.NewPtrApiVersionsRequest())
 	c.closed()
+}
+
+func itoa(n int32) string { return strconv.Itoa(int(n)) }
+
+func listRequest(topic string, timestamps ...int64) *kmsg.ListOffsetsRequest {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Version, req.ReplicaID = 9, -1
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic = topic
+	for i, at := range timestamps {
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.Timestamp, rp.CurrentLeaderEpoch = int32(i), at, -1
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	req.Topics = append(req.Topics, rt)
+	return req
+}
+
+func epochRequest(topic string, current, epoch int32) *kmsg.OffsetForLeaderEpochRequest {
+	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
+	req.Version = 4
+	rt := kmsg.NewOffsetForLeaderEpochRequestTopic()
+	rt.Topic = topic
+	rp := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
+	rp.CurrentLeaderEpoch, rp.LeaderEpoch = current, epoch
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	return req
 }
