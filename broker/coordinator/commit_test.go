@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/group"
+	"github.com/millrace-io/millrace/internal/vfs"
 )
 
 func TestRefusesWhileLoading(t *testing.T) {
@@ -163,9 +164,9 @@ func TestRefusedWriteChangesNothing(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, b *bench) {
 		log := b.lead("g")
 		who := b.found("g")
-		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{Topic: "t", Offset: 1}}}), broker.None)
+		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{NamedPartition: on("t", 0), Offset: 1}}}), broker.None)
 		log.set(func() { log.refusal = broker.Errorf(broker.NotEnoughReplicas, "too few replicas") })
-		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{Topic: "t", Offset: 2}}}), broker.CoordinatorNotAvailable)
+		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{NamedPartition: on("t", 0), Offset: 2}}}), broker.CoordinatorNotAvailable)
 		if got := b.committed("g", "t"); got != 1 {
 			t.Fatalf("committed offset %d, want 1", got)
 		}
@@ -189,6 +190,19 @@ func TestRefusedWriteChangesNothing(t *testing.T) {
 	})
 }
 
+func TestFullDiskRefusesCommitsAndNothingElse(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, b *bench) {
+		log := b.lead("g")
+		who := b.found("g")
+		log.set(func() { log.refusal = fmt.Errorf("append: %w: %w", broker.StorageError, vfs.ErrNoSpace) })
+		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{NamedPartition: on("t", 0)}}}), broker.CoordinatorNotAvailable)
+		b.want(b.Heartbeat(t.Context(), "g", who), broker.None)
+		if got := b.committed("g", "t"); got != broker.NoOffset {
+			t.Fatalf("committed offset %d", got)
+		}
+	})
+}
+
 func TestResignTellsThoseWhoWait(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, b *bench) {
 		b.lead("g")
@@ -207,7 +221,7 @@ func TestMetadataTooLargeRefusesItsPartitionOnly(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, b *bench) {
 		b.lead("g")
 		r := simple("g", "t", 1)
-		r.Offsets = append(r.Offsets, OffsetToCommit{Topic: "u", Metadata: string(make([]byte, 4097))})
+		r.Offsets = append(r.Offsets, OffsetToCommit{NamedPartition: on("u", 0), Metadata: string(make([]byte, 4097))})
 		codes, err := b.CommitOffsets(t.Context(), r)
 		if err != nil || codes[0] != broker.None || codes[1] != broker.OffsetMetadataTooLarge {
 			t.Fatalf("got %v, %v", codes, err)
@@ -282,7 +296,7 @@ func TestLargeRemovalTakesSeveralWrites(t *testing.T) {
 		b.lead("g")
 		r := CommitRequest{Group: "g", Identity: group.Identity{Generation: group.NoGeneration}}
 		for i := range removalRecordsMax + 1 {
-			r.Offsets = append(r.Offsets, OffsetToCommit{Topic: "t", Partition: int32(i)})
+			r.Offsets = append(r.Offsets, OffsetToCommit{NamedPartition: on("t", int32(i))})
 		}
 		b.want(b.commit(r), broker.None)
 		b.want(b.Delete(t.Context(), "g"), broker.None)
@@ -298,7 +312,7 @@ func TestOffsetsOfUnsubscribedTopicsCanBeDeleted(t *testing.T) {
 		b.lead("g")
 		who := b.found("g")
 		for _, topic := range []string{"t", "u"} {
-			b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{Topic: topic, Offset: 1}}}), broker.None)
+			b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{NamedPartition: on(topic, 0), Offset: 1}}}), broker.None)
 		}
 		codes, err := b.DeleteOffsets(t.Context(), "g", []group.NamedPartition{{Topic: "t"}, {Topic: "never"}})
 		if err != nil || codes[0] != broker.None || codes[1] != broker.None {
