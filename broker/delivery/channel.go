@@ -197,7 +197,7 @@ func (c *channel) decide(ctx context.Context, s situation, ends Ends) (bool, err
 	proposal := Proposal{Binding: c.id, Partition: c.lead.tp.Partition, LeaderEpoch: c.lead.epoch}
 	for i := range s.plan.pieces {
 		if row := s.plan.pieces[i].row; row != nil && s.plan.pieces[i].from > ends.LogEnd {
-			proposal.Row, proposal.Offset = row.ID, ends.LogEnd
+			proposal.Row, proposal.Offset, proposal.Clamp = row.ID, ends.LogEnd, true
 		}
 	}
 	if proposal.Row == 0 && s.plan.undecided != nil {
