@@ -247,7 +247,7 @@ func (w *world) readAll(id broker.BindingID, from broker.Offset, view bool) []st
 				w.settle() // a splice is being made again
 				got, _, views, err = w.read(id, delivery.FilteredRead{From: position, MaxBytes: 1 << 20, MinOne: true, View: view})
 				if err != nil || len(views) == 0 {
-					w.t.Fatalf("binding %d stands still at %d, told end %d: %v", id, position, result.HighWatermark, err)
+					w.t.Fatalf("binding %d stands still at %d, told end %d: %v; %+v", id, position, result.HighWatermark, err, w.host.Describe(id))
 				}
 				all = append(all, got...)
 			} else {
