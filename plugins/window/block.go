@@ -28,6 +28,19 @@ func (b *block) reset(start int64) {
 	b.repeats, b.repeated = b.repeats[:0], b.repeated[:0]
 }
 
+// touch reads the slots that the run will need, one after the other, so that their cache misses overlap. The sum is
+// worth nothing, but keeps the reads from being left out.
+func (b *block) touch(run []Sighting) (sum uint32) {
+	if len(b.index) == 0 {
+		return 0
+	}
+	mask := uint64(len(b.index) - 1)
+	for i := range run {
+		sum += b.index[run[i].Print.Lo&mask]
+	}
+	return sum
+}
+
 // find returns the newest position with the fingerprint.
 func (b *block) find(p *Fingerprint) (int, bool) {
 	if len(b.index) == 0 {

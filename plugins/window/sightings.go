@@ -16,11 +16,12 @@ type Sightings struct {
 	geometry Geometry
 	slots    []*block  // by block number modulo len(slots), a multiple of lanes; nil where nothing was sighted
 	filters  []*filter // one for each 16 slots, nil until one of its blocks is sealed
-	current  *block    // the newest, not yet in a filter; nil before the first sighting
+	current  *block    // the newest; nil before the first sighting
 	newest   int64     // block number of current
 	oldest   int64     // lowest block number within reach of current
 	spare    *block
 	masks    []uint16 // scratch: candidates of a run, filter by filter
+	touched  uint32   // scratch: see block.touch
 }
 
 // runMax bounds a run: look-ups in the filters are done for a whole run before any probe, so that their cache misses
@@ -64,11 +65,20 @@ func (s *Sightings) addRun(repeats Repeats, run []Sighting) Repeats {
 			masks = append(masks, f.candidates(&run[i].Print))
 		}
 	}
+	slot := int(s.newest % int64(len(s.slots)))
+	if f := s.filters[slot/lanes]; f != nil {
+		for i := range run {
+			f.add(slot%lanes, &run[i].Print)
+		}
+	}
 	s.masks = masks
+	s.touched += s.current.touch(run)
 	for i := range run {
 		x := &run[i]
 		position := int(x.Offset - s.current.Start)
-		invariant.Check(position >= len(s.current.prints), "sighting at %d added behind %d", x.Offset, s.current.End())
+		if position < len(s.current.prints) {
+			invariant.Check(false, "sighting at %d added behind %d", x.Offset, s.current.End())
+		}
 		var nearest int64
 		before, found := s.current.add(position, x)
 		if found {
@@ -220,7 +230,11 @@ func (s *Sightings) advance(number int64) {
 		b = &block{}
 	}
 	b.reset(number << s.geometry.BlockBits)
-	s.slots[number%int64(len(s.slots))] = b
+	slot := int(number % int64(len(s.slots)))
+	if f := s.filters[slot/lanes]; f != nil {
+		f.clear(slot % lanes)
+	}
+	s.slots[slot] = b
 	s.current, s.newest, s.oldest = b, number, oldest
 }
 
@@ -233,11 +247,18 @@ func (s *Sightings) forget(number int64) {
 	}
 }
 
+// seal makes the filter of a block that will be current no longer, if it is the first of its 16 to need one. In a
+// filter that was there before, a block's sightings were noted as they came.
 func (s *Sightings) seal(number int64) {
 	slot := int(number % int64(len(s.slots)))
-	f := &s.filters[slot/lanes]
-	if *f == nil {
-		*f = newFilter(s.geometry)
+	if s.filters[slot/lanes] != nil {
+		return
 	}
-	(*f).set(slot%lanes, &s.slots[slot].IDs)
+	f, b := newFilter(s.geometry), s.slots[slot]
+	for i := range b.prints {
+		if b.has(i) {
+			f.add(slot%lanes, &b.prints[i])
+		}
+	}
+	s.filters[slot/lanes] = f
 }
