@@ -306,7 +306,7 @@ func (l *Log) saveActive() error {
 	}
 	l.mu.Unlock()
 	if whole {
-		if err := l.close(c); err != nil {
+		if err := l.close(c); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
 			return fmt.Errorf("close log %s: %w", l.cfg.Dir, err)
 		}
 	}
@@ -327,6 +327,12 @@ func (l *Log) shut() error {
 		if s.refs == 0 && s.file != nil {
 			idle = append(idle, s.file)
 			s.file = nil
+		}
+	}
+	for i, f := range l.spares {
+		if f != nil {
+			idle = append(idle, f)
+			l.spares[i] = nil
 		}
 	}
 	for _, b := range l.tail {
