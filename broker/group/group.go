@@ -173,8 +173,11 @@ func (g *Group) Stored() bool { return g.stored }
 
 // Vacant reports whether the group may be forgotten without a trace: nothing of it is stored or on its way to be.
 func (g *Group) Vacant() bool {
-	return !g.stored && g.outStoring == 0 && !g.HasMembers() && !g.offsets.any() && g.state != Dead
+	return !g.stored && !g.Writing() && !g.HasMembers() && len(g.offsets.commits) == 0 && g.state != Dead
 }
+
+// Writing reports whether anything of the group is on its way to the log.
+func (g *Group) Writing() bool { return g.outStoring > 0 || len(g.offsets.writing) > 0 }
 
 // DueMs returns when OnTime has to be called next, or earlier; Never if nothing is waited for.
 func (g *Group) DueMs() int64 { return min(g.joinDueMs, g.syncDueMs, g.sessionsDueMs) }

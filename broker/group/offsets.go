@@ -34,8 +34,6 @@ func newOffsets() offsets {
 	return offsets{commits: map[string]map[int32]Commit{}, writing: map[NamedPartition]int{}}
 }
 
-func (o *offsets) any() bool { return len(o.commits) > 0 || len(o.writing) > 0 }
-
 // CheckCommit tells whether offsets may be committed by who: None or the code for every partition. A commit of a member
 // counts as its heartbeat. One without member and generation, by a consumer that assigns its own partitions or by a
 // tool, is accepted while the group has no members.
@@ -131,6 +129,19 @@ func (g *Group) Partitions() []NamedPartition {
 	for topic, byPartition := range g.offsets.commits {
 		for partition := range byPartition {
 			all = append(all, NamedPartition{topic, partition})
+		}
+	}
+	return sortPartitions(all)
+}
+
+// OfIncarnation returns the partitions of a topic whose committed offset may be of the given incarnation of it, sorted,
+// without those for which a write is under way.
+func (g *Group) OfIncarnation(topic string, id broker.TopicID) []NamedPartition {
+	var all []NamedPartition
+	for partition, c := range g.offsets.commits[topic] {
+		p := NamedPartition{topic, partition}
+		if (c.TopicID.IsZero() || c.TopicID == id) && g.offsets.writing[p] == 0 {
+			all = append(all, p)
 		}
 	}
 	return sortPartitions(all)

@@ -64,7 +64,7 @@ func (g *Group) completeJoin(nowMs int64) {
 		g.note("member removed: it did not join in time", m.id, broker.None)
 	}
 	if len(g.members) > 0 && !g.electJoined() {
-		g.joinDueMs = nowMs + g.rebalanceTimeoutMs() // Nobody to lead: wait until the sessions have run out.
+		g.joinDueMs = nowMs + max(g.rebalanceTimeoutMs(), 1) // Nobody to lead: wait until the sessions have run out.
 		return
 	}
 	g.joinDueMs = Never

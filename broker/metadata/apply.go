@@ -68,24 +68,44 @@ func DecodeEntry(index broker.Index, entry []byte) ([]*Fact, error) {
 	return e.GetFacts(), nil
 }
 
-// Apply folds a committed entry into img and returns the next image with what changed. An empty entry moves the index
-// and the term alone. A fact whose preconditions fail changes nothing and is listed in Changes.Stale. The only error is
-// an UnreadableError.
-func Apply(img *Image, index broker.Index, term broker.Term, entry []byte) (*Image, Changes, error) {
+// Folding folds committed entries, one behind the other, into one next image. It is used once.
+type Folding struct{ draft *draft }
+
+// Begin returns a folding whose entries follow img.
+func Begin(img *Image) *Folding { return &Folding{draft: newDraft(img)} }
+
+// Apply folds an entry in. An empty entry moves the index and the term alone. It returns the facts whose preconditions
+// failed: they changed nothing. The only error is an UnreadableError; the folding is of no use then.
+func (f *Folding) Apply(index broker.Index, term broker.Term, entry []byte) ([]Stale, error) {
 	facts, err := DecodeEntry(index, entry)
 	if err != nil {
+		return nil, err
+	}
+	before := len(f.draft.changes.Stale)
+	if err := f.draft.fold(index, term, facts); err != nil {
+		return nil, err
+	}
+	return f.draft.changes.Stale[before:], nil
+}
+
+// Image returns the image behind the last entry, with what all of them changed.
+func (f *Folding) Image() (*Image, Changes) { return f.draft.finish() }
+
+// Apply folds one committed entry into img: a Folding of one.
+func Apply(img *Image, index broker.Index, term broker.Term, entry []byte) (*Image, Changes, error) {
+	folding := Begin(img)
+	if _, err := folding.Apply(index, term, entry); err != nil {
 		return nil, Changes{}, err
 	}
-	return Fold(img, index, term, facts)
+	next, changes := folding.Image()
+	return next, changes, nil
 }
 
 // Fold is Apply for facts that are decoded already, as the controller's own proposals are.
 func Fold(img *Image, index broker.Index, term broker.Term, facts []*Fact) (*Image, Changes, error) {
-	d := newDraft(img, index, term)
-	for i, fact := range facts {
-		if err := d.fact(i, fact); err != nil {
-			return nil, Changes{}, &UnreadableError{Index: index, Err: err}
-		}
+	d := newDraft(img)
+	if err := d.fold(index, term, facts); err != nil {
+		return nil, Changes{}, err
 	}
 	next, changes := d.finish()
 	return next, changes, nil

@@ -7,7 +7,7 @@ import (
 	"github.com/millrace-io/millrace/broker"
 )
 
-// draft is the next image while an entry is folded in. It begins as a shallow copy that shares everything with the
+// draft is the next image while entries are folded in. It begins as a shallow copy that shares everything with the
 // image before it; what a fact changes is cloned once, before the first write.
 type draft struct {
 	next    *Image
@@ -42,11 +42,22 @@ const (
 	shardViewIDs
 )
 
-func newDraft(from *Image, index broker.Index, term broker.Term) *draft {
+func newDraft(from *Image) *draft {
 	next := *from
 	d := &draft{next: &next, clonedTopics: map[broker.TopicID]struct{}{}}
-	d.entry.index, d.entry.term = index, term
+	d.entry.index, d.entry.term = from.index, from.term
 	return d
+}
+
+// fold puts the facts of one entry in.
+func (d *draft) fold(index broker.Index, term broker.Term, facts []*Fact) error {
+	d.entry.index, d.entry.term = index, term
+	for i, fact := range facts {
+		if err := d.fact(i, fact); err != nil {
+			return &UnreadableError{Index: index, Err: err}
+		}
+	}
+	return nil
 }
 
 // finish returns the image. The draft is not used again.
@@ -94,7 +105,7 @@ func (d *draft) setPartition(p *Partition) {
 	d.changes.Partitions = append(d.changes.Partitions, p.TopicPartition)
 }
 
-// entryIndex returns id, or the index of the entry where the fact left it to apply.
+// orIndex returns id, or the index of the entry where the fact left it to apply.
 func (d *draft) orIndex(id uint64) uint64 {
 	if id == 0 {
 		return uint64(d.entry.index)

@@ -78,8 +78,8 @@ func DecodeSnapshot(snapshot []byte) (*Image, ConfState, error) {
 	if header.GetFeatureLevel() > FeatureLevel {
 		return nil, ConfState{}, fmt.Errorf("snapshot at feature level %d: %w", header.GetFeatureLevel(), ErrNewerFormat)
 	}
-	d := newDraft(NewImage(), broker.Index(header.GetIndex()), broker.Term(header.GetTerm()))
-	d.loading = true
+	d := newDraft(NewImage())
+	d.entry.index, d.entry.term, d.loading = broker.Index(header.GetIndex()), broker.Term(header.GetTerm()), true
 	for i := range header.GetCount() {
 		var fact metadatapb.Fact
 		if body, err = readDelimited(body, &fact); err == nil {
