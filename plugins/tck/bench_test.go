@@ -12,7 +12,7 @@ func BenchmarkBuiltin(b *testing.B) {
 	e := newEngine(b)
 	for _, name := range []string{"dedup-key", "dedup-json", "filter-json"} {
 		m, metered := builtin(b, name)
-		g := load(b, e, metered, stage(m, builtinConfigs[name]))
+		g := load(b, e, metered, stageConfig(m, builtinConfigs[name]))
 		for _, n := range []int{1, 500, 4096} {
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				f := frameOf([]abi.Record{{}}, abi.Projection(m.Projection))

@@ -1,7 +1,6 @@
 package tck
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,13 +54,7 @@ func TestAGoPluginAnswersItsCasesAndConforms(t *testing.T) {
 	m, module := buildGo(t, guest.Spec{Name: "reshape", Kind: "map", Language: "go"}, nil)
 	metered := admit(t, module, m.Limits())
 	e := newEngine(t)
-	results, err := RunCases(t.Context(), m, func(ctx context.Context, config []byte) (Guest, func(), error) {
-		g, err := e.Load(ctx, metered, stage(m, config))
-		if err != nil {
-			return nil, nil, err
-		}
-		return g, func() { _ = g.Close(ctx) }, nil
-	})
+	results, err := RunCases(t.Context(), m, Modules(e, m, metered))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +63,7 @@ func TestAGoPluginAnswersItsCasesAndConforms(t *testing.T) {
 			t.Errorf("%s: record %d: %s, want %s", r.Case, r.Record, r.Got, r.Want)
 		}
 	}
-	report, err := Conform(t.Context(), load(t, e, metered, stage(m, nil)), shuffled(1), 1)
+	report, err := Conform(t.Context(), load(t, e, metered, stageConfig(m, nil)), shuffled(1), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
