@@ -2,12 +2,14 @@ package coordinator
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/group"
+	"github.com/millrace-io/millrace/internal/vfs"
 )
 
 func TestRefusesWhileLoading(t *testing.T) {
@@ -162,19 +164,19 @@ func TestRefusedWriteChangesNothing(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, b *bench) {
 		log := b.lead("g")
 		who := b.found("g")
-		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{Topic: "t", Offset: 1}}}), broker.None)
+		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{NamedPartition: on("t", 0), Offset: 1}}}), broker.None)
 		log.set(func() { log.refusal = broker.Errorf(broker.NotEnoughReplicas, "too few replicas") })
-		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{Topic: "t", Offset: 2}}}), broker.CoordinatorNotAvailable)
+		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{NamedPartition: on("t", 0), Offset: 2}}}), broker.CoordinatorNotAvailable)
 		if got := b.committed("g", "t"); got != 1 {
 			t.Fatalf("committed offset %d, want 1", got)
 		}
 		r, err := b.Join(t.Context(), "g", joinRequest(who.MemberID, ""))
 		b.want(err, broker.None)
-		sync := group.SyncRequest{MemberID: r.MemberID, Generation: r.Generation}
-		_, err = b.Sync(t.Context(), "g", sync)
+		request := group.SyncRequest{MemberID: r.MemberID, Generation: r.Generation}
+		_, err = b.Sync(t.Context(), "g", request)
 		b.want(err, broker.CoordinatorNotAvailable)
 		log.set(func() { log.refusal = nil })
-		_, err = b.Sync(t.Context(), "g", sync)
+		_, err = b.Sync(t.Context(), "g", request)
 		b.want(err, broker.RebalanceInProgress)
 		if _, err = b.Leave(t.Context(), "g", []group.Leaving{{MemberID: r.MemberID}}); err != nil {
 			t.Fatal(err)
@@ -185,6 +187,19 @@ func TestRefusedWriteChangesNothing(t *testing.T) {
 		log.set(func() { log.refusal = nil })
 		b.want(b.Delete(t.Context(), "g"), broker.None)
 		b.want(b.Delete(t.Context(), "g"), broker.GroupIDNotFound)
+	})
+}
+
+func TestFullDiskRefusesCommitsAndNothingElse(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, b *bench) {
+		log := b.lead("g")
+		who := b.found("g")
+		log.set(func() { log.refusal = fmt.Errorf("append: %w: %w", broker.StorageError, vfs.ErrNoSpace) })
+		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{NamedPartition: on("t", 0)}}}), broker.CoordinatorNotAvailable)
+		b.want(b.Heartbeat(t.Context(), "g", who), broker.None)
+		if got := b.committed("g", "t"); got != broker.NoOffset {
+			t.Fatalf("committed offset %d", got)
+		}
 	})
 }
 
@@ -206,7 +221,7 @@ func TestMetadataTooLargeRefusesItsPartitionOnly(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, b *bench) {
 		b.lead("g")
 		r := simple("g", "t", 1)
-		r.Offsets = append(r.Offsets, OffsetToCommit{Topic: "u", Metadata: string(make([]byte, 4097))})
+		r.Offsets = append(r.Offsets, OffsetToCommit{NamedPartition: on("u", 0), Metadata: string(make([]byte, 4097))})
 		codes, err := b.CommitOffsets(t.Context(), r)
 		if err != nil || codes[0] != broker.None || codes[1] != broker.OffsetMetadataTooLarge {
 			t.Fatalf("got %v, %v", codes, err)
@@ -281,7 +296,7 @@ func TestLargeRemovalTakesSeveralWrites(t *testing.T) {
 		b.lead("g")
 		r := CommitRequest{Group: "g", Identity: group.Identity{Generation: group.NoGeneration}}
 		for i := range removalRecordsMax + 1 {
-			r.Offsets = append(r.Offsets, OffsetToCommit{Topic: "t", Partition: int32(i)})
+			r.Offsets = append(r.Offsets, OffsetToCommit{NamedPartition: on("t", int32(i))})
 		}
 		b.want(b.commit(r), broker.None)
 		b.want(b.Delete(t.Context(), "g"), broker.None)
@@ -297,7 +312,7 @@ func TestOffsetsOfUnsubscribedTopicsCanBeDeleted(t *testing.T) {
 		b.lead("g")
 		who := b.found("g")
 		for _, topic := range []string{"t", "u"} {
-			b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{Topic: topic, Offset: 1}}}), broker.None)
+			b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{NamedPartition: on(topic, 0), Offset: 1}}}), broker.None)
 		}
 		codes, err := b.DeleteOffsets(t.Context(), "g", []group.NamedPartition{{Topic: "t"}, {Topic: "never"}})
 		if err != nil || codes[0] != broker.None || codes[1] != broker.None {
@@ -355,8 +370,14 @@ func TestDeletedTopicTakesItsOffsetsAlong(t *testing.T) {
 }
 
 func TestHooksForDelivery(t *testing.T) {
+	var mu sync.Mutex
 	var told []Committed
-	bubble(t, func(c *Config) { c.OnCommit = func(c Committed) { told = append(told, c) } }, func(t *testing.T, b *bench) {
+	hook := func(c Committed) {
+		mu.Lock()
+		told = append(told, c)
+		mu.Unlock()
+	}
+	bubble(t, func(c *Config) { c.OnCommit = hook }, func(t *testing.T, b *bench) {
 		b.lead("g")
 		b.lead("other")
 		p := group.NamedPartition{Topic: "t"}

@@ -24,8 +24,8 @@ type Config struct {
 	BatchBytesMax int // what one written batch holds at most, unless a single write is larger
 	QueueBytesMax int // of writes that wait, by partition; commits beyond are refused with COORDINATOR_NOT_AVAILABLE
 
-	// OnCommit is told of every committed offset, after the commit and in its order within a group. It must not block.
-	// It may be nil.
+	// OnCommit is told of every committed offset, after the commit and in its order within a group. It is called from
+	// several goroutines and must not block. It may be nil.
 	OnCommit func(Committed)
 
 	Now    func() time.Time

@@ -17,8 +17,8 @@ import (
 // Log is a partition of __consumer_offsets on the node that leads it. Errors carry broker codes.
 type Log interface {
 	// Append stamps and writes whole batches and returns when they are committed in the given leader epoch. The codes
-	// NotEnoughReplicas, MessageTooLarge, RecordListTooLarge and InvalidRecord mean that nothing was or will be
-	// written; after any other error the outcome is open.
+	// NotEnoughReplicas, MessageTooLarge, RecordListTooLarge and InvalidRecord, and vfs.ErrNoSpace, mean that nothing
+	// was or will be written; after any other error the outcome is open.
 	Append(ctx context.Context, epoch broker.LeaderEpoch, batches []byte) error
 	// Read returns whole committed batches, the first of which holds from or is the next behind it, about bytesMax of
 	// them and at least one; it waits until there is one.

@@ -86,8 +86,12 @@ func (b *bench) commit(r CommitRequest) error {
 func simple(groupID, topic string, offset broker.Offset) CommitRequest {
 	return CommitRequest{
 		Group: groupID, Identity: group.Identity{Generation: group.NoGeneration},
-		Offsets: []OffsetToCommit{{Topic: topic, Offset: offset, LeaderEpoch: 3, Metadata: "m"}},
+		Offsets: []OffsetToCommit{{NamedPartition: on(topic, 0), Offset: offset, LeaderEpoch: 3, Metadata: "m"}},
 	}
+}
+
+func on(topic string, partition int32) group.NamedPartition {
+	return group.NamedPartition{Topic: topic, Partition: partition}
 }
 
 // committed returns the committed offset of partition 0 of a topic.
@@ -159,7 +163,7 @@ func TestGroupsSurviveRestart(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, b *bench) {
 		b.lead("g")
 		who := b.found("g")
-		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{Topic: "t", Offset: 42}}}), broker.None)
+		b.want(b.commit(CommitRequest{Group: "g", Identity: who, Offsets: []OffsetToCommit{{NamedPartition: on("t", 0), Offset: 42}}}), broker.None)
 		b.want(b.commit(simple("g", "t", 43)), broker.UnknownMemberID)
 		b.restart()
 		b.want(b.Heartbeat(t.Context(), "g", who), broker.None)

@@ -18,8 +18,7 @@ type CommitRequest struct {
 
 // OffsetToCommit is one offset of a commit.
 type OffsetToCommit struct {
-	Topic       string
-	Partition   int32
+	group.NamedPartition
 	TopicID     broker.TopicID // the topic's present incarnation; zero if not known
 	Offset      broker.Offset
 	LeaderEpoch broker.LeaderEpoch
@@ -42,7 +41,7 @@ func (h *Host) CommitOffsets(ctx context.Context, r CommitRequest) ([]broker.Cod
 			codes[i] = broker.OffsetMetadataTooLarge
 			continue
 		}
-		e := entry{group.NamedPartition{Topic: o.Topic, Partition: o.Partition}, group.Commit{
+		e := entry{o.NamedPartition, group.Commit{
 			Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, Metadata: o.Metadata, CommittedMs: nowMs, TopicID: o.TopicID,
 		}}
 		if r.RetentionMs > 0 {

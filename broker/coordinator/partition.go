@@ -8,6 +8,9 @@ import (
 
 // PartitionFor returns the partition of __consumer_offsets whose leader coordinates a group: Java's String.hashCode of
 // its name, made positive, modulo the number of partitions, as in Kafka.
+func (*Host) PartitionFor(groupID string) int32 { return PartitionFor(groupID) }
+
+// PartitionFor is the method of the same name: every node computes the same.
 func PartitionFor(groupID string) int32 {
 	var hash int32
 	for _, r := range groupID {

@@ -8,6 +8,7 @@ import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/batch"
 	"github.com/millrace-io/millrace/broker/group"
+	"github.com/millrace-io/millrace/internal/vfs"
 )
 
 // write is one group's change on its way to the log. Its records go into one batch, all or none.
@@ -193,6 +194,9 @@ func build(nowMs int64, writes []*write) ([]byte, error) {
 
 // refused reports whether err means that nothing was written and nothing will be.
 func refused(err error) bool {
+	if errors.Is(err, vfs.ErrNoSpace) {
+		return true // A full disk refuses writes and nothing else: what is in memory is still served.
+	}
 	for _, code := range []broker.Code{
 		broker.NotEnoughReplicas, broker.MessageTooLarge, broker.RecordListTooLarge, broker.InvalidRecord,
 	} {
@@ -208,7 +212,7 @@ func codeFor(w *write, err error) broker.Code {
 	switch code := broker.CodeOf(err); {
 	case code == broker.None, code == broker.NotCoordinator:
 		return code
-	case code == broker.NotEnoughReplicas:
+	case code == broker.NotEnoughReplicas, errors.Is(err, vfs.ErrNoSpace):
 		return broker.CoordinatorNotAvailable
 	case len(w.commits) > 0:
 		return broker.InvalidCommitOffsetSize

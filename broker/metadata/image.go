@@ -158,6 +158,9 @@ func (m *Image) Origin(binding broker.BindingID, partition int32) (broker.Offset
 	return o, ok
 }
 
+// Origins returns a binding's origins by partition.
+func (m *Image) Origins(binding broker.BindingID) map[int32]broker.Offset { return m.origins[binding] }
+
 // ViewNamed returns a view by name.
 func (m *Image) ViewNamed(name string) (*View, bool) {
 	v, ok := m.views[name]

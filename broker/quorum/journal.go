@@ -13,7 +13,7 @@ type journal interface {
 	First() uint64
 	// Last is the index of the last entry held, First-1 when there is none.
 	Last() uint64
-	// Read returns entries from lo on, below hi, at least one and no more than fit bytesMax.
+	// Read returns entries from lo on, below hi, at least one and about as many as fit bytesMax.
 	Read(lo, hi uint64, bytesMax int) ([]*raftpb.Entry, error)
 	// Append writes entries that begin at or below Last+1, after removing what is at or behind the first of them, and
 	// returns when they are on stable storage.

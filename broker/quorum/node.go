@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/internal/vfs"
@@ -46,7 +47,9 @@ type Config struct {
 	Dir  string // the data directory
 	Raft broker.RaftID
 	Core *controller.Core
-	// OpenLog opens the metadata log in a directory; nil keeps it in a commitlog (see OpenCommitLog).
+	// Flusher makes the metadata log durable, together with everything else on the node. It runs before Run does, and
+	// ends after it.
+	Flusher   *commitlog.Flusher
 	Transport Transport // nil: a single voter
 	// OnImage is called from the loop with each new image, in order, and what changed since the one before. It must not
 	// block or call Submit. It may be nil.
@@ -55,7 +58,17 @@ type Config struct {
 	Now           func() time.Time
 	Logger        zerolog.Logger
 
-	journal func() (journal, error)
+	journal func() (journal, error) // nil: a commitlog
+}
+
+func (c *Config) openJournal() (journal, error) {
+	if c.journal != nil {
+		return c.journal()
+	}
+	return openLogJournal(logConfig{
+		fs: c.FS, dir: logDir(c.Dir), flusher: c.Flusher, now: c.Now,
+		logger: c.Logger.With().Str("log", "metadata").Logger(),
+	})
 }
 
 // Node is this process's part in the metadata quorum. Its exported methods are safe for concurrent use.
@@ -95,7 +108,7 @@ func Open(config Config) (*Node, error) {
 	if config.SnapshotEvery == 0 {
 		config.SnapshotEvery = snapshotEvery
 	}
-	store, img, err := openStorage(config.FS, config.Dir, config.journal)
+	store, img, err := openStorage(config.FS, config.Dir, config.openJournal)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +152,14 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(err, n.storage.journal.Close())
 }
 
-func (n *Node) loop(ctx context.Context) error {
+func (n *Node) loop(ctx context.Context) (err error) {
+	defer func() {
+		// raft cannot return what its storage found, so it panics; the damage is what ends the node.
+		if damage := n.storage.damage; damage != nil {
+			_ = recover()
+			err = damage
+		}
+	}()
 	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
 	if voters := n.storage.conf.GetVoters(); len(voters) == 1 && voters[0] == uint64(n.config.Raft) {
@@ -149,6 +169,9 @@ func (n *Node) loop(ctx context.Context) error {
 	}
 	for {
 		if err := n.settle(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil // Asked to stop while something was being written.
+			}
 			return err
 		}
 		select {

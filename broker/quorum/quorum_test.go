@@ -270,8 +270,10 @@ func TestCommitIsClampedOnLoad(t *testing.T) {
 
 func TestDamageTellsTheNodeToRejoin(t *testing.T) {
 	damage := map[string]func(b *bench) error{
-		"vote gone":  func(b *bench) error { return b.fs.Remove(path.Join(raftDir(b.dir), "vote")) },
-		"vote bytes": func(b *bench) error { return replaceFile(b.fs, raftDir(b.dir), "vote", []byte(voteMagic+"\x01\x00 torn")) },
+		"vote gone": func(b *bench) error { return b.fs.Remove(path.Join(raftDir(b.dir), "vote")) },
+		"vote bytes": func(b *bench) error {
+			return replaceFile(b.fs, raftDir(b.dir), "vote", []byte(voteMagic+"\x01\x00 torn"))
+		},
 		"snapshot bytes": func(b *bench) error {
 			marks, _ := listSnapshots(b.fs, snapshotDir(b.dir))
 			return replaceFile(b.fs, snapshotDir(b.dir), marks[len(marks)-1].fileName(), []byte("nothing"))

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
@@ -50,6 +51,7 @@ type storage struct {
 	journal       journal
 	terms         []mark // the first entry of each term, by index
 	recent        []*raftpb.Entry
+	damage        error // found while running
 }
 
 var _ raft.Storage = (*storage)(nil)
@@ -63,7 +65,10 @@ func openStorage(fsys vfs.FS, dir string, open func() (journal, error)) (*storag
 		return nil, nil, err
 	}
 	if s.journal, err = open(); err != nil {
-		return nil, nil, &DamagedError{Dir: raftDir(dir), Err: err}
+		if corrupt := (*commitlog.CorruptError)(nil); errors.As(err, &corrupt) {
+			err = &DamagedError{Dir: raftDir(dir), Err: err}
+		}
+		return nil, nil, err
 	}
 	if err := s.openLog(marks); err != nil {
 		return nil, nil, errors.Join(err, s.journal.Close())
@@ -268,7 +273,11 @@ func (s *storage) Entries(lo, hi, bytesMax uint64) ([]*raftpb.Entry, error) {
 		first := s.recent[0].GetIndex()
 		return limit(slices.Clone(s.recent[lo-first:hi-first]), bytesMax), nil
 	}
-	return s.journal.Read(lo, hi, int(min(bytesMax, math.MaxInt32)))
+	entries, err := s.journal.Read(lo, hi, int(min(bytesMax, math.MaxInt32)))
+	if err != nil {
+		s.damage = &DamagedError{Dir: raftDir(s.dir), Err: err}
+	}
+	return entries, err
 }
 
 // Snapshot implements raft.Storage. Sending one needs a connection of its own (RH3), which comes with the second node.

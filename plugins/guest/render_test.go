@@ -90,6 +90,33 @@ func goTool(t *testing.T, dir string, env []string, args ...string) {
 	}
 }
 
+// The C projects need a compiler from PyPI, which plugins/builtin/build.sh installs.
+func TestACProjectAnswersItsCases(t *testing.T) {
+	compiler, err := filepath.Abs("../../bin/zig/bin/python")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(compiler); err != nil {
+		t.Skip("no C compiler for WebAssembly: run plugins/builtin/build.sh once")
+	}
+	for _, kind := range Kinds() {
+		t.Run(kind, func(t *testing.T) {
+			s := Spec{Name: "first-" + kind, Kind: kind, Language: "c"}
+			dir := project(t, s)
+			c := exec.Command("make", "CC="+compiler+" -m ziglang cc --target=wasm32-freestanding")
+			c.Dir = dir
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("make: %v\n%s", err, out)
+			}
+			module, err := os.ReadFile(filepath.Join(dir, "plugin.wasm"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			runCases(t, render(t, s)["plugin.yaml"], compile(t, module))
+		})
+	}
+}
+
 func TestAGoProjectBuildsAndPassesItsTestsAlone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds three plugins")
@@ -109,7 +136,12 @@ func TestAGoProjectBuildsAndPassesItsTestsAlone(t *testing.T) {
 					t.Errorf("no export %s", export)
 				}
 			}
-			t.Logf("%d bytes", len(module))
+			ready := compile(t, module)
+			runCases(t, render(t, Spec{Name: "first-" + kind, Kind: kind, Language: "go"})["plugin.yaml"], ready)
+			if kind == "map" {
+				runLarge(t, ready)
+			}
+			t.Logf("module %d bytes, memory %d KiB", len(module), ready.start(t).module.Memory().Size()>>10)
 		})
 	}
 }

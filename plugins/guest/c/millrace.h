@@ -9,7 +9,7 @@
  * and, if it is configured, MR_PLUGIN_WITH_CONFIG instead, with
  *   int32_t millrace_config(mr_bytes config)   0 = accepted; the bytes are gone afterwards
  *
- * Build: zig cc --target=wasm32-freestanding -O2 -nostdlib -Wl,--no-entry -Wl,--strip-all -Wl,--stack-first
+ * Build: zig cc --target=wasm32-freestanding -O2 -nostdlib -Wl,--no-entry -Wl,--strip-all
  *          -Wl,-z,stack-size=65536 -Wl,--initial-memory=524288 -o plugin.wasm main.c     (or clang --target=wasm32)
  *
  * Before each frame the broker restores memory to what it was after configuration, so a verdict is a function of the
@@ -168,16 +168,17 @@ static inline uint8_t *mr_alloc_(uint32_t n) {
  * i + 1 begins at 104 + 40 i; the cursor at 12 stays. */
 static inline int64_t mr_process_(uint8_t *at, uint32_t length) {
 	mr_frame *f = (mr_frame *)at;
-	if (length < 64 || f->magic != 0x3146524Du || f->abi != 1 || f->table != 64) return 0;
+	if (length < 64 || f->magic != 0x3146524Du || f->abi != 1 || f->table < 64 || f->table > length) return 0;
 	uint32_t count = f->count;
-	if (count > (length - 64) / 40) return 0;
+	if (count > (length - f->table) / 40) return 0;
+	const uint8_t *table = at + f->table;
 	mr_.frame = f;
 	mr_.base_offset = f->base_offset;
 	mr_.base_timestamp = f->base_timestamp;
 	uint32_t *answer = (uint32_t *)(at + 16);
 	for (uint32_t i = 0; i < count; i++) {
 		*(volatile uint32_t *)&f->cursor = i;
-		mr_.answer.verdict = (uint64_t)millrace_judge((const mr_record *)(at + 64 + 40 * i));
+		mr_.answer.verdict = (uint64_t)millrace_judge((const mr_record *)(table + 40 * i));
 		__builtin_memcpy(at + 24 + 24 * i, &mr_.answer, 24);
 	}
 	answer[0] = 0x3141524Du;
