@@ -124,7 +124,7 @@ func bindingFact(b *Binding, removed bool) *Fact {
 func RowFact(r *Row) *Fact {
 	l := r.Limits
 	f := &metadatapb.Row{
-		Id: uint64(r.ID), Binding: uint64(r.Binding), Policy: uint32(r.Policy), WindowBlocks: r.WindowBlocks, WithinMillis: r.WithinMs,
+		Id: uint64(r.ID), Binding: uint64(r.Binding), Policy: uint32(r.Policy), WindowBlocks: r.WindowBlocks, WithinMillis: r.WithinMs, AtLogStart: r.AtLogStart,
 		Limits: &metadatapb.Limits{
 			FrameRecordsMax: l.FrameRecordsMax, FrameBytesMax: l.FrameBytesMax, FrameFailuresMax: l.FrameFailuresMax,
 			RecordOutputMax: l.RecordOutputMax, FrameOutputMax: l.FrameOutputMax, RecordFuel: l.RecordFuel, SliceFuel: l.SliceFuel,

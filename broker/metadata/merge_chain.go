@@ -87,7 +87,7 @@ func (d *draft) binding(f *metadatapb.Binding) error {
 func (d *draft) row(f *metadatapb.Row) error {
 	r := &Row{
 		ID: broker.RowID(d.orIndex(f.GetId())), Binding: broker.BindingID(d.orIndex(f.GetBinding())),
-		Policy: ErrorPolicy(f.GetPolicy()), WindowBlocks: f.GetWindowBlocks(), WithinMs: f.GetWithinMillis(),
+		Policy: ErrorPolicy(f.GetPolicy()), WindowBlocks: f.GetWindowBlocks(), WithinMs: f.GetWithinMillis(), AtLogStart: f.GetAtLogStart(),
 		From: map[int32]broker.Offset{},
 	}
 	l := f.GetLimits()

@@ -192,6 +192,9 @@ type Row struct {
 	Policy       ErrorPolicy
 	WindowBlocks uint32 // G, whole blocks of reach behind the current one
 	WithinMs     int64  // 0: no limit in time
+	// AtLogStart makes the leaders propose their log start instead of their log end: a first row for readers who have read
+	// nothing yet.
+	AtLogStart bool
 	// From holds, by partition, where the row takes effect; a partition that is missing has not proposed yet.
 	From map[int32]broker.Offset
 }

@@ -1585,6 +1585,7 @@ type Row struct {
 	Policy        uint32                 `protobuf:"varint,5,opt,name=policy,proto3" json:"policy,omitempty"`
 	WindowBlocks  uint32                 `protobuf:"varint,6,opt,name=window_blocks,json=windowBlocks,proto3" json:"window_blocks,omitempty"`
 	WithinMillis  int64                  `protobuf:"varint,7,opt,name=within_millis,json=withinMillis,proto3" json:"within_millis,omitempty"`
+	AtLogStart    bool                   `protobuf:"varint,8,opt,name=at_log_start,json=atLogStart,proto3" json:"at_log_start,omitempty"` // the leaders propose their log start, not their log end
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1666,6 +1667,13 @@ func (x *Row) GetWithinMillis() int64 {
 		return x.WithinMillis
 	}
 	return 0
+}
+
+func (x *Row) GetAtLogStart() bool {
+	if x != nil {
+		return x.AtLogStart
+	}
+	return false
 }
 
 // Placed is an offset in one partition, merged if the leader epoch is the present one and the offset that it replaces is
@@ -2350,7 +2358,7 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x10memory_bytes_max\x18\t \x01(\rR\x0ememoryBytesMax\x12\x1d\n" +
 	"\n" +
 	"block_bits\x18\n" +
-	" \x01(\rR\tblockBits\"\xfc\x01\n" +
+	" \x01(\rR\tblockBits\"\x9e\x02\n" +
 	"\x03Row\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\abinding\x18\x02 \x01(\x04R\abinding\x123\n" +
@@ -2358,7 +2366,9 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x06limits\x18\x04 \x01(\v2\x1c.millrace.metadata.v1.LimitsR\x06limits\x12\x16\n" +
 	"\x06policy\x18\x05 \x01(\rR\x06policy\x12#\n" +
 	"\rwindow_blocks\x18\x06 \x01(\rR\fwindowBlocks\x12#\n" +
-	"\rwithin_millis\x18\a \x01(\x03R\fwithinMillis\"\x8f\x01\n" +
+	"\rwithin_millis\x18\a \x01(\x03R\fwithinMillis\x12 \n" +
+	"\fat_log_start\x18\b \x01(\bR\n" +
+	"atLogStart\"\x8f\x01\n" +
 	"\x06Placed\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x05R\vleaderEpoch\x12\x16\n" +
