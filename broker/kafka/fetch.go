@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -108,9 +109,19 @@ func (s *session) openFetch(img *metadata.Image, f *fetched, number int32) {
 	}
 	var err error
 	if f.source, err = s.Partitions.Partition(tp); err == nil && f.chain.present() {
-		f.filtered, err = s.Chains.Filtered(f.chain.binding, tp)
+		f.filtered, err = s.filtered(f.chain.binding, tp)
 	}
 	f.code = broker.CodeOf(err)
+}
+
+// filtered finds a filtered log. One that is not there yet, because delivery has not seen the newest image, is answered
+// as a leader that is not there yet: every client asks again, and none skips.
+func (s *Server) filtered(binding broker.BindingID, tp broker.TopicPartition) (Filtered, error) {
+	found, err := s.Chains.Filtered(binding, tp)
+	if errors.Is(err, broker.ResourceNotFound) {
+		return nil, broker.NotLeaderOrFollower
+	}
+	return found, err
 }
 
 // fetchUntil reads until the request is satisfied or its time is up.
@@ -177,7 +188,7 @@ func (s *session) readOne(f *fetched, req *kmsg.FetchRequest, rp *kmsg.FetchRequ
 	}
 	var err error
 	if f.filtered != nil {
-		if f.code = checkEpoch(epoch, f.source.Ends().LeaderEpoch); f.code != broker.None {
+		if f.code = broker.CodeOf(f.source.CheckLeader(epoch)); f.code != broker.None {
 			return
 		}
 		f.records, err = f.filtered.Read(FilteredRead{From: from, MaxBytes: limit, MinOne: first, View: f.chain.view})
@@ -199,21 +210,9 @@ func (s *session) readOne(f *fetched, req *kmsg.FetchRequest, rp *kmsg.FetchRequ
 	}
 }
 
-// checkEpoch compares the leader epoch that a client knows with the one in force (T15).
-func checkEpoch(asked, current broker.LeaderEpoch) broker.Code {
-	switch {
-	case asked == broker.NoLeaderEpoch || asked == current:
-		return broker.None
-	case asked < current:
-		return broker.FencedLeaderEpoch
-	default:
-		return broker.UnknownLeaderEpoch
-	}
-}
-
 // diverges reports that the log which the client read up to from is not this one, or that its epoch is refused.
 func (s *session) diverges(f *fetched, from broker.Offset, last, current broker.LeaderEpoch) bool {
-	if f.code = checkEpoch(current, f.source.Ends().LeaderEpoch); f.code != broker.None {
+	if f.code = broker.CodeOf(f.source.CheckLeader(current)); f.code != broker.None {
 		return true
 	}
 	end, err := f.source.EpochEnd(last)

@@ -180,7 +180,7 @@ func TestX1MemoryFollowsTheBytesThatArrive(t *testing.T) {
 		writer.CloseWithError(io.ErrUnexpectedEOF)
 	}()
 	before := memory()
-	_, err := f.server.readFrame(bufio.NewReader(reader), 100<<20, func([]byte) error { return nil })
+	_, err := f.server.frames.readFrame(bufio.NewReader(reader), 100<<20, 0, func([]byte) error { return nil })
 	after := memory()
 	<-arrived
 	if !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -29,9 +29,14 @@ type Partition interface {
 	Ends() Ends
 	// Watch sends to changed, without blocking, whenever the ends or the role change.
 	Watch(changed chan<- struct{}) (cancel func())
+	// CheckLeader compares the leader epoch that a client believes in (KIP-320); NoLeaderEpoch is not compared. Its
+	// errors carry NotLeaderOrFollower, FencedLeaderEpoch or UnknownLeaderEpoch.
+	CheckLeader(epoch broker.LeaderEpoch) error
 	EpochEnd(epoch broker.LeaderEpoch) (broker.EpochEnd, error)
-	// OffsetForTime returns the first record at or after a time; found is false if there is none.
-	OffsetForTime(ms int64) (at TimedOffset, found bool, err error)
+	// EpochAt returns the leader epoch of the batch that holds offset, or NoLeaderEpoch outside the log.
+	EpochAt(offset broker.Offset) broker.LeaderEpoch
+	// OffsetForTime returns the first record at or after a time in Unix milliseconds; found is false if there is none.
+	OffsetForTime(ms int64) (at broker.Offset, timestampMs int64, found bool, err error)
 }
 
 // Append is what a client wants appended to one partition.
@@ -75,12 +80,6 @@ type Ends struct {
 	Unsettled bool
 }
 
-// TimedOffset is a record's offset with its timestamp.
-type TimedOffset struct {
-	Offset      broker.Offset
-	TimestampMs int64
-}
-
 // Chains serves the filtered logs of bindings, on the leader of the base partition.
 type Chains interface {
 	Filtered(binding broker.BindingID, tp broker.TopicPartition) (Filtered, error)
@@ -89,7 +88,7 @@ type Chains interface {
 // Filtered is one partition as a binding shows it.
 type Filtered interface {
 	Read(read FilteredRead) (Records, error)
-	Ends(view bool) (Ends, error)
+	Ends(view bool) Ends
 	Watch(changed chan<- struct{}) (cancel func())
 }
 
