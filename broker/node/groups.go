@@ -161,18 +161,10 @@ func (g chainGroups) Active(name, topic string) bool {
 }
 
 // LowestCommitted implements delivery.Groups.
-func (g chainGroups) LowestCommitted(name, topic string, partition int32) (broker.Offset, bool) {
+func (g chainGroups) LowestCommitted(name, topic string, partition int32) (broker.Offset, bool, error) {
 	p := group.NamedPartition{Topic: topic, Partition: partition}
-	var offset broker.Offset
-	var ok bool
-	var err error
 	if name == "" {
-		offset, ok, err = g.host.LowestCommitted(p)
-	} else {
-		offset, ok, err = g.host.CommittedOffset(name, p)
+		return g.host.LowestCommitted(p)
 	}
-	if err != nil {
-		return 0, true // Not loaded: taking everything for unread never suppresses a copy that somebody still needs.
-	}
-	return offset, ok
+	return g.host.CommittedOffset(name, p)
 }
