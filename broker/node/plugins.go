@@ -17,7 +17,6 @@ import (
 	"github.com/millrace-io/millrace/plugins/builtin"
 	"github.com/millrace-io/millrace/plugins/chain"
 	"github.com/millrace-io/millrace/plugins/engine"
-	"github.com/millrace-io/millrace/plugins/meter"
 	"github.com/millrace-io/millrace/plugins/tck"
 )
 
@@ -225,49 +224,33 @@ func (p *pluginRoom) reproduce(ctx context.Context, s metadata.Stage, metered []
 	return nil
 }
 
-// goldenKey is how a version is loaded to judge its golden frames: with the configuration of its first case. It is a
-// function of the manifest, so that every broker does the same.
+// goldenKey is how a version is loaded to judge its golden frames. It is a function of the manifest, so that every
+// broker does the same.
 func goldenKey(m *plugins.Manifest, metered metadata.Digest) moduleKey {
-	key := moduleKey{metered: metered, projection: uint16(m.Projection), limits: m.Limits()}
-	if config := goldenConfig(m); config != nil {
-		key.config, key.configured = string(config), true
-	}
-	return key
-}
-
-func goldenConfig(m *plugins.Manifest) []byte {
-	if len(m.Cases) == 0 {
-		return nil
-	}
-	return m.Cases[0].Config
+	config := tck.GoldenConfig(m)
+	return moduleKey{metered, uint16(m.Projection), string(config), config != nil, m.Limits()}
 }
 
 // Admit implements admin.Plugins: admission checks and metering, the manifest's cases, the conformance kit, and the golden
 // frames.
 func (p *pluginRoom) Admit(ctx context.Context, m *plugins.Manifest, manifestText, module []byte) (admin.Admitted, error) {
-	metered, info, err := meter.Admit(module, m.Limits())
+	e, err := p.start(ctx)
 	if err != nil {
 		return admin.Admitted{}, err
 	}
-	admitted := admin.Admitted{MeteredModule: metered, Version: metadata.PluginVersion{
-		Name: m.Name, Version: m.Version, Given: sha256.Sum256(module), Metered: sha256.Sum256(metered),
-		CostTable: info.CostTable, ABI: m.ABI, Manifest: manifestText,
-	}}
-	load := func(ctx context.Context, config []byte) (tck.Guest, func(), error) {
-		key := goldenKey(m, admitted.Version.Metered)
-		key.config, key.configured = string(config), config != nil
-		guest, err := p.load(ctx, metered, key)
-		if err != nil {
-			return nil, nil, err
-		}
-		return guest, func() { p.discard(guest) }, nil
-	}
-	results, err := tck.RunCases(ctx, m, load)
+	examined, err := tck.Examine(ctx, e, m, module)
 	if err != nil {
 		return admin.Admitted{}, err
+	}
+	admitted := admin.Admitted{
+		MeteredModule: examined.Metered, CasesPassed: len(m.Cases),
+		Version: metadata.PluginVersion{
+			Name: m.Name, Version: m.Version, Given: sha256.Sum256(module), Metered: sha256.Sum256(examined.Metered),
+			CostTable: examined.Info.CostTable, ABI: m.ABI, Manifest: manifestText,
+		},
 	}
 	var wrong []string
-	for _, r := range results {
+	for _, r := range examined.Cases {
 		admitted.FuelMaxRecord = max(admitted.FuelMaxRecord, r.Fuel)
 		if !r.Passed {
 			wrong = append(wrong, fmt.Sprintf("case %q, record %d: want %s, got %s", r.Case, r.Record, r.Want, r.Got))
@@ -276,45 +259,10 @@ func (p *pluginRoom) Admit(ctx context.Context, m *plugins.Manifest, manifestTex
 	if len(wrong) > 0 {
 		return admin.Admitted{}, fmt.Errorf("its own cases fail: %s", strings.Join(wrong, "; "))
 	}
-	admitted.CasesPassed = len(m.Cases)
-	return admitted, p.prove(ctx, m, &admitted, load)
-}
-
-// conformSeed is the seed of the conformance kit at admission: the same module is admitted or refused everywhere alike.
-const conformSeed = 1
-
-// prove runs the conformance kit and makes the golden frames.
-func (p *pluginRoom) prove(ctx context.Context, m *plugins.Manifest, admitted *admin.Admitted, load tck.Load) error {
-	guest, release, err := load(ctx, goldenConfig(m))
-	if err != nil {
-		return err
-	}
-	defer release()
-	records := tck.OddRecords()
-	for i := range m.Cases {
-		records = append(records, tck.CaseRecords(&m.Cases[i])...)
-	}
-	if _, err := tck.Conform(ctx, guest, records, conformSeed); err != nil {
-		return fmt.Errorf("it does not conform: %w", err)
-	}
-	module, ok := guest.(*engine.Module)
-	if !ok {
-		return fmt.Errorf("the engine lent a %T", guest)
-	}
-	for _, frame := range tck.GoldenFrames(m, goldenConfig(m)) {
-		golden, err := module.MakeGolden(ctx, frame)
-		if err != nil {
-			return err
-		}
+	for _, golden := range examined.Golden {
 		admitted.Version.Golden = append(admitted.Version.Golden, metadata.Golden(golden))
 	}
-	return nil
-}
-
-func (p *pluginRoom) discard(module *engine.Module) {
-	if err := module.Close(context.Background()); err != nil {
-		p.node.logger.Warn().Err(err).Msg("a plugin was not closed")
-	}
+	return admitted, nil
 }
 
 // Store implements admin.Plugins.

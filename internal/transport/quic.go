@@ -21,6 +21,7 @@ type Settings struct {
 	HandshakeTimeout time.Duration // default 5 s
 	StreamsMax       int64         // streams that a peer may have open on one connection; default 1,024
 	WindowBytesMax   uint64        // flow control window of a connection, and of a stream; default 32 MiB
+	ResetKey         [32]byte      // of a listener: makes the resets by which a restarted process disowns old connections
 }
 
 func (s Settings) config() *quic.Config {
@@ -67,6 +68,10 @@ const streamsWaiting = 64
 // ListenQUIC serves QUIC on socket, which it owns from then on. config must offer an application protocol.
 func ListenQUIC(ctx context.Context, socket net.PacketConn, config *tls.Config, settings Settings) (*QUICListener, error) {
 	transport := &quic.Transport{Conn: socket}
+	if settings.ResetKey != [32]byte{} {
+		key := quic.StatelessResetKey(settings.ResetKey)
+		transport.StatelessResetKey = &key
+	}
 	listener, err := transport.Listen(config, settings.config())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen quic %s: %w", socket.LocalAddr(), err), transport.Close(), socket.Close())
