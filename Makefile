@@ -1,9 +1,13 @@
-# Every command here is also what the checks run; `make generate` needs only Go.
+# Every command here is also what the checks run. `make generate`, `make lint` and `make builtins` install the tools that
+# they need, pinned, below bin/tools.
 BIN := $(CURDIR)/bin
 BUF := github.com/bufbuild/buf/cmd/buf@v1.59.0
 GEN := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12 connectrpc.com/connect/cmd/protoc-gen-connect-go@v1.21.1
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ZIGLANG := ziglang==0.17.1
+KILLS ?= 50
 
-.PHONY: build test generate tools
+.PHONY: build test race lint generate builtins builtins-check kills compat bench
 
 build:
 	go build -o $(BIN)/ ./cmd/...
@@ -11,11 +15,36 @@ build:
 test:
 	go test ./...
 
-tools:
-	@mkdir -p $(BIN)/tools
-	@for tool in $(BUF) $(GEN); do GOBIN=$(BIN)/tools go install $$tool || exit 1; done
+# The packages with goroutines; the cores have none.
+race:
+	go test -race -shuffle=on ./internal/... ./broker/commitlog ./broker/replica ./broker/quorum ./broker/coordinator \
+		./broker/delivery ./broker/kafka ./broker/node ./plugins/engine ./sdk/...
+
+lint: $(BIN)/tools/staticcheck
+	$(BIN)/tools/staticcheck ./...
+
+$(BIN)/tools/staticcheck:
+	GOBIN=$(BIN)/tools go install $(STATICCHECK)
 
 # generate makes the protobuf and Connect code again; the checks compare it with what is checked in.
-generate: tools
+generate: $(BIN)/tools/buf
 	cd broker/adminapi && PATH=$(BIN)/tools:$$PATH buf generate
 	cd broker/metadata && PATH=$(BIN)/tools:$$PATH buf generate
+
+$(BIN)/tools/buf:
+	for tool in $(BUF) $(GEN); do GOBIN=$(BIN)/tools go install $$tool || exit 1; done
+
+# builtins compiles the C sources of the built-in plugins; builtins-check compares the result with what is checked in.
+builtins builtins-check:
+	sh plugins/builtin/build.sh $@ $(BIN)/tools $(ZIGLANG)
+
+# kills runs real brokers under load, kills them at random moments, and compares with the delivery oracle.
+kills:
+	go run ./internal/chaos -kills $(KILLS)
+
+# compat runs other people's clients, installed from their registries, against a real broker.
+compat:
+	go run ./internal/compat
+
+bench:
+	go run ./internal/bench

@@ -3105,6 +3105,8 @@ type Row struct {
 	Window        *Window                `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"`
 	From          []*Cutover             `protobuf:"bytes,5,rep,name=from,proto3" json:"from,omitempty"`
 	JudgeKey      string                 `protobuf:"bytes,6,opt,name=judge_key,json=judgeKey,proto3" json:"judge_key,omitempty"`
+	RecordFuel    uint64                 `protobuf:"varint,7,opt,name=record_fuel,json=recordFuel,proto3" json:"record_fuel,omitempty"`
+	BlockBits     uint32                 `protobuf:"varint,8,opt,name=block_bits,json=blockBits,proto3" json:"block_bits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3179,6 +3181,20 @@ func (x *Row) GetJudgeKey() string {
 		return x.JudgeKey
 	}
 	return ""
+}
+
+func (x *Row) GetRecordFuel() uint64 {
+	if x != nil {
+		return x.RecordFuel
+	}
+	return 0
+}
+
+func (x *Row) GetBlockBits() uint32 {
+	if x != nil {
+		return x.BlockBits
+	}
+	return 0
 }
 
 type CreateBindingResponse struct {
@@ -4584,14 +4600,18 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x04view\x18\x06 \x01(\tR\x04view\x12\x1f\n" +
 	"\vdead_letter\x18\a \x01(\tR\n" +
 	"deadLetter\x12*\n" +
-	"\x04rows\x18\b \x03(\v2\x16.millrace.admin.v1.RowR\x04rows\"\xff\x01\n" +
+	"\x04rows\x18\b \x03(\v2\x16.millrace.admin.v1.RowR\x04rows\"\xbf\x02\n" +
 	"\x03Row\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x120\n" +
 	"\x06stages\x18\x02 \x03(\v2\x18.millrace.admin.v1.StageR\x06stages\x126\n" +
 	"\x06policy\x18\x03 \x01(\x0e2\x1e.millrace.admin.v1.ErrorPolicyR\x06policy\x121\n" +
 	"\x06window\x18\x04 \x01(\v2\x19.millrace.admin.v1.WindowR\x06window\x12.\n" +
 	"\x04from\x18\x05 \x03(\v2\x1a.millrace.admin.v1.CutoverR\x04from\x12\x1b\n" +
-	"\tjudge_key\x18\x06 \x01(\tR\bjudgeKey\"O\n" +
+	"\tjudge_key\x18\x06 \x01(\tR\bjudgeKey\x12\x1f\n" +
+	"\vrecord_fuel\x18\a \x01(\x04R\n" +
+	"recordFuel\x12\x1d\n" +
+	"\n" +
+	"block_bits\x18\b \x01(\rR\tblockBits\"O\n" +
 	"\x15CreateBindingResponse\x126\n" +
 	"\bbindings\x18\x01 \x03(\v2\x1a.millrace.admin.v1.BindingR\bbindings\"\x9b\x01\n" +
 	"\x14UpdateBindingRequest\x12\x14\n" +

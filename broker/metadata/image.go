@@ -100,6 +100,11 @@ func (m *Image) Deleted(topic broker.TopicID) (*DeletedTopic, bool) {
 	return d, ok
 }
 
+// DeletedTopics returns every topic that was deleted within the last day, by identity.
+func (m *Image) DeletedTopics() []*DeletedTopic {
+	return slices.SortedFunc(maps.Values(m.deleted), func(a, b *DeletedTopic) int { return compareTopic(a.ID, b.ID) })
+}
+
 // Config returns one configured value; defaults are not in the image.
 func (m *Image) Config(resource Resource, name string) (string, bool) {
 	v, ok := m.configs[resource][name]
@@ -120,7 +125,7 @@ func (m *Image) Plugins() []*PluginVersion {
 	var all []*PluginVersion
 	for _, name := range slices.Sorted(maps.Keys(m.plugins)) {
 		versions := slices.Collect(maps.Values(m.plugins[name]))
-		slices.SortFunc(versions, func(a, b *PluginVersion) int { return int(a.Created) - int(b.Created) })
+		slices.SortFunc(versions, compareVersions)
 		all = append(all, versions...)
 	}
 	return all
@@ -152,6 +157,9 @@ func (m *Image) Origin(binding broker.BindingID, partition int32) (broker.Offset
 	o, ok := m.origins[binding][partition]
 	return o, ok
 }
+
+// Origins returns a binding's origins by partition.
+func (m *Image) Origins(binding broker.BindingID) map[int32]broker.Offset { return m.origins[binding] }
 
 // ViewNamed returns a view by name.
 func (m *Image) ViewNamed(name string) (*View, bool) {

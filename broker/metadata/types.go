@@ -37,7 +37,7 @@ type Registration struct {
 	Stopping    bool // in controlled shutdown: may not join an ISR or lead
 }
 
-// Topic is a topic or, with View set, a view of one.
+// Topic is a topic. Views are not topics: they have a type of their own.
 type Topic struct {
 	ID          broker.TopicID
 	Name        string
@@ -76,8 +76,9 @@ type Partition struct {
 	PartitionEpoch broker.PartitionEpoch
 	ISR            []broker.NodeID // in-sync replicas
 	ELR            []broker.NodeID // eligible leader replicas (KIP-966)
-	LastKnownELR   []broker.NodeID
-	MinISR         int32 // min.insync.replicas
+	LastKnownELR   []broker.NodeID // last candidates that lost their seat; an operator may still choose one
+	MinISR         int32           // min.insync.replicas
+	Recovering     bool            // the leader was elected uncleanly and has not said that it recovered
 }
 
 // ReplicaOn returns the replica that node holds.
@@ -89,6 +90,10 @@ func (p *Partition) ReplicaOn(node broker.NodeID) (Replica, bool) {
 	}
 	return Replica{}, false
 }
+
+// EffectiveMinISR is the number of in-sync replicas below which nothing is acknowledged: min.insync.replicas, but never
+// more than the partition has replicas.
+func (p *Partition) EffectiveMinISR() int { return max(1, min(int(p.MinISR), len(p.Replicas))) }
 
 // ResourceKind says what a config belongs to.
 type ResourceKind uint8
@@ -106,6 +111,9 @@ type Resource struct {
 	Kind ResourceKind
 	Name string
 }
+
+// TopicResource names a topic's configs.
+func TopicResource(name string) Resource { return Resource{Kind: ResourceTopic, Name: name} }
 
 // Digest is a SHA-256.
 type Digest = [32]byte
@@ -158,6 +166,7 @@ type Stage struct {
 	Metered    Digest
 	Projection uint16 // 1 key, 2 value, 4 headers
 	Config     []byte // the exact bytes given to millrace_configure
+	Unique     bool   // the stage may answer unique(id); at most one of a chain, never on a compacted topic
 }
 
 // Limits are the bounds that can change a verdict; all of them enter the judge key.
@@ -183,6 +192,9 @@ type Row struct {
 	Policy       ErrorPolicy
 	WindowBlocks uint32 // G, whole blocks of reach behind the current one
 	WithinMs     int64  // 0: no limit in time
+	// AtLogStart makes the leaders propose their log start instead of their log end: a first row for readers who have read
+	// nothing yet.
+	AtLogStart bool
 	// From holds, by partition, where the row takes effect; a partition that is missing has not proposed yet.
 	From map[int32]broker.Offset
 }

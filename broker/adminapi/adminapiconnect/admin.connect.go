@@ -111,8 +111,8 @@ const (
 
 // ClusterServiceClient is a client for the millrace.admin.v1.ClusterService service.
 type ClusterServiceClient interface {
-	GetCluster(context.Context, *connect.Request[adminapi.GetClusterRequest]) (*connect.Response[adminapi.GetClusterResponse], error)
-	GetHealth(context.Context, *connect.Request[adminapi.GetHealthRequest]) (*connect.Response[adminapi.GetHealthResponse], error)
+	GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error)
+	GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error)
 }
 
 // NewClusterServiceClient constructs a client for the millrace.admin.v1.ClusterService service. By
@@ -148,19 +148,27 @@ type clusterServiceClient struct {
 }
 
 // GetCluster calls millrace.admin.v1.ClusterService.GetCluster.
-func (c *clusterServiceClient) GetCluster(ctx context.Context, req *connect.Request[adminapi.GetClusterRequest]) (*connect.Response[adminapi.GetClusterResponse], error) {
-	return c.getCluster.CallUnary(ctx, req)
+func (c *clusterServiceClient) GetCluster(ctx context.Context, req *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error) {
+	response, err := c.getCluster.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // GetHealth calls millrace.admin.v1.ClusterService.GetHealth.
-func (c *clusterServiceClient) GetHealth(ctx context.Context, req *connect.Request[adminapi.GetHealthRequest]) (*connect.Response[adminapi.GetHealthResponse], error) {
-	return c.getHealth.CallUnary(ctx, req)
+func (c *clusterServiceClient) GetHealth(ctx context.Context, req *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error) {
+	response, err := c.getHealth.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // ClusterServiceHandler is an implementation of the millrace.admin.v1.ClusterService service.
 type ClusterServiceHandler interface {
-	GetCluster(context.Context, *connect.Request[adminapi.GetClusterRequest]) (*connect.Response[adminapi.GetClusterResponse], error)
-	GetHealth(context.Context, *connect.Request[adminapi.GetHealthRequest]) (*connect.Response[adminapi.GetHealthResponse], error)
+	GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error)
+	GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -170,13 +178,13 @@ type ClusterServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	clusterServiceMethods := adminapi.File_millrace_admin_v1_admin_proto.Services().ByName("ClusterService").Methods()
-	clusterServiceGetClusterHandler := connect.NewUnaryHandler(
+	clusterServiceGetClusterHandler := connect.NewUnaryHandlerSimple(
 		ClusterServiceGetClusterProcedure,
 		svc.GetCluster,
 		connect.WithSchema(clusterServiceMethods.ByName("GetCluster")),
 		connect.WithHandlerOptions(opts...),
 	)
-	clusterServiceGetHealthHandler := connect.NewUnaryHandler(
+	clusterServiceGetHealthHandler := connect.NewUnaryHandlerSimple(
 		ClusterServiceGetHealthProcedure,
 		svc.GetHealth,
 		connect.WithSchema(clusterServiceMethods.ByName("GetHealth")),
@@ -197,20 +205,20 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 // UnimplementedClusterServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedClusterServiceHandler struct{}
 
-func (UnimplementedClusterServiceHandler) GetCluster(context.Context, *connect.Request[adminapi.GetClusterRequest]) (*connect.Response[adminapi.GetClusterResponse], error) {
+func (UnimplementedClusterServiceHandler) GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.GetCluster is not implemented"))
 }
 
-func (UnimplementedClusterServiceHandler) GetHealth(context.Context, *connect.Request[adminapi.GetHealthRequest]) (*connect.Response[adminapi.GetHealthResponse], error) {
+func (UnimplementedClusterServiceHandler) GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.GetHealth is not implemented"))
 }
 
 // TopicServiceClient is a client for the millrace.admin.v1.TopicService service.
 type TopicServiceClient interface {
-	CreateTopic(context.Context, *connect.Request[adminapi.CreateTopicRequest]) (*connect.Response[adminapi.CreateTopicResponse], error)
-	ListTopics(context.Context, *connect.Request[adminapi.ListTopicsRequest]) (*connect.Response[adminapi.ListTopicsResponse], error)
-	DescribeTopic(context.Context, *connect.Request[adminapi.DescribeTopicRequest]) (*connect.Response[adminapi.DescribeTopicResponse], error)
-	DeleteTopic(context.Context, *connect.Request[adminapi.DeleteTopicRequest]) (*connect.Response[adminapi.DeleteTopicResponse], error)
+	CreateTopic(context.Context, *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error)
+	ListTopics(context.Context, *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error)
+	DescribeTopic(context.Context, *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error)
+	DeleteTopic(context.Context, *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error)
 }
 
 // NewTopicServiceClient constructs a client for the millrace.admin.v1.TopicService service. By
@@ -260,31 +268,47 @@ type topicServiceClient struct {
 }
 
 // CreateTopic calls millrace.admin.v1.TopicService.CreateTopic.
-func (c *topicServiceClient) CreateTopic(ctx context.Context, req *connect.Request[adminapi.CreateTopicRequest]) (*connect.Response[adminapi.CreateTopicResponse], error) {
-	return c.createTopic.CallUnary(ctx, req)
+func (c *topicServiceClient) CreateTopic(ctx context.Context, req *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error) {
+	response, err := c.createTopic.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // ListTopics calls millrace.admin.v1.TopicService.ListTopics.
-func (c *topicServiceClient) ListTopics(ctx context.Context, req *connect.Request[adminapi.ListTopicsRequest]) (*connect.Response[adminapi.ListTopicsResponse], error) {
-	return c.listTopics.CallUnary(ctx, req)
+func (c *topicServiceClient) ListTopics(ctx context.Context, req *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error) {
+	response, err := c.listTopics.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // DescribeTopic calls millrace.admin.v1.TopicService.DescribeTopic.
-func (c *topicServiceClient) DescribeTopic(ctx context.Context, req *connect.Request[adminapi.DescribeTopicRequest]) (*connect.Response[adminapi.DescribeTopicResponse], error) {
-	return c.describeTopic.CallUnary(ctx, req)
+func (c *topicServiceClient) DescribeTopic(ctx context.Context, req *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error) {
+	response, err := c.describeTopic.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // DeleteTopic calls millrace.admin.v1.TopicService.DeleteTopic.
-func (c *topicServiceClient) DeleteTopic(ctx context.Context, req *connect.Request[adminapi.DeleteTopicRequest]) (*connect.Response[adminapi.DeleteTopicResponse], error) {
-	return c.deleteTopic.CallUnary(ctx, req)
+func (c *topicServiceClient) DeleteTopic(ctx context.Context, req *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error) {
+	response, err := c.deleteTopic.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // TopicServiceHandler is an implementation of the millrace.admin.v1.TopicService service.
 type TopicServiceHandler interface {
-	CreateTopic(context.Context, *connect.Request[adminapi.CreateTopicRequest]) (*connect.Response[adminapi.CreateTopicResponse], error)
-	ListTopics(context.Context, *connect.Request[adminapi.ListTopicsRequest]) (*connect.Response[adminapi.ListTopicsResponse], error)
-	DescribeTopic(context.Context, *connect.Request[adminapi.DescribeTopicRequest]) (*connect.Response[adminapi.DescribeTopicResponse], error)
-	DeleteTopic(context.Context, *connect.Request[adminapi.DeleteTopicRequest]) (*connect.Response[adminapi.DeleteTopicResponse], error)
+	CreateTopic(context.Context, *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error)
+	ListTopics(context.Context, *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error)
+	DescribeTopic(context.Context, *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error)
+	DeleteTopic(context.Context, *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error)
 }
 
 // NewTopicServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -294,25 +318,25 @@ type TopicServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewTopicServiceHandler(svc TopicServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	topicServiceMethods := adminapi.File_millrace_admin_v1_admin_proto.Services().ByName("TopicService").Methods()
-	topicServiceCreateTopicHandler := connect.NewUnaryHandler(
+	topicServiceCreateTopicHandler := connect.NewUnaryHandlerSimple(
 		TopicServiceCreateTopicProcedure,
 		svc.CreateTopic,
 		connect.WithSchema(topicServiceMethods.ByName("CreateTopic")),
 		connect.WithHandlerOptions(opts...),
 	)
-	topicServiceListTopicsHandler := connect.NewUnaryHandler(
+	topicServiceListTopicsHandler := connect.NewUnaryHandlerSimple(
 		TopicServiceListTopicsProcedure,
 		svc.ListTopics,
 		connect.WithSchema(topicServiceMethods.ByName("ListTopics")),
 		connect.WithHandlerOptions(opts...),
 	)
-	topicServiceDescribeTopicHandler := connect.NewUnaryHandler(
+	topicServiceDescribeTopicHandler := connect.NewUnaryHandlerSimple(
 		TopicServiceDescribeTopicProcedure,
 		svc.DescribeTopic,
 		connect.WithSchema(topicServiceMethods.ByName("DescribeTopic")),
 		connect.WithHandlerOptions(opts...),
 	)
-	topicServiceDeleteTopicHandler := connect.NewUnaryHandler(
+	topicServiceDeleteTopicHandler := connect.NewUnaryHandlerSimple(
 		TopicServiceDeleteTopicProcedure,
 		svc.DeleteTopic,
 		connect.WithSchema(topicServiceMethods.ByName("DeleteTopic")),
@@ -337,28 +361,28 @@ func NewTopicServiceHandler(svc TopicServiceHandler, opts ...connect.HandlerOpti
 // UnimplementedTopicServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedTopicServiceHandler struct{}
 
-func (UnimplementedTopicServiceHandler) CreateTopic(context.Context, *connect.Request[adminapi.CreateTopicRequest]) (*connect.Response[adminapi.CreateTopicResponse], error) {
+func (UnimplementedTopicServiceHandler) CreateTopic(context.Context, *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.CreateTopic is not implemented"))
 }
 
-func (UnimplementedTopicServiceHandler) ListTopics(context.Context, *connect.Request[adminapi.ListTopicsRequest]) (*connect.Response[adminapi.ListTopicsResponse], error) {
+func (UnimplementedTopicServiceHandler) ListTopics(context.Context, *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.ListTopics is not implemented"))
 }
 
-func (UnimplementedTopicServiceHandler) DescribeTopic(context.Context, *connect.Request[adminapi.DescribeTopicRequest]) (*connect.Response[adminapi.DescribeTopicResponse], error) {
+func (UnimplementedTopicServiceHandler) DescribeTopic(context.Context, *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.DescribeTopic is not implemented"))
 }
 
-func (UnimplementedTopicServiceHandler) DeleteTopic(context.Context, *connect.Request[adminapi.DeleteTopicRequest]) (*connect.Response[adminapi.DeleteTopicResponse], error) {
+func (UnimplementedTopicServiceHandler) DeleteTopic(context.Context, *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.DeleteTopic is not implemented"))
 }
 
 // GroupServiceClient is a client for the millrace.admin.v1.GroupService service.
 type GroupServiceClient interface {
-	ListGroups(context.Context, *connect.Request[adminapi.ListGroupsRequest]) (*connect.Response[adminapi.ListGroupsResponse], error)
-	DescribeGroup(context.Context, *connect.Request[adminapi.DescribeGroupRequest]) (*connect.Response[adminapi.DescribeGroupResponse], error)
-	SeekGroup(context.Context, *connect.Request[adminapi.SeekGroupRequest]) (*connect.Response[adminapi.SeekGroupResponse], error)
-	DeleteGroup(context.Context, *connect.Request[adminapi.DeleteGroupRequest]) (*connect.Response[adminapi.DeleteGroupResponse], error)
+	ListGroups(context.Context, *adminapi.ListGroupsRequest) (*adminapi.ListGroupsResponse, error)
+	DescribeGroup(context.Context, *adminapi.DescribeGroupRequest) (*adminapi.DescribeGroupResponse, error)
+	SeekGroup(context.Context, *adminapi.SeekGroupRequest) (*adminapi.SeekGroupResponse, error)
+	DeleteGroup(context.Context, *adminapi.DeleteGroupRequest) (*adminapi.DeleteGroupResponse, error)
 }
 
 // NewGroupServiceClient constructs a client for the millrace.admin.v1.GroupService service. By
@@ -408,31 +432,47 @@ type groupServiceClient struct {
 }
 
 // ListGroups calls millrace.admin.v1.GroupService.ListGroups.
-func (c *groupServiceClient) ListGroups(ctx context.Context, req *connect.Request[adminapi.ListGroupsRequest]) (*connect.Response[adminapi.ListGroupsResponse], error) {
-	return c.listGroups.CallUnary(ctx, req)
+func (c *groupServiceClient) ListGroups(ctx context.Context, req *adminapi.ListGroupsRequest) (*adminapi.ListGroupsResponse, error) {
+	response, err := c.listGroups.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // DescribeGroup calls millrace.admin.v1.GroupService.DescribeGroup.
-func (c *groupServiceClient) DescribeGroup(ctx context.Context, req *connect.Request[adminapi.DescribeGroupRequest]) (*connect.Response[adminapi.DescribeGroupResponse], error) {
-	return c.describeGroup.CallUnary(ctx, req)
+func (c *groupServiceClient) DescribeGroup(ctx context.Context, req *adminapi.DescribeGroupRequest) (*adminapi.DescribeGroupResponse, error) {
+	response, err := c.describeGroup.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // SeekGroup calls millrace.admin.v1.GroupService.SeekGroup.
-func (c *groupServiceClient) SeekGroup(ctx context.Context, req *connect.Request[adminapi.SeekGroupRequest]) (*connect.Response[adminapi.SeekGroupResponse], error) {
-	return c.seekGroup.CallUnary(ctx, req)
+func (c *groupServiceClient) SeekGroup(ctx context.Context, req *adminapi.SeekGroupRequest) (*adminapi.SeekGroupResponse, error) {
+	response, err := c.seekGroup.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // DeleteGroup calls millrace.admin.v1.GroupService.DeleteGroup.
-func (c *groupServiceClient) DeleteGroup(ctx context.Context, req *connect.Request[adminapi.DeleteGroupRequest]) (*connect.Response[adminapi.DeleteGroupResponse], error) {
-	return c.deleteGroup.CallUnary(ctx, req)
+func (c *groupServiceClient) DeleteGroup(ctx context.Context, req *adminapi.DeleteGroupRequest) (*adminapi.DeleteGroupResponse, error) {
+	response, err := c.deleteGroup.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // GroupServiceHandler is an implementation of the millrace.admin.v1.GroupService service.
 type GroupServiceHandler interface {
-	ListGroups(context.Context, *connect.Request[adminapi.ListGroupsRequest]) (*connect.Response[adminapi.ListGroupsResponse], error)
-	DescribeGroup(context.Context, *connect.Request[adminapi.DescribeGroupRequest]) (*connect.Response[adminapi.DescribeGroupResponse], error)
-	SeekGroup(context.Context, *connect.Request[adminapi.SeekGroupRequest]) (*connect.Response[adminapi.SeekGroupResponse], error)
-	DeleteGroup(context.Context, *connect.Request[adminapi.DeleteGroupRequest]) (*connect.Response[adminapi.DeleteGroupResponse], error)
+	ListGroups(context.Context, *adminapi.ListGroupsRequest) (*adminapi.ListGroupsResponse, error)
+	DescribeGroup(context.Context, *adminapi.DescribeGroupRequest) (*adminapi.DescribeGroupResponse, error)
+	SeekGroup(context.Context, *adminapi.SeekGroupRequest) (*adminapi.SeekGroupResponse, error)
+	DeleteGroup(context.Context, *adminapi.DeleteGroupRequest) (*adminapi.DeleteGroupResponse, error)
 }
 
 // NewGroupServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -442,25 +482,25 @@ type GroupServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewGroupServiceHandler(svc GroupServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	groupServiceMethods := adminapi.File_millrace_admin_v1_admin_proto.Services().ByName("GroupService").Methods()
-	groupServiceListGroupsHandler := connect.NewUnaryHandler(
+	groupServiceListGroupsHandler := connect.NewUnaryHandlerSimple(
 		GroupServiceListGroupsProcedure,
 		svc.ListGroups,
 		connect.WithSchema(groupServiceMethods.ByName("ListGroups")),
 		connect.WithHandlerOptions(opts...),
 	)
-	groupServiceDescribeGroupHandler := connect.NewUnaryHandler(
+	groupServiceDescribeGroupHandler := connect.NewUnaryHandlerSimple(
 		GroupServiceDescribeGroupProcedure,
 		svc.DescribeGroup,
 		connect.WithSchema(groupServiceMethods.ByName("DescribeGroup")),
 		connect.WithHandlerOptions(opts...),
 	)
-	groupServiceSeekGroupHandler := connect.NewUnaryHandler(
+	groupServiceSeekGroupHandler := connect.NewUnaryHandlerSimple(
 		GroupServiceSeekGroupProcedure,
 		svc.SeekGroup,
 		connect.WithSchema(groupServiceMethods.ByName("SeekGroup")),
 		connect.WithHandlerOptions(opts...),
 	)
-	groupServiceDeleteGroupHandler := connect.NewUnaryHandler(
+	groupServiceDeleteGroupHandler := connect.NewUnaryHandlerSimple(
 		GroupServiceDeleteGroupProcedure,
 		svc.DeleteGroup,
 		connect.WithSchema(groupServiceMethods.ByName("DeleteGroup")),
@@ -485,28 +525,28 @@ func NewGroupServiceHandler(svc GroupServiceHandler, opts ...connect.HandlerOpti
 // UnimplementedGroupServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedGroupServiceHandler struct{}
 
-func (UnimplementedGroupServiceHandler) ListGroups(context.Context, *connect.Request[adminapi.ListGroupsRequest]) (*connect.Response[adminapi.ListGroupsResponse], error) {
+func (UnimplementedGroupServiceHandler) ListGroups(context.Context, *adminapi.ListGroupsRequest) (*adminapi.ListGroupsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.GroupService.ListGroups is not implemented"))
 }
 
-func (UnimplementedGroupServiceHandler) DescribeGroup(context.Context, *connect.Request[adminapi.DescribeGroupRequest]) (*connect.Response[adminapi.DescribeGroupResponse], error) {
+func (UnimplementedGroupServiceHandler) DescribeGroup(context.Context, *adminapi.DescribeGroupRequest) (*adminapi.DescribeGroupResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.GroupService.DescribeGroup is not implemented"))
 }
 
-func (UnimplementedGroupServiceHandler) SeekGroup(context.Context, *connect.Request[adminapi.SeekGroupRequest]) (*connect.Response[adminapi.SeekGroupResponse], error) {
+func (UnimplementedGroupServiceHandler) SeekGroup(context.Context, *adminapi.SeekGroupRequest) (*adminapi.SeekGroupResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.GroupService.SeekGroup is not implemented"))
 }
 
-func (UnimplementedGroupServiceHandler) DeleteGroup(context.Context, *connect.Request[adminapi.DeleteGroupRequest]) (*connect.Response[adminapi.DeleteGroupResponse], error) {
+func (UnimplementedGroupServiceHandler) DeleteGroup(context.Context, *adminapi.DeleteGroupRequest) (*adminapi.DeleteGroupResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.GroupService.DeleteGroup is not implemented"))
 }
 
 // PluginServiceClient is a client for the millrace.admin.v1.PluginService service.
 type PluginServiceClient interface {
 	// The first message carries the manifest; the module follows in chunks of at most 512 KiB.
-	PushPlugin(context.Context) *connect.ClientStreamForClient[adminapi.PushPluginRequest, adminapi.PushPluginResponse]
-	ListPlugins(context.Context, *connect.Request[adminapi.ListPluginsRequest]) (*connect.Response[adminapi.ListPluginsResponse], error)
-	ListPluginVersions(context.Context, *connect.Request[adminapi.ListPluginVersionsRequest]) (*connect.Response[adminapi.ListPluginVersionsResponse], error)
+	PushPlugin(context.Context) (*connect.ClientStreamForClientSimple[adminapi.PushPluginRequest, adminapi.PushPluginResponse], error)
+	ListPlugins(context.Context, *adminapi.ListPluginsRequest) (*adminapi.ListPluginsResponse, error)
+	ListPluginVersions(context.Context, *adminapi.ListPluginVersionsRequest) (*adminapi.ListPluginVersionsResponse, error)
 }
 
 // NewPluginServiceClient constructs a client for the millrace.admin.v1.PluginService service. By
@@ -549,26 +589,34 @@ type pluginServiceClient struct {
 }
 
 // PushPlugin calls millrace.admin.v1.PluginService.PushPlugin.
-func (c *pluginServiceClient) PushPlugin(ctx context.Context) *connect.ClientStreamForClient[adminapi.PushPluginRequest, adminapi.PushPluginResponse] {
-	return c.pushPlugin.CallClientStream(ctx)
+func (c *pluginServiceClient) PushPlugin(ctx context.Context) (*connect.ClientStreamForClientSimple[adminapi.PushPluginRequest, adminapi.PushPluginResponse], error) {
+	return c.pushPlugin.CallClientStreamSimple(ctx)
 }
 
 // ListPlugins calls millrace.admin.v1.PluginService.ListPlugins.
-func (c *pluginServiceClient) ListPlugins(ctx context.Context, req *connect.Request[adminapi.ListPluginsRequest]) (*connect.Response[adminapi.ListPluginsResponse], error) {
-	return c.listPlugins.CallUnary(ctx, req)
+func (c *pluginServiceClient) ListPlugins(ctx context.Context, req *adminapi.ListPluginsRequest) (*adminapi.ListPluginsResponse, error) {
+	response, err := c.listPlugins.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // ListPluginVersions calls millrace.admin.v1.PluginService.ListPluginVersions.
-func (c *pluginServiceClient) ListPluginVersions(ctx context.Context, req *connect.Request[adminapi.ListPluginVersionsRequest]) (*connect.Response[adminapi.ListPluginVersionsResponse], error) {
-	return c.listPluginVersions.CallUnary(ctx, req)
+func (c *pluginServiceClient) ListPluginVersions(ctx context.Context, req *adminapi.ListPluginVersionsRequest) (*adminapi.ListPluginVersionsResponse, error) {
+	response, err := c.listPluginVersions.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // PluginServiceHandler is an implementation of the millrace.admin.v1.PluginService service.
 type PluginServiceHandler interface {
 	// The first message carries the manifest; the module follows in chunks of at most 512 KiB.
-	PushPlugin(context.Context, *connect.ClientStream[adminapi.PushPluginRequest]) (*connect.Response[adminapi.PushPluginResponse], error)
-	ListPlugins(context.Context, *connect.Request[adminapi.ListPluginsRequest]) (*connect.Response[adminapi.ListPluginsResponse], error)
-	ListPluginVersions(context.Context, *connect.Request[adminapi.ListPluginVersionsRequest]) (*connect.Response[adminapi.ListPluginVersionsResponse], error)
+	PushPlugin(context.Context, *connect.ClientStream[adminapi.PushPluginRequest]) (*adminapi.PushPluginResponse, error)
+	ListPlugins(context.Context, *adminapi.ListPluginsRequest) (*adminapi.ListPluginsResponse, error)
+	ListPluginVersions(context.Context, *adminapi.ListPluginVersionsRequest) (*adminapi.ListPluginVersionsResponse, error)
 }
 
 // NewPluginServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -578,19 +626,19 @@ type PluginServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewPluginServiceHandler(svc PluginServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	pluginServiceMethods := adminapi.File_millrace_admin_v1_admin_proto.Services().ByName("PluginService").Methods()
-	pluginServicePushPluginHandler := connect.NewClientStreamHandler(
+	pluginServicePushPluginHandler := connect.NewClientStreamHandlerSimple(
 		PluginServicePushPluginProcedure,
 		svc.PushPlugin,
 		connect.WithSchema(pluginServiceMethods.ByName("PushPlugin")),
 		connect.WithHandlerOptions(opts...),
 	)
-	pluginServiceListPluginsHandler := connect.NewUnaryHandler(
+	pluginServiceListPluginsHandler := connect.NewUnaryHandlerSimple(
 		PluginServiceListPluginsProcedure,
 		svc.ListPlugins,
 		connect.WithSchema(pluginServiceMethods.ByName("ListPlugins")),
 		connect.WithHandlerOptions(opts...),
 	)
-	pluginServiceListPluginVersionsHandler := connect.NewUnaryHandler(
+	pluginServiceListPluginVersionsHandler := connect.NewUnaryHandlerSimple(
 		PluginServiceListPluginVersionsProcedure,
 		svc.ListPluginVersions,
 		connect.WithSchema(pluginServiceMethods.ByName("ListPluginVersions")),
@@ -613,25 +661,25 @@ func NewPluginServiceHandler(svc PluginServiceHandler, opts ...connect.HandlerOp
 // UnimplementedPluginServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedPluginServiceHandler struct{}
 
-func (UnimplementedPluginServiceHandler) PushPlugin(context.Context, *connect.ClientStream[adminapi.PushPluginRequest]) (*connect.Response[adminapi.PushPluginResponse], error) {
+func (UnimplementedPluginServiceHandler) PushPlugin(context.Context, *connect.ClientStream[adminapi.PushPluginRequest]) (*adminapi.PushPluginResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.PluginService.PushPlugin is not implemented"))
 }
 
-func (UnimplementedPluginServiceHandler) ListPlugins(context.Context, *connect.Request[adminapi.ListPluginsRequest]) (*connect.Response[adminapi.ListPluginsResponse], error) {
+func (UnimplementedPluginServiceHandler) ListPlugins(context.Context, *adminapi.ListPluginsRequest) (*adminapi.ListPluginsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.PluginService.ListPlugins is not implemented"))
 }
 
-func (UnimplementedPluginServiceHandler) ListPluginVersions(context.Context, *connect.Request[adminapi.ListPluginVersionsRequest]) (*connect.Response[adminapi.ListPluginVersionsResponse], error) {
+func (UnimplementedPluginServiceHandler) ListPluginVersions(context.Context, *adminapi.ListPluginVersionsRequest) (*adminapi.ListPluginVersionsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.PluginService.ListPluginVersions is not implemented"))
 }
 
 // BindingServiceClient is a client for the millrace.admin.v1.BindingService service.
 type BindingServiceClient interface {
-	CreateBinding(context.Context, *connect.Request[adminapi.CreateBindingRequest]) (*connect.Response[adminapi.CreateBindingResponse], error)
-	UpdateBinding(context.Context, *connect.Request[adminapi.UpdateBindingRequest]) (*connect.Response[adminapi.UpdateBindingResponse], error)
-	ListBindings(context.Context, *connect.Request[adminapi.ListBindingsRequest]) (*connect.Response[adminapi.ListBindingsResponse], error)
-	DescribeBinding(context.Context, *connect.Request[adminapi.DescribeBindingRequest]) (*connect.Response[adminapi.DescribeBindingResponse], error)
-	DeleteBinding(context.Context, *connect.Request[adminapi.DeleteBindingRequest]) (*connect.Response[adminapi.DeleteBindingResponse], error)
+	CreateBinding(context.Context, *adminapi.CreateBindingRequest) (*adminapi.CreateBindingResponse, error)
+	UpdateBinding(context.Context, *adminapi.UpdateBindingRequest) (*adminapi.UpdateBindingResponse, error)
+	ListBindings(context.Context, *adminapi.ListBindingsRequest) (*adminapi.ListBindingsResponse, error)
+	DescribeBinding(context.Context, *adminapi.DescribeBindingRequest) (*adminapi.DescribeBindingResponse, error)
+	DeleteBinding(context.Context, *adminapi.DeleteBindingRequest) (*adminapi.DeleteBindingResponse, error)
 }
 
 // NewBindingServiceClient constructs a client for the millrace.admin.v1.BindingService service. By
@@ -688,37 +736,57 @@ type bindingServiceClient struct {
 }
 
 // CreateBinding calls millrace.admin.v1.BindingService.CreateBinding.
-func (c *bindingServiceClient) CreateBinding(ctx context.Context, req *connect.Request[adminapi.CreateBindingRequest]) (*connect.Response[adminapi.CreateBindingResponse], error) {
-	return c.createBinding.CallUnary(ctx, req)
+func (c *bindingServiceClient) CreateBinding(ctx context.Context, req *adminapi.CreateBindingRequest) (*adminapi.CreateBindingResponse, error) {
+	response, err := c.createBinding.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // UpdateBinding calls millrace.admin.v1.BindingService.UpdateBinding.
-func (c *bindingServiceClient) UpdateBinding(ctx context.Context, req *connect.Request[adminapi.UpdateBindingRequest]) (*connect.Response[adminapi.UpdateBindingResponse], error) {
-	return c.updateBinding.CallUnary(ctx, req)
+func (c *bindingServiceClient) UpdateBinding(ctx context.Context, req *adminapi.UpdateBindingRequest) (*adminapi.UpdateBindingResponse, error) {
+	response, err := c.updateBinding.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // ListBindings calls millrace.admin.v1.BindingService.ListBindings.
-func (c *bindingServiceClient) ListBindings(ctx context.Context, req *connect.Request[adminapi.ListBindingsRequest]) (*connect.Response[adminapi.ListBindingsResponse], error) {
-	return c.listBindings.CallUnary(ctx, req)
+func (c *bindingServiceClient) ListBindings(ctx context.Context, req *adminapi.ListBindingsRequest) (*adminapi.ListBindingsResponse, error) {
+	response, err := c.listBindings.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // DescribeBinding calls millrace.admin.v1.BindingService.DescribeBinding.
-func (c *bindingServiceClient) DescribeBinding(ctx context.Context, req *connect.Request[adminapi.DescribeBindingRequest]) (*connect.Response[adminapi.DescribeBindingResponse], error) {
-	return c.describeBinding.CallUnary(ctx, req)
+func (c *bindingServiceClient) DescribeBinding(ctx context.Context, req *adminapi.DescribeBindingRequest) (*adminapi.DescribeBindingResponse, error) {
+	response, err := c.describeBinding.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // DeleteBinding calls millrace.admin.v1.BindingService.DeleteBinding.
-func (c *bindingServiceClient) DeleteBinding(ctx context.Context, req *connect.Request[adminapi.DeleteBindingRequest]) (*connect.Response[adminapi.DeleteBindingResponse], error) {
-	return c.deleteBinding.CallUnary(ctx, req)
+func (c *bindingServiceClient) DeleteBinding(ctx context.Context, req *adminapi.DeleteBindingRequest) (*adminapi.DeleteBindingResponse, error) {
+	response, err := c.deleteBinding.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // BindingServiceHandler is an implementation of the millrace.admin.v1.BindingService service.
 type BindingServiceHandler interface {
-	CreateBinding(context.Context, *connect.Request[adminapi.CreateBindingRequest]) (*connect.Response[adminapi.CreateBindingResponse], error)
-	UpdateBinding(context.Context, *connect.Request[adminapi.UpdateBindingRequest]) (*connect.Response[adminapi.UpdateBindingResponse], error)
-	ListBindings(context.Context, *connect.Request[adminapi.ListBindingsRequest]) (*connect.Response[adminapi.ListBindingsResponse], error)
-	DescribeBinding(context.Context, *connect.Request[adminapi.DescribeBindingRequest]) (*connect.Response[adminapi.DescribeBindingResponse], error)
-	DeleteBinding(context.Context, *connect.Request[adminapi.DeleteBindingRequest]) (*connect.Response[adminapi.DeleteBindingResponse], error)
+	CreateBinding(context.Context, *adminapi.CreateBindingRequest) (*adminapi.CreateBindingResponse, error)
+	UpdateBinding(context.Context, *adminapi.UpdateBindingRequest) (*adminapi.UpdateBindingResponse, error)
+	ListBindings(context.Context, *adminapi.ListBindingsRequest) (*adminapi.ListBindingsResponse, error)
+	DescribeBinding(context.Context, *adminapi.DescribeBindingRequest) (*adminapi.DescribeBindingResponse, error)
+	DeleteBinding(context.Context, *adminapi.DeleteBindingRequest) (*adminapi.DeleteBindingResponse, error)
 }
 
 // NewBindingServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -728,31 +796,31 @@ type BindingServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewBindingServiceHandler(svc BindingServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	bindingServiceMethods := adminapi.File_millrace_admin_v1_admin_proto.Services().ByName("BindingService").Methods()
-	bindingServiceCreateBindingHandler := connect.NewUnaryHandler(
+	bindingServiceCreateBindingHandler := connect.NewUnaryHandlerSimple(
 		BindingServiceCreateBindingProcedure,
 		svc.CreateBinding,
 		connect.WithSchema(bindingServiceMethods.ByName("CreateBinding")),
 		connect.WithHandlerOptions(opts...),
 	)
-	bindingServiceUpdateBindingHandler := connect.NewUnaryHandler(
+	bindingServiceUpdateBindingHandler := connect.NewUnaryHandlerSimple(
 		BindingServiceUpdateBindingProcedure,
 		svc.UpdateBinding,
 		connect.WithSchema(bindingServiceMethods.ByName("UpdateBinding")),
 		connect.WithHandlerOptions(opts...),
 	)
-	bindingServiceListBindingsHandler := connect.NewUnaryHandler(
+	bindingServiceListBindingsHandler := connect.NewUnaryHandlerSimple(
 		BindingServiceListBindingsProcedure,
 		svc.ListBindings,
 		connect.WithSchema(bindingServiceMethods.ByName("ListBindings")),
 		connect.WithHandlerOptions(opts...),
 	)
-	bindingServiceDescribeBindingHandler := connect.NewUnaryHandler(
+	bindingServiceDescribeBindingHandler := connect.NewUnaryHandlerSimple(
 		BindingServiceDescribeBindingProcedure,
 		svc.DescribeBinding,
 		connect.WithSchema(bindingServiceMethods.ByName("DescribeBinding")),
 		connect.WithHandlerOptions(opts...),
 	)
-	bindingServiceDeleteBindingHandler := connect.NewUnaryHandler(
+	bindingServiceDeleteBindingHandler := connect.NewUnaryHandlerSimple(
 		BindingServiceDeleteBindingProcedure,
 		svc.DeleteBinding,
 		connect.WithSchema(bindingServiceMethods.ByName("DeleteBinding")),
@@ -779,31 +847,31 @@ func NewBindingServiceHandler(svc BindingServiceHandler, opts ...connect.Handler
 // UnimplementedBindingServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedBindingServiceHandler struct{}
 
-func (UnimplementedBindingServiceHandler) CreateBinding(context.Context, *connect.Request[adminapi.CreateBindingRequest]) (*connect.Response[adminapi.CreateBindingResponse], error) {
+func (UnimplementedBindingServiceHandler) CreateBinding(context.Context, *adminapi.CreateBindingRequest) (*adminapi.CreateBindingResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.BindingService.CreateBinding is not implemented"))
 }
 
-func (UnimplementedBindingServiceHandler) UpdateBinding(context.Context, *connect.Request[adminapi.UpdateBindingRequest]) (*connect.Response[adminapi.UpdateBindingResponse], error) {
+func (UnimplementedBindingServiceHandler) UpdateBinding(context.Context, *adminapi.UpdateBindingRequest) (*adminapi.UpdateBindingResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.BindingService.UpdateBinding is not implemented"))
 }
 
-func (UnimplementedBindingServiceHandler) ListBindings(context.Context, *connect.Request[adminapi.ListBindingsRequest]) (*connect.Response[adminapi.ListBindingsResponse], error) {
+func (UnimplementedBindingServiceHandler) ListBindings(context.Context, *adminapi.ListBindingsRequest) (*adminapi.ListBindingsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.BindingService.ListBindings is not implemented"))
 }
 
-func (UnimplementedBindingServiceHandler) DescribeBinding(context.Context, *connect.Request[adminapi.DescribeBindingRequest]) (*connect.Response[adminapi.DescribeBindingResponse], error) {
+func (UnimplementedBindingServiceHandler) DescribeBinding(context.Context, *adminapi.DescribeBindingRequest) (*adminapi.DescribeBindingResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.BindingService.DescribeBinding is not implemented"))
 }
 
-func (UnimplementedBindingServiceHandler) DeleteBinding(context.Context, *connect.Request[adminapi.DeleteBindingRequest]) (*connect.Response[adminapi.DeleteBindingResponse], error) {
+func (UnimplementedBindingServiceHandler) DeleteBinding(context.Context, *adminapi.DeleteBindingRequest) (*adminapi.DeleteBindingResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.BindingService.DeleteBinding is not implemented"))
 }
 
 // ViewServiceClient is a client for the millrace.admin.v1.ViewService service.
 type ViewServiceClient interface {
-	CreateView(context.Context, *connect.Request[adminapi.CreateViewRequest]) (*connect.Response[adminapi.CreateViewResponse], error)
-	ListViews(context.Context, *connect.Request[adminapi.ListViewsRequest]) (*connect.Response[adminapi.ListViewsResponse], error)
-	DeleteView(context.Context, *connect.Request[adminapi.DeleteViewRequest]) (*connect.Response[adminapi.DeleteViewResponse], error)
+	CreateView(context.Context, *adminapi.CreateViewRequest) (*adminapi.CreateViewResponse, error)
+	ListViews(context.Context, *adminapi.ListViewsRequest) (*adminapi.ListViewsResponse, error)
+	DeleteView(context.Context, *adminapi.DeleteViewRequest) (*adminapi.DeleteViewResponse, error)
 }
 
 // NewViewServiceClient constructs a client for the millrace.admin.v1.ViewService service. By
@@ -846,25 +914,37 @@ type viewServiceClient struct {
 }
 
 // CreateView calls millrace.admin.v1.ViewService.CreateView.
-func (c *viewServiceClient) CreateView(ctx context.Context, req *connect.Request[adminapi.CreateViewRequest]) (*connect.Response[adminapi.CreateViewResponse], error) {
-	return c.createView.CallUnary(ctx, req)
+func (c *viewServiceClient) CreateView(ctx context.Context, req *adminapi.CreateViewRequest) (*adminapi.CreateViewResponse, error) {
+	response, err := c.createView.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // ListViews calls millrace.admin.v1.ViewService.ListViews.
-func (c *viewServiceClient) ListViews(ctx context.Context, req *connect.Request[adminapi.ListViewsRequest]) (*connect.Response[adminapi.ListViewsResponse], error) {
-	return c.listViews.CallUnary(ctx, req)
+func (c *viewServiceClient) ListViews(ctx context.Context, req *adminapi.ListViewsRequest) (*adminapi.ListViewsResponse, error) {
+	response, err := c.listViews.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // DeleteView calls millrace.admin.v1.ViewService.DeleteView.
-func (c *viewServiceClient) DeleteView(ctx context.Context, req *connect.Request[adminapi.DeleteViewRequest]) (*connect.Response[adminapi.DeleteViewResponse], error) {
-	return c.deleteView.CallUnary(ctx, req)
+func (c *viewServiceClient) DeleteView(ctx context.Context, req *adminapi.DeleteViewRequest) (*adminapi.DeleteViewResponse, error) {
+	response, err := c.deleteView.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // ViewServiceHandler is an implementation of the millrace.admin.v1.ViewService service.
 type ViewServiceHandler interface {
-	CreateView(context.Context, *connect.Request[adminapi.CreateViewRequest]) (*connect.Response[adminapi.CreateViewResponse], error)
-	ListViews(context.Context, *connect.Request[adminapi.ListViewsRequest]) (*connect.Response[adminapi.ListViewsResponse], error)
-	DeleteView(context.Context, *connect.Request[adminapi.DeleteViewRequest]) (*connect.Response[adminapi.DeleteViewResponse], error)
+	CreateView(context.Context, *adminapi.CreateViewRequest) (*adminapi.CreateViewResponse, error)
+	ListViews(context.Context, *adminapi.ListViewsRequest) (*adminapi.ListViewsResponse, error)
+	DeleteView(context.Context, *adminapi.DeleteViewRequest) (*adminapi.DeleteViewResponse, error)
 }
 
 // NewViewServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -874,19 +954,19 @@ type ViewServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewViewServiceHandler(svc ViewServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	viewServiceMethods := adminapi.File_millrace_admin_v1_admin_proto.Services().ByName("ViewService").Methods()
-	viewServiceCreateViewHandler := connect.NewUnaryHandler(
+	viewServiceCreateViewHandler := connect.NewUnaryHandlerSimple(
 		ViewServiceCreateViewProcedure,
 		svc.CreateView,
 		connect.WithSchema(viewServiceMethods.ByName("CreateView")),
 		connect.WithHandlerOptions(opts...),
 	)
-	viewServiceListViewsHandler := connect.NewUnaryHandler(
+	viewServiceListViewsHandler := connect.NewUnaryHandlerSimple(
 		ViewServiceListViewsProcedure,
 		svc.ListViews,
 		connect.WithSchema(viewServiceMethods.ByName("ListViews")),
 		connect.WithHandlerOptions(opts...),
 	)
-	viewServiceDeleteViewHandler := connect.NewUnaryHandler(
+	viewServiceDeleteViewHandler := connect.NewUnaryHandlerSimple(
 		ViewServiceDeleteViewProcedure,
 		svc.DeleteView,
 		connect.WithSchema(viewServiceMethods.ByName("DeleteView")),
@@ -909,22 +989,22 @@ func NewViewServiceHandler(svc ViewServiceHandler, opts ...connect.HandlerOption
 // UnimplementedViewServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedViewServiceHandler struct{}
 
-func (UnimplementedViewServiceHandler) CreateView(context.Context, *connect.Request[adminapi.CreateViewRequest]) (*connect.Response[adminapi.CreateViewResponse], error) {
+func (UnimplementedViewServiceHandler) CreateView(context.Context, *adminapi.CreateViewRequest) (*adminapi.CreateViewResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ViewService.CreateView is not implemented"))
 }
 
-func (UnimplementedViewServiceHandler) ListViews(context.Context, *connect.Request[adminapi.ListViewsRequest]) (*connect.Response[adminapi.ListViewsResponse], error) {
+func (UnimplementedViewServiceHandler) ListViews(context.Context, *adminapi.ListViewsRequest) (*adminapi.ListViewsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ViewService.ListViews is not implemented"))
 }
 
-func (UnimplementedViewServiceHandler) DeleteView(context.Context, *connect.Request[adminapi.DeleteViewRequest]) (*connect.Response[adminapi.DeleteViewResponse], error) {
+func (UnimplementedViewServiceHandler) DeleteView(context.Context, *adminapi.DeleteViewRequest) (*adminapi.DeleteViewResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ViewService.DeleteView is not implemented"))
 }
 
 // DebugServiceClient is a client for the millrace.admin.v1.DebugService service.
 type DebugServiceClient interface {
 	// DumpDecisions returns the decision rows and origins of a binding as the delivery oracle reads them.
-	DumpDecisions(context.Context, *connect.Request[adminapi.DumpDecisionsRequest]) (*connect.Response[adminapi.DumpDecisionsResponse], error)
+	DumpDecisions(context.Context, *adminapi.DumpDecisionsRequest) (*adminapi.DumpDecisionsResponse, error)
 }
 
 // NewDebugServiceClient constructs a client for the millrace.admin.v1.DebugService service. By
@@ -953,14 +1033,18 @@ type debugServiceClient struct {
 }
 
 // DumpDecisions calls millrace.admin.v1.DebugService.DumpDecisions.
-func (c *debugServiceClient) DumpDecisions(ctx context.Context, req *connect.Request[adminapi.DumpDecisionsRequest]) (*connect.Response[adminapi.DumpDecisionsResponse], error) {
-	return c.dumpDecisions.CallUnary(ctx, req)
+func (c *debugServiceClient) DumpDecisions(ctx context.Context, req *adminapi.DumpDecisionsRequest) (*adminapi.DumpDecisionsResponse, error) {
+	response, err := c.dumpDecisions.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // DebugServiceHandler is an implementation of the millrace.admin.v1.DebugService service.
 type DebugServiceHandler interface {
 	// DumpDecisions returns the decision rows and origins of a binding as the delivery oracle reads them.
-	DumpDecisions(context.Context, *connect.Request[adminapi.DumpDecisionsRequest]) (*connect.Response[adminapi.DumpDecisionsResponse], error)
+	DumpDecisions(context.Context, *adminapi.DumpDecisionsRequest) (*adminapi.DumpDecisionsResponse, error)
 }
 
 // NewDebugServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -970,7 +1054,7 @@ type DebugServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewDebugServiceHandler(svc DebugServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	debugServiceMethods := adminapi.File_millrace_admin_v1_admin_proto.Services().ByName("DebugService").Methods()
-	debugServiceDumpDecisionsHandler := connect.NewUnaryHandler(
+	debugServiceDumpDecisionsHandler := connect.NewUnaryHandlerSimple(
 		DebugServiceDumpDecisionsProcedure,
 		svc.DumpDecisions,
 		connect.WithSchema(debugServiceMethods.ByName("DumpDecisions")),
@@ -989,6 +1073,6 @@ func NewDebugServiceHandler(svc DebugServiceHandler, opts ...connect.HandlerOpti
 // UnimplementedDebugServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedDebugServiceHandler struct{}
 
-func (UnimplementedDebugServiceHandler) DumpDecisions(context.Context, *connect.Request[adminapi.DumpDecisionsRequest]) (*connect.Response[adminapi.DumpDecisionsResponse], error) {
+func (UnimplementedDebugServiceHandler) DumpDecisions(context.Context, *adminapi.DumpDecisionsRequest) (*adminapi.DumpDecisionsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.DebugService.DumpDecisions is not implemented"))
 }

@@ -1,0 +1,98 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+// GetCluster implements ClusterService.
+func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error) {
+	image := s.Metadata.Image()
+	cluster := image.Cluster()
+	r := &adminapi.GetClusterResponse{
+		ClusterId: cluster.ID.String(), FeatureLevel: cluster.FeatureLevel,
+		MetadataIndex: uint64(image.Index()), RaftTerm: uint64(image.Term()), AnsweringNode: int32(s.Node),
+	}
+	leader := s.Metadata.RaftLeader()
+	for _, member := range image.Nodes() {
+		node := &adminapi.Node{Id: int32(member.ID), RaftId: uint64(member.Raft), Voter: member.Voter, RaftLeader: member.Raft == leader, Version: s.Version, Fenced: true}
+		if registration, ok := image.Broker(member.ID); ok {
+			node.BrokerEpoch, node.Fenced, node.Stopping = int64(registration.Epoch), registration.Fenced, registration.Stopping
+			node.Rack = registration.Rack
+			for _, e := range registration.Endpoints {
+				node.Endpoints = append(node.Endpoints, &adminapi.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port})
+			}
+		}
+		r.Nodes = append(r.Nodes, node)
+	}
+	for topic := range image.Topics() {
+		r.Topics++
+		r.Partitions += topic.Partitions
+	}
+	return r, nil
+}
+
+// GetHealth implements ClusterService: what is not served, why, and what to do.
+func (s *Server) GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error) {
+	image := s.Metadata.Image()
+	r := &adminapi.GetHealthResponse{}
+	problem := func(subject, what, action string) {
+		r.Problems = append(r.Problems, &adminapi.Problem{Subject: subject, What: what, Action: action})
+	}
+	if s.Metadata.RaftLeader() == 0 {
+		problem("metadata quorum", "no leader is known", "start a majority of the voters; `raftctl cluster info` lists them")
+	}
+	for _, registration := range image.Brokers() {
+		if registration.Fenced && !registration.Stopping {
+			problem(fmt.Sprintf("node %d", registration.Node), "not serving", "start it, or read its log")
+		}
+	}
+	for topic := range image.Topics() {
+		for _, p := range image.Partitions(topic.ID) {
+			s.partitionHealth(r, topic, p, problem)
+		}
+	}
+	for _, binding := range image.Bindings() {
+		for _, status := range s.Chains.Status(binding.ID) {
+			if status.State == "stalled" || status.State == "stopped" {
+				r.StalledChains++
+				problem(fmt.Sprintf("chain of %s, partition %d", ownerOf(image, binding), status.Partition), status.State+": "+status.Reason, "see `raftctl bind describe`")
+			}
+		}
+	}
+	r.Healthy = len(r.Problems) == 0
+	return r, nil
+}
+
+func (s *Server) partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.Topic, p *metadata.Partition, problem func(subject, what, action string)) {
+	subject := fmt.Sprintf("topic %s partition %d", topic.Name, p.Partition)
+	if p.Leader == broker.NoNode {
+		r.LeaderlessPartitions++
+		problem(subject, "no leader", "start the nodes that hold it; `raftctl topic describe` names them")
+	}
+	if len(p.ISR) < len(p.Replicas) && p.Leader != broker.NoNode {
+		r.UnderReplicatedPartitions++
+		problem(subject, fmt.Sprintf("%d of %d replicas in sync", len(p.ISR), len(p.Replicas)), "start the missing nodes, or wait for them to catch up")
+	}
+	if state := s.Partitions.State(p.TopicPartition); state.OfflineBecause != "" {
+		r.OfflinePartitions++
+		problem(subject, "offline: "+state.OfflineBecause, "restore the file from a copy, or delete the topic")
+	}
+}
+
+// ownerOf names the group or view that a binding belongs to.
+func ownerOf(image *metadata.Image, binding *metadata.Binding) string {
+	if binding.Group != "" {
+		return "group " + binding.Group
+	}
+	for _, view := range image.Views() {
+		if view.Binding == binding.ID {
+			return "view " + view.Name
+		}
+	}
+	return fmt.Sprintf("binding %d", binding.ID)
+}

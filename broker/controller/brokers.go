@@ -1,0 +1,268 @@
+package controller
+
+import (
+	"slices"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+// ReplicaRef names one replica of a partition.
+type ReplicaRef struct {
+	broker.TopicPartition
+	ID broker.ReplicaID
+}
+
+// RegisterBroker announces a new incarnation of a broker (R8). It starts fenced, out of every ISR; where it was in the
+// ISR or ELR it stays a candidate, since what it acknowledged is on its disk (RC1), unless the directory is another or
+// the replica is listed as damaged. Reply: BrokerRegistered.
+type RegisterBroker struct {
+	Cluster     broker.ClusterID // zero: not compared
+	Node        broker.NodeID
+	Raft        broker.RaftID
+	Directory   broker.DirectoryID
+	Incarnation broker.UUID // drawn by the process; asking again with the same one is answered alike
+	Endpoints   []metadata.Endpoint
+	Rack        string
+	// PreviousEpoch is the broker epoch in the file of a clean stop, 0 without one. In strict mode, the only one yet, it
+	// decides nothing.
+	PreviousEpoch broker.BrokerEpoch
+	// Damaged lists the replicas in which recovery found invalid bytes below the flush point.
+	Damaged []ReplicaRef
+}
+
+// BrokerRegistered tells a broker its epoch. It may take roles from images at or behind that index.
+type BrokerRegistered struct{ Epoch broker.BrokerEpoch }
+
+// UnfenceBroker asks that a broker may join ISRs and lead. It stays fenced until the image that it reports contains its
+// own registration. Reply: BrokerStanding.
+type UnfenceBroker struct {
+	Node    broker.NodeID
+	Epoch   broker.BrokerEpoch
+	Applied broker.Index
+}
+
+// FenceBroker takes a broker that has fallen silent out of every ISR. Reply: BrokerStanding.
+type FenceBroker struct {
+	Node  broker.NodeID
+	Epoch broker.BrokerEpoch
+}
+
+// StopBroker begins a controlled shutdown: the broker leads nothing and joins no ISR any more. Reply: BrokerStanding.
+type StopBroker struct {
+	Node  broker.NodeID
+	Epoch broker.BrokerEpoch
+}
+
+// BrokerStanding is how a broker stands after its request.
+type BrokerStanding struct {
+	Fenced   bool
+	Stopping bool
+}
+
+// ReportFailedReplicas takes damaged replicas of a running broker out of ISR and ELR (RH24). Where another candidate
+// exists each gets a new identity, with which it may come back; the sole copy goes offline. Reply: ReplicasFailed.
+type ReportFailedReplicas struct {
+	Node     broker.NodeID
+	Epoch    broker.BrokerEpoch
+	Replicas []ReplicaRef
+}
+
+// ReplicasFailed says that the report was taken; what became of each replica is in the image.
+type ReplicasFailed struct{}
+
+// Tidy makes the image what it would be if no decision had been cut short: every partition is seated anew, and
+// deletions older than a day are forgotten. A new leader asks for it first, and now and then afterwards. Reply: Tidied.
+type Tidy struct{}
+
+// Tidied is the reply to Tidy.
+type Tidied struct{}
+
+func (RegisterBroker) request()       {}
+func (UnfenceBroker) request()        {}
+func (FenceBroker) request()          {}
+func (StopBroker) request()           {}
+func (ReportFailedReplicas) request() {}
+func (Tidy) request()                 {}
+func (BrokerRegistered) reply()       {}
+func (BrokerStanding) reply()         {}
+func (ReplicasFailed) reply()         {}
+func (Tidied) reply()                 {}
+
+func registerBroker(head *metadata.Image, r RegisterBroker) (Decision, error) {
+	old, known := head.Broker(r.Node)
+	if known && old.Incarnation == r.Incarnation && old.Directory == r.Directory {
+		return Decision{Reply: BrokerRegistered{Epoch: old.Epoch}}, nil
+	}
+	if err := checkRegistration(head, r, old); err != nil {
+		return Decision{}, err
+	}
+	registration := &metadata.Registration{
+		Node: r.Node, Incarnation: r.Incarnation, Directory: r.Directory, Endpoints: r.Endpoints, Rack: r.Rack, Fenced: true,
+	}
+	moved := known && old.Directory != r.Directory
+	brokers := electorate{head: head, changed: registration}
+	var facts []*metadata.Fact
+	if moved || len(r.Damaged) > 0 {
+		facts = brokers.withdraw(r.Node, func(p *metadata.Partition, rid broker.ReplicaID) (lost, emptied bool) {
+			return moved || slices.Contains(r.Damaged, ReplicaRef{p.TopicPartition, rid}), moved
+		})
+	} else {
+		facts = brokers.sweep(holding(r.Node))
+	}
+	// The registration comes last: were the leader to change between two entries, the broker would ask again, and the
+	// rest would be made up for.
+	entries := pack(append(facts, metadata.RegistrationFact(registration)))
+	epoch := nextIndex(head) + broker.Index(len(entries)-1)
+	return Decision{Entries: entries, Reply: BrokerRegistered{Epoch: broker.BrokerEpoch(epoch)}}, nil
+}
+
+func checkRegistration(head *metadata.Image, r RegisterBroker, old *metadata.Registration) error {
+	switch {
+	case r.Node < 0:
+		return broker.Errorf(broker.InvalidRequest, "%d is not a node id; use 0 or above", r.Node)
+	case r.Incarnation.IsZero() || r.Directory.IsZero():
+		return broker.Errorf(broker.InvalidRequest, "node %d registers without an incarnation or a directory id", r.Node)
+	case !r.Cluster.IsZero() && r.Cluster != head.Cluster().ID:
+		return broker.Errorf(broker.InconsistentClusterID, "node %d belongs to cluster %s, this is %s", r.Node, r.Cluster, head.Cluster().ID)
+	}
+	// One directory is locked by one process, so the same directory proves that the incarnation before it has ended.
+	if old != nil && old.Directory != r.Directory && !old.Fenced {
+		return broker.Errorf(broker.DuplicateBrokerRegistration,
+			"node %d is running with directory %s; stop it, or give this node another id", r.Node, old.Directory)
+	}
+	for _, other := range head.Brokers() {
+		if other.Node != r.Node && other.Directory == r.Directory {
+			return broker.Errorf(broker.DuplicateBrokerRegistration,
+				"directory %s belongs to node %d; a directory cannot be copied to another node", r.Directory, other.Node)
+		}
+	}
+	for _, member := range head.Nodes() {
+		if member.Raft == r.Raft && (member.ID != r.Node || member.Directory != r.Directory) {
+			return broker.Errorf(broker.DuplicateBrokerRegistration, "raft id %d belongs to node %d with directory %s",
+				r.Raft, member.ID, member.Directory)
+		}
+	}
+	return nil
+}
+
+// withdraw seats the partitions of node again without those of its replicas that lost bytes. A lost replica gets a new
+// identity where another candidate exists or its bytes are gone anyway (RC2, RH24).
+func (e electorate) withdraw(node broker.NodeID, verdict func(*metadata.Partition, broker.ReplicaID) (lost, emptied bool)) []*metadata.Fact {
+	var facts []*metadata.Fact
+	for topic := range e.head.Topics() {
+		for _, p := range e.head.Partitions(topic.ID) {
+			replica, holds := p.ReplicaOn(node)
+			if !holds {
+				continue
+			}
+			b := presentBallot(p)
+			lost, emptied := verdict(p, replica.ID)
+			if lost {
+				b.barred = []broker.NodeID{node}
+			}
+			next := e.seat(p, b)
+			if renew := lost && (emptied || anotherCandidate(p, node)); renew {
+				next = renewed(p, next, node)
+			}
+			if next != nil {
+				facts = append(facts, metadata.PartitionFact(next))
+			}
+		}
+	}
+	return facts
+}
+
+func anotherCandidate(p *metadata.Partition, node broker.NodeID) bool {
+	return slices.ContainsFunc(union(p.ISR, p.ELR), func(n broker.NodeID) bool { return n != node })
+}
+
+// renewed gives the replica on node a new identity, which apply fills in.
+func renewed(old, next *metadata.Partition, node broker.NodeID) *metadata.Partition {
+	if next == nil {
+		same := *old
+		next = &same
+		next.PartitionEpoch++
+	}
+	next.Replicas = slices.Clone(next.Replicas)
+	for i := range next.Replicas {
+		if next.Replicas[i].Node == node {
+			next.Replicas[i].ID = 0
+		}
+	}
+	return next
+}
+
+// present returns the registration that a request comes from.
+func present(head *metadata.Image, node broker.NodeID, epoch broker.BrokerEpoch) (*metadata.Registration, error) {
+	r, ok := head.Broker(node)
+	switch {
+	case !ok:
+		return nil, broker.Errorf(broker.BrokerIDNotRegistered, "node %d is not registered", node)
+	case r.Epoch != epoch:
+		return nil, broker.Errorf(broker.StaleBrokerEpoch, "node %d is registered with broker epoch %d, the request has %d", node, r.Epoch, epoch)
+	}
+	return r, nil
+}
+
+func unfenceBroker(head *metadata.Image, r UnfenceBroker) (Decision, error) {
+	old, err := present(head, r.Node, r.Epoch)
+	if err != nil {
+		return Decision{}, err
+	}
+	next := *old
+	next.Fenced = next.Fenced && r.Applied < broker.Index(r.Epoch)
+	return restate(head, old, &next), nil
+}
+
+func fenceBroker(head *metadata.Image, r FenceBroker) (Decision, error) {
+	old, err := present(head, r.Node, r.Epoch)
+	if err != nil {
+		return Decision{}, err
+	}
+	next := *old
+	next.Fenced = true
+	return restate(head, old, &next), nil
+}
+
+func stopBroker(head *metadata.Image, r StopBroker) (Decision, error) {
+	old, err := present(head, r.Node, r.Epoch)
+	if err != nil {
+		return Decision{}, err
+	}
+	next := *old
+	next.Stopping = true
+	return restate(head, old, &next), nil
+}
+
+// restate records a broker's new standing and what it means for its partitions.
+func restate(head *metadata.Image, old, next *metadata.Registration) Decision {
+	d := Decision{Reply: BrokerStanding{Fenced: next.Fenced, Stopping: next.Stopping}}
+	if old.Fenced == next.Fenced && old.Stopping == next.Stopping {
+		return d
+	}
+	brokers := electorate{head: head, changed: next}
+	d.Entries = pack(append([]*metadata.Fact{metadata.BrokerStateFact(next)}, brokers.sweep(holding(next.Node))...))
+	return d
+}
+
+func reportFailedReplicas(head *metadata.Image, r ReportFailedReplicas) (Decision, error) {
+	if _, err := present(head, r.Node, r.Epoch); err != nil {
+		return Decision{}, err
+	}
+	facts := electorate{head: head}.withdraw(r.Node, func(p *metadata.Partition, rid broker.ReplicaID) (lost, emptied bool) {
+		return slices.Contains(r.Replicas, ReplicaRef{p.TopicPartition, rid}), false
+	})
+	return Decision{Entries: pack(facts), Reply: ReplicasFailed{}}, nil
+}
+
+func tidy(head *metadata.Image, nowMs int64) (Decision, error) {
+	everything := func(p *metadata.Partition) (ballot, bool) { return presentBallot(p), true }
+	facts := electorate{head: head}.sweep(everything)
+	for _, t := range head.DeletedTopics() {
+		if nowMs-t.AtMillis >= metadata.DeletedMillis {
+			facts = append(facts, metadata.TopicForgottenFact(t.ID))
+		}
+	}
+	return Decision{Entries: pack(facts), Reply: Tidied{}}, nil
+}

@@ -1,0 +1,115 @@
+package controller
+
+import (
+	"cmp"
+	"encoding/binary"
+	"math"
+	"slices"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+// PartitionsMax is the most partitions that one topic may be made with. The size of an entry may set a lower bound.
+const PartitionsMax = 10_000
+
+// place returns the replicas of each partition of a new topic, the preferred leader first.
+func (c *Core) place(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, error) {
+	if len(r.Assignment) > 0 {
+		return checkAssignment(head, r)
+	}
+	candidates := spread(head)
+	partitions, factor := r.Partitions, int(r.ReplicationFactor)
+	if partitions == -1 {
+		partitions = c.config.Partitions
+	}
+	if factor == -1 {
+		factor = min(DefaultReplicationFactor, max(1, len(candidates)))
+	}
+	switch {
+	case partitions < 1 || partitions > PartitionsMax:
+		return nil, broker.Errorf(broker.InvalidPartitions, "a topic has 1 to %d partitions, not %d", PartitionsMax, partitions)
+	case factor < 1 || factor > math.MaxInt16:
+		return nil, broker.Errorf(broker.InvalidReplicationFactor, "the replication factor is at least 1, not %d", factor)
+	case factor > len(candidates):
+		return nil, broker.Errorf(broker.InvalidReplicationFactor, "replication factor %d needs as many brokers; %d are running", factor, len(candidates))
+	}
+	var random [8]byte
+	if err := c.draw(random[:]); err != nil {
+		return nil, err
+	}
+	// The low half says where the leaders begin, the high half how far the followers stand from them.
+	draw := binary.LittleEndian.Uint64(random[:])
+	return stripe(candidates, int(partitions), factor, int(draw&math.MaxUint16), int(draw>>32&math.MaxUint16)), nil
+}
+
+// stripe deals partitions over brokers: leaders in turn from start, followers on the brokers behind with a gap that grows
+// each time the leaders have gone round, so that the load of a broker that fails goes to all others. Neighbours in the
+// list are in different racks where that can be.
+func stripe(brokers []broker.NodeID, partitions, factor, start, shift int) [][]broker.NodeID {
+	n := len(brokers)
+	assignment := make([][]broker.NodeID, partitions)
+	for p := range assignment {
+		first := (start + p) % n
+		nodes := []broker.NodeID{brokers[first]}
+		for j := range factor - 1 {
+			gap := 1 + (shift+p/n+j)%(n-1)
+			nodes = append(nodes, brokers[(first+gap)%n])
+		}
+		assignment[p] = nodes
+	}
+	return assignment
+}
+
+// spread lists the active brokers so that one of each rack comes before the second of any.
+func spread(head *metadata.Image) []broker.NodeID {
+	type seated struct {
+		node broker.NodeID
+		rack string
+		turn int
+	}
+	var list []seated
+	turns := map[string]int{}
+	for _, r := range head.Brokers() {
+		if !r.Fenced && !r.Stopping {
+			list = append(list, seated{node: r.Node, rack: r.Rack, turn: turns[r.Rack]})
+			turns[r.Rack]++
+		}
+	}
+	if len(turns) > 1 {
+		slices.SortFunc(list, func(a, b seated) int {
+			return cmp.Or(cmp.Compare(a.turn, b.turn), cmp.Compare(a.rack, b.rack), cmp.Compare(a.node, b.node))
+		})
+	}
+	nodes := make([]broker.NodeID, len(list))
+	for i, s := range list {
+		nodes[i] = s.node
+	}
+	return nodes
+}
+
+func checkAssignment(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, error) {
+	if r.Partitions > 0 && int(r.Partitions) != len(r.Assignment) || r.ReplicationFactor > 0 || len(r.Assignment) > PartitionsMax {
+		return nil, broker.Errorf(broker.InvalidRequest, "an assignment stands in place of the numbers of partitions and replicas")
+	}
+	assignment := make([][]broker.NodeID, len(r.Assignment))
+	for p := range assignment {
+		nodes, ok := r.Assignment[int32(p)]
+		if !ok || len(nodes) == 0 {
+			return nil, broker.Errorf(broker.InvalidReplicaAssignment, "partition %d has no replicas assigned; partitions are numbered from 0", p)
+		}
+		if len(nodes) != len(r.Assignment[0]) {
+			return nil, broker.Errorf(broker.InvalidReplicaAssignment, "partitions 0 and %d have different numbers of replicas", p)
+		}
+		for i, node := range nodes {
+			if _, known := head.Broker(node); !known || slices.Contains(nodes[:i], node) {
+				return nil, broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: node %d is not registered, or is assigned twice", p, node)
+			}
+		}
+		if len(keep(nodes, electorate{head: head}.active)) == 0 {
+			return nil, broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: none of its brokers is running", p)
+		}
+		assignment[p] = slices.Clone(nodes)
+	}
+	return assignment, nil
+}

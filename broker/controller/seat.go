@@ -1,0 +1,165 @@
+package controller
+
+import (
+	"slices"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+// electorate is the brokers as they will be once the decision at hand is applied.
+type electorate struct {
+	head    *metadata.Image
+	changed *metadata.Registration // differs from the head image; nil: none
+}
+
+func (e electorate) registration(node broker.NodeID) (*metadata.Registration, bool) {
+	if e.changed != nil && e.changed.Node == node {
+		return e.changed, true
+	}
+	return e.head.Broker(node)
+}
+
+// active reports whether a broker may be in an ISR and lead.
+func (e electorate) active(node broker.NodeID) bool {
+	r, ok := e.registration(node)
+	return ok && !r.Fenced && !r.Stopping
+}
+
+// ballot is what a partition is to become before the rules are applied to it.
+type ballot struct {
+	isr    []broker.NodeID // those of it that are not active lose the seat
+	barred []broker.NodeID // may lack acknowledged records: neither ISR nor ELR
+	minISR int32
+}
+
+func presentBallot(p *metadata.Partition) ballot { return ballot{isr: p.ISR, minISR: p.MinISR} }
+
+// seat applies R7 to a partition: ISR hygiene, ELR upkeep, election from the ISR, then from the ELR, then nobody (or
+// anybody, where the topic allows unclean election). It returns the partition with its epochs raised, or nil if nothing
+// changes.
+func (e electorate) seat(old *metadata.Partition, b ballot) *metadata.Partition {
+	next := *old
+	next.MinISR = b.minISR
+	next.ISR = keep(b.isr, func(n broker.NodeID) bool { return e.active(n) && !slices.Contains(b.barred, n) })
+	upkeep(&next, old, b.barred)
+	e.elect(&next)
+	if samePartition(old, &next) {
+		return nil
+	}
+	if next.Leader != old.Leader {
+		next.LeaderEpoch++
+	}
+	next.PartitionEpoch++
+	return &next
+}
+
+// upkeep sets the ELR (KIP-966). Below min.insync.replicas nothing is acknowledged, so whoever leaves the ISR then still
+// has every acknowledged record.
+func upkeep(next, old *metadata.Partition, barred []broker.NodeID) {
+	if len(next.ISR) >= next.EffectiveMinISR() {
+		next.ELR, next.LastKnownELR = nil, nil
+		return
+	}
+	candidates := union(old.ELR, old.ISR)
+	next.ELR = keep(candidates, func(n broker.NodeID) bool { return !slices.Contains(next.ISR, n) && !slices.Contains(barred, n) })
+	lost := keep(candidates, func(n broker.NodeID) bool { return slices.Contains(barred, n) })
+	next.LastKnownELR = keep(union(old.LastKnownELR, lost), func(n broker.NodeID) bool {
+		return !slices.Contains(next.ISR, n) && !slices.Contains(next.ELR, n)
+	})
+}
+
+func (e electorate) elect(next *metadata.Partition) {
+	if slices.Contains(next.ISR, next.Leader) {
+		return
+	}
+	next.Leader = broker.NoNode
+	if leader, ok := e.first(next, func(n broker.NodeID) bool { return slices.Contains(next.ISR, n) }); ok {
+		next.Leader = leader
+		return
+	}
+	clean := func(n broker.NodeID) bool { return slices.Contains(next.ELR, n) }
+	if leader, ok := e.first(next, clean); ok {
+		seated := *next
+		next.Leader, next.ISR = leader, []broker.NodeID{leader}
+		upkeep(next, &seated, nil)
+		return
+	}
+	if !e.uncleanAllowed(next.Topic) {
+		return
+	}
+	if leader, ok := e.first(next, func(broker.NodeID) bool { return true }); ok {
+		next.Leader, next.ISR = leader, []broker.NodeID{leader}
+		next.ELR, next.LastKnownELR, next.Recovering = nil, nil, true
+	}
+}
+
+// first returns the first replica in assignment order that is active and wanted.
+func (e electorate) first(p *metadata.Partition, wanted func(broker.NodeID) bool) (broker.NodeID, bool) {
+	for _, r := range p.Replicas {
+		if e.active(r.Node) && wanted(r.Node) {
+			return r.Node, true
+		}
+	}
+	return broker.NoNode, false
+}
+
+func (e electorate) uncleanAllowed(topic broker.TopicID) bool {
+	t, ok := e.head.Topic(topic)
+	return ok && e.head.TopicSetting(t.Name, metadata.UncleanElection) == "true"
+}
+
+// sweep seats every partition again and returns the facts of those that change: first those that lose their leader, so
+// that they are without one for the shortest time.
+func (e electorate) sweep(ballotFor func(*metadata.Partition) (ballot, bool)) []*metadata.Fact {
+	var leaderless, rest []*metadata.Fact
+	for topic := range e.head.Topics() {
+		for _, p := range e.head.Partitions(topic.ID) {
+			b, wanted := ballotFor(p)
+			if !wanted {
+				continue
+			}
+			switch next := e.seat(p, b); {
+			case next == nil:
+			case next.Leader != p.Leader:
+				leaderless = append(leaderless, metadata.PartitionFact(next))
+			default:
+				rest = append(rest, metadata.PartitionFact(next))
+			}
+		}
+	}
+	return append(leaderless, rest...)
+}
+
+// holding asks for a new seating of every partition that has a replica on node.
+func holding(node broker.NodeID) func(*metadata.Partition) (ballot, bool) {
+	return func(p *metadata.Partition) (ballot, bool) {
+		_, holds := p.ReplicaOn(node)
+		return presentBallot(p), holds
+	}
+}
+
+func samePartition(a, b *metadata.Partition) bool {
+	return a.Leader == b.Leader && a.MinISR == b.MinISR && a.Recovering == b.Recovering && slices.Equal(a.ISR, b.ISR) &&
+		slices.Equal(a.ELR, b.ELR) && slices.Equal(a.LastKnownELR, b.LastKnownELR) && slices.Equal(a.Replicas, b.Replicas)
+}
+
+func keep(nodes []broker.NodeID, wanted func(broker.NodeID) bool) []broker.NodeID {
+	var kept []broker.NodeID
+	for _, n := range nodes {
+		if wanted(n) {
+			kept = append(kept, n)
+		}
+	}
+	return kept
+}
+
+func union(a, b []broker.NodeID) []broker.NodeID {
+	both := slices.Clone(a)
+	for _, n := range b {
+		if !slices.Contains(both, n) {
+			both = append(both, n)
+		}
+	}
+	return both
+}

@@ -1,0 +1,155 @@
+package coordinator
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/group"
+)
+
+// List returns the groups coordinated here, by name. An error means that some may be missing.
+func (h *Host) List(_ context.Context) ([]group.Info, error) {
+	var all []group.Info
+	var incomplete error
+	for i := range h.slots {
+		t := h.slots[i].tenure.Load()
+		if t == nil {
+			continue
+		}
+		infos, err := t.infos()
+		if err != nil {
+			incomplete = err
+		}
+		all = append(all, infos...)
+	}
+	slices.SortFunc(all, func(a, b group.Info) int { return cmp.Compare(a.Group, b.Group) })
+	return all, incomplete
+}
+
+func (t *tenure) infos() ([]group.Info, error) {
+	t.mu.Lock()
+	err := t.serving()
+	infos := make([]group.Info, 0, len(t.groups))
+	for _, g := range t.groups {
+		if g.State() != group.Dead {
+			infos = append(infos, g.Info())
+		}
+	}
+	t.mu.Unlock()
+	if err == nil {
+		err = t.confirm()
+	}
+	return infos, err
+}
+
+// Describe tells who is in a group. A group that does not exist is group.Dead.
+func (h *Host) Describe(_ context.Context, groupID string) (group.Description, error) {
+	t, err := h.tenureOf(groupID)
+	if err != nil {
+		return group.Description{}, err
+	}
+	d := group.Description{State: group.Dead}
+	t.mu.Lock()
+	err = t.serving()
+	if g := t.groups[groupID]; g != nil {
+		d = g.Describe()
+	}
+	t.mu.Unlock()
+	if err != nil {
+		return group.Description{}, err
+	}
+	return d, t.confirm()
+}
+
+// Delete removes a group without members, with its committed offsets: NonEmptyGroup if it has members, GroupIDNotFound
+// if it does not exist.
+func (h *Host) Delete(ctx context.Context, groupID string) error {
+	t, err := h.tenureOf(groupID)
+	if err != nil {
+		return err
+	}
+	done := make(chan broker.Code, 1)
+	if err := t.onDelete(groupID, done); err != nil {
+		return err
+	}
+	t.kick()
+	return t.await(ctx, "delete group "+groupID, done)
+}
+
+func (t *tenure) onDelete(groupID string, done chan broker.Code) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.serving(); err != nil {
+		return err
+	}
+	g, code := t.groups[groupID], broker.GroupIDNotFound
+	if g != nil {
+		code = g.CheckDelete()
+	}
+	if code != broker.None {
+		return broker.Errorf(code, "delete group %q: error code %d", groupID, code)
+	}
+	g.OnDelete(t.nowMs())
+	t.enqueueRemoval(g, g.Written(), true, done)
+	return nil
+}
+
+// await waits for a write.
+func (t *tenure) await(ctx context.Context, what string, done <-chan broker.Code) error {
+	select {
+	case code := <-done:
+		if code != broker.None {
+			return broker.Errorf(code, "%s: error code %d", what, code)
+		}
+		return nil
+	case <-t.ended:
+		return errNotCoordinator
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// DeleteOffsets removes committed offsets (KIP-496): a code for each partition, in their order. Those of topics that
+// members subscribe to are refused with GroupSubscribedToTopic.
+func (h *Host) DeleteOffsets(ctx context.Context, groupID string, partitions []group.NamedPartition) ([]broker.Code, error) {
+	t, err := h.tenureOf(groupID)
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan broker.Code, 1)
+	codes, queued, err := t.onDeleteOffsets(groupID, partitions, done)
+	if err != nil || !queued {
+		return codes, err
+	}
+	t.kick()
+	return codes, t.await(ctx, "delete offsets of group "+groupID, done)
+}
+
+func (t *tenure) onDeleteOffsets(
+	groupID string, partitions []group.NamedPartition, done chan broker.Code,
+) (codes []broker.Code, queued bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.serving(); err != nil {
+		return nil, false, err
+	}
+	g := t.groups[groupID]
+	if g == nil {
+		return nil, false, broker.Errorf(broker.GroupIDNotFound, "delete offsets of group %q: it does not exist", groupID)
+	}
+	var removable []group.NamedPartition
+	for _, p := range partitions {
+		code := g.CheckRemove(p.Topic)
+		if code == broker.GroupIDNotFound || code == broker.NonEmptyGroup {
+			return nil, false, broker.Errorf(code, "delete offsets of group %q: error code %d", groupID, code)
+		}
+		codes = append(codes, code)
+		if _, ok := g.Committed(p); ok && code == broker.None {
+			removable = append(removable, p)
+		}
+	}
+	t.enqueueRemoval(g, removable, false, done)
+	return codes, len(removable) > 0, nil
+}

@@ -1,0 +1,466 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/plugins/window"
+)
+
+// chunkBits is log2 of the offsets whose answers a channel keeps together.
+const chunkBits = 12
+
+// cachedChunks bounds the answers that a channel keeps in memory: a million offsets.
+const cachedChunks = 256
+
+// chunk is a binding's answers for [from, end), at most 2^chunkBits offsets.
+type chunk struct {
+	visible, altered bitset // from the chunk's first offset on
+	from, end        broker.Offset
+	pinned           bool // earlier stretches were asked: that is not done again
+}
+
+// channel answers for one binding on one partition. Its goroutine moves cleared; readers only look below it.
+type channel struct {
+	lead    *lead
+	id      broker.BindingID
+	logger  zerolog.Logger
+	bell    bell
+	letters *letters
+
+	// Owned by the channel's goroutine.
+	earlier earlierIDs
+
+	mu      sync.RWMutex
+	binding *metadata.Binding
+	plan    *plan
+	turn    int // rises when answers given so far no longer hold
+	// pending is the offset that is proposed for the undecided row: nothing at or above it is served before the outcome
+	// is known (H29).
+	pending    broker.Offset
+	pendingRow broker.RowID
+	cleared    broker.Offset // below it every answer is known and every letter durable
+	last       broker.Offset // the last visible record below cleared, or NoOffset
+	chunks     map[broker.Offset]*chunk
+	order      []broker.Offset                 // of chunks, oldest first
+	quiet      map[broker.Offset]broker.Offset // from → end: nothing visible in between
+	watchers   map[chan<- struct{}]struct{}
+	missed     bool // a reader found answers that have to be made again
+	trouble    error
+	stopped    broker.Offset // where the policy stop parked, or NoOffset
+	counted    BindingCounts
+}
+
+// BindingCounts are of one binding on one partition since this broker took the role.
+type BindingCounts struct {
+	Visible, Dropped, Duplicates, Replaced, Lettered uint64
+}
+
+func newChannel(l *lead, b *metadata.Binding) *channel {
+	c := &channel{
+		lead: l, id: b.ID, bell: newBell(), binding: b, watchers: map[chan<- struct{}]struct{}{},
+		logger: l.host.logger.With().Uint64("binding", uint64(b.ID)).Stringer("partition", l.tp).Logger(),
+	}
+	c.letters = &letters{channel: c}
+	return c
+}
+
+// adopt takes a new plan. Answers stay if they are the same under it.
+func (c *channel) adopt(b *metadata.Binding, p *plan, first broker.Offset) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.binding = b
+	switch {
+	case p.undecided == nil:
+		c.pendingRow, c.pending = 0, forever
+	case p.undecided.ID != c.pendingRow:
+		c.pendingRow, c.pending = p.undecided.ID, first
+	}
+	if c.plan == nil || !c.plan.samePrefix(p, c.cleared) || c.pending < c.cleared {
+		c.reset()
+	}
+	c.plan = p
+	c.notify()
+	c.bell.ring()
+}
+
+// reset forgets all answers. mu is held.
+func (c *channel) reset() {
+	c.turn++
+	c.cleared, c.last, c.stopped = c.lead.source.Ends().LogStart, broker.NoOffset, broker.NoOffset
+	c.chunks, c.order, c.quiet = map[broker.Offset]*chunk{}, nil, map[broker.Offset]broker.Offset{}
+}
+
+// notify wakes readers. mu is held; sends do not block.
+func (c *channel) notify() {
+	for ch := range c.watchers {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// situation is what a channel's goroutine works from.
+type situation struct {
+	plan    *plan
+	turn    int
+	pending broker.Offset
+	row     broker.RowID
+	cleared broker.Offset
+	stopped broker.Offset
+}
+
+func (c *channel) now() situation {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return situation{plan: c.plan, turn: c.turn, pending: c.pending, row: c.pendingRow, cleared: c.cleared, stopped: c.stopped}
+}
+
+// run works until ctx ends.
+func (c *channel) run(ctx context.Context) error {
+	delay := stallDelayMin
+	for ctx.Err() == nil {
+		more, err := c.step(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.report(err)
+		switch {
+		case err != nil:
+			c.logger.Warn().Err(err).Dur("retry", delay).Msg("binding stalled")
+			if c.lead.host.metrics.Stalled != nil {
+				c.lead.host.metrics.Stalled(c.id, c.lead.tp)
+			}
+			pause(ctx, delay)
+			delay = min(2*delay, stallDelayMax)
+		case more:
+			delay = stallDelayMin
+		default:
+			delay = stallDelayMin
+			c.bell.wait(ctx)
+		}
+	}
+	return nil
+}
+
+func (c *channel) report(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trouble = err
+	if c.missed {
+		c.missed = false
+		c.notify()
+	}
+}
+
+// step does one piece of work and reports whether there may be more.
+func (c *channel) step(ctx context.Context) (bool, error) {
+	s := c.now()
+	ends := c.lead.source.Ends()
+	if proposed, err := c.decide(ctx, s, ends); err != nil || proposed {
+		return false, err // the bell rings when the decision is taken up
+	}
+	if ready, err := c.reach(ctx, s, ends); err != nil || !ready {
+		return false, err
+	}
+	if s.stopped != broker.NoOffset {
+		return false, nil
+	}
+	if s.cleared < ends.LogStart {
+		c.skip(s, ends.LogStart)
+		return true, nil
+	}
+	return c.scan(ctx, s, min(ends.LastStable, s.pending))
+}
+
+// skip passes over what retention took before it was answered.
+func (c *channel) skip(s situation, start broker.Offset) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.turn == s.turn {
+		c.cleared = max(c.cleared, start)
+	}
+}
+
+// decide proposes what is missing: the offset of an undecided row, and the log end for a row that lies beyond it (an
+// uncommitted tail was lost, or an unclean election).
+func (c *channel) decide(ctx context.Context, s situation, ends Ends) (bool, error) {
+	proposal := Proposal{Binding: c.id, Partition: c.lead.tp.Partition, LeaderEpoch: c.lead.epoch}
+	for i := range s.plan.pieces {
+		if row := s.plan.pieces[i].row; row != nil && s.plan.pieces[i].from > ends.LogEnd {
+			proposal.Row, proposal.Offset, proposal.Clamp = row.ID, ends.LogEnd, true
+		}
+	}
+	if proposal.Row == 0 && s.plan.undecided != nil {
+		proposal.Row, proposal.Offset = s.row, s.pending
+	}
+	if proposal.Row == 0 {
+		return false, nil
+	}
+	if err := c.lead.host.metadata.ProposeFrom(ctx, proposal); err != nil {
+		return false, fmt.Errorf("propose offset %d for row %d: %w", proposal.Offset, proposal.Row, err)
+	}
+	c.lead.stale.ring()
+	return true, nil
+}
+
+// reach makes sure that the ids asked for are there: where neither the log nor any id file reaches as low as sightings
+// count, the origin moves to the log start first, so that every broker answers alike.
+func (c *channel) reach(ctx context.Context, s situation, ends Ends) (bool, error) {
+	for _, r := range s.plan.runs(ends.LogStart) {
+		t := c.lead.track(r.key)
+		if t == nil {
+			return false, nil
+		}
+		e := t.extent()
+		if !e.opened {
+			return false, nil
+		}
+		if e.base <= r.need {
+			continue
+		}
+		if ends.LogStart <= r.need {
+			c.lead.stale.ring() // the track must begin lower
+			return false, nil
+		}
+		err := c.lead.moveOrigin(ctx, c.id, ends.LogStart)
+		c.lead.stale.ring()
+		return false, err
+	}
+	return true, nil
+}
+
+// scan answers for the next offsets below limit.
+func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (bool, error) {
+	from := s.cleared
+	if from >= limit {
+		return false, nil
+	}
+	pc := s.plan.at(from)
+	limit = min(limit, pc.end)
+	if pc.raw {
+		return c.pass(s, limit), nil
+	}
+	t := c.lead.track(pc.key)
+	if t == nil {
+		return false, nil
+	}
+	limit = min(limit, t.extent().judged, from>>chunkBits<<chunkBits+1<<chunkBits, blockOf(from, pc.bits())+1<<pc.bits())
+	if from >= limit {
+		return false, nil
+	}
+	a, err := t.answer(from, limit, s.plan.rowOf(pc))
+	if errors.Is(err, errNotJudged) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	asked, err := c.askEarlier(s, pc, t, from, limit, &a)
+	if errors.Is(err, errNotJudged) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if pc.row.Policy == metadata.PolicyStop && len(a.lettered) > 0 {
+		limit = c.park(&a, from)
+	} else if err := c.letters.write(ctx, pc.row, t, a.lettered); err != nil {
+		return false, err
+	}
+	return c.settle(s, from, limit, a, asked), nil
+}
+
+// rowOf is the row of a piece as the window knows it.
+func (p *plan) rowOf(pc *piece) window.Row {
+	return window.Row{
+		Geometry: window.Geometry{BlockBits: pc.bits(), Reach: pc.row.WindowBlocks},
+		Origin:   int64(p.origin), Start: int64(pc.start), WithinMillis: pc.row.WithinMs,
+	}
+}
+
+// park ends the answer at its first failed record, where the policy stops the partition.
+func (c *channel) park(a *answer, from broker.Offset) broker.Offset {
+	at := a.lettered[0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = at
+	return at
+}
+
+// pass clears offsets that are delivered as they lie.
+func (c *channel) pass(s situation, limit broker.Offset) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.turn != s.turn {
+		return true
+	}
+	c.counted.Visible += uint64(limit - c.cleared)
+	c.cleared, c.last = limit, limit-1
+	c.notify()
+	return true
+}
+
+// settle makes answers visible to readers, unless they were overtaken by another plan.
+func (c *channel) settle(s situation, from, end broker.Offset, a answer, pinned bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.turn != s.turn || c.cleared != from {
+		return true
+	}
+	k := c.chunkAt(from)
+	shift := int(from - from>>chunkBits<<chunkBits)
+	for i := 0; i < int(end-from); i++ {
+		if a.visible.has(i) {
+			k.visible.set(shift + i)
+		}
+		if a.altered.has(i) {
+			k.altered.set(shift + i)
+		}
+	}
+	n := a.visible.count(0, int(end-from))
+	if n > 0 {
+		c.last = from + broker.Offset(a.visible.last(0, int(end-from)))
+	}
+	k.end = end
+	k.pinned = k.pinned || pinned
+	c.counted.Visible += uint64(n)
+	c.counted.Dropped += uint64(a.absent)
+	c.counted.Duplicates += uint64(a.repeats)
+	c.counted.Replaced += uint64(a.replaced)
+	c.counted.Lettered += uint64(len(a.lettered))
+	c.cleared = end
+	c.notify()
+	return true
+}
+
+// chunkAt returns the chunk to which answers from o on are added. mu is held.
+func (c *channel) chunkAt(o broker.Offset) *chunk {
+	start := o >> chunkBits << chunkBits
+	if k := c.chunks[start]; k != nil && k.end <= o {
+		return k // a gap is what is delivered raw, or lies below the log start: nobody asks the chunk about it
+	}
+	k := &chunk{visible: newBitset(1 << chunkBits), altered: newBitset(1 << chunkBits), from: o, end: o}
+	c.keep(start, k)
+	return k
+}
+
+// keep takes a chunk into memory and lets go of the oldest that can be made again. mu is held.
+func (c *channel) keep(start broker.Offset, k *chunk) {
+	if c.chunks[start] == nil {
+		c.order = append(c.order, start)
+	}
+	c.chunks[start] = k
+	for i := 0; len(c.order) > cachedChunks && i < len(c.order)-1; {
+		if c.chunks[c.order[i]].pinned {
+			i++
+			continue
+		}
+		delete(c.chunks, c.order[i])
+		c.order = slices.Delete(c.order, i, i+1)
+	}
+}
+
+// earlierIDs are the sightings of the stretches in front of a piece that its records can still see.
+type earlierIDs struct {
+	turn    int
+	from    broker.Offset
+	sighted *window.Sightings
+}
+
+// askEarlier takes out what repeats a sighting of an earlier stretch: once, within one reach behind a cutover.
+func (c *channel) askEarlier(s situation, pc *piece, t *track, from, end broker.Offset, a *answer) (bool, error) {
+	if len(s.plan.earlier(pc, from)) == 0 {
+		c.earlier.sighted = nil
+		return false, nil
+	}
+	if err := c.gatherEarlier(s, pc); err != nil {
+		return false, err
+	}
+	sightings, err := t.sightings(from, end)
+	if err != nil {
+		return false, err
+	}
+	row := s.plan.rowOf(pc)
+	for _, x := range sightings {
+		i := int(broker.Offset(x.Offset) - from)
+		if a.visible.has(i) && row.RepeatsBefore(x, c.earlier.sighted) {
+			a.visible.clear(i)
+			a.repeats++
+		}
+	}
+	return true, nil
+}
+
+// gatherEarlier collects the ids that earlier versions gave, each inside the stretch where it was in force.
+func (c *channel) gatherEarlier(s situation, pc *piece) error {
+	e := &c.earlier
+	if e.sighted != nil && e.turn == s.turn && e.from == pc.from {
+		return nil
+	}
+	start := c.lead.source.Ends().LogStart
+	sighted := window.New(window.Geometry{BlockBits: pc.bits(), Reach: pc.row.WindowBlocks})
+	for _, r := range s.plan.earlier(pc, max(pc.from, start)) {
+		t := c.lead.track(r.key)
+		if t == nil || t.extent().judged < r.end {
+			return errNotJudged
+		}
+		found, err := t.sightings(r.start, r.end)
+		if err != nil {
+			return err
+		}
+		sighted.Add(nil, found)
+	}
+	*e = earlierIDs{turn: s.turn, from: pc.from, sighted: sighted}
+	return nil
+}
+
+// status describes the channel for an operator.
+func (c *channel) status() PartitionStatus {
+	ends := c.lead.source.Ends()
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	st := PartitionStatus{
+		Partition: c.lead.tp.Partition, State: StateRunning, Counts: c.counted, Origin: c.plan.origin,
+		JudgedTo: c.cleared, LastStable: ends.LastStable, LastVisible: c.last,
+	}
+	pc := c.plan.at(max(c.cleared-1, 0))
+	if !pc.raw {
+		st.ReachOffsets = int64(c.cleared - max(c.plan.origin, pc.floor(max(c.cleared-1, 0))))
+		st.key = pc.key
+	}
+	switch {
+	case c.trouble != nil:
+		st.State, st.Reason = StateStalled, c.trouble.Error()
+	case c.stopped != broker.NoOffset:
+		st.State, st.Reason = StateStopped, fmt.Sprintf("the record at offset %d failed, and the policy is stop", c.stopped)
+	case c.plan.undecided != nil:
+		st.State, st.Reason = StateDeciding, "the offset of the newest row is being decided"
+	case ends.LastStable < ends.HighWatermark && c.cleared == ends.LastStable:
+		st.State, st.Reason = StateWaiting, "waiting for the transaction that is open at the last stable offset"
+	}
+	return st
+}
+
+// timeAt is when a record was made, for the reach in time; zero where nobody knows.
+func (c *channel) timeAt(o broker.Offset) time.Time {
+	slice, err := c.lead.source.Read(o, o+1, 1)
+	if err != nil {
+		return time.Time{}
+	}
+	defer slice.release()
+	v, err := firstBatch(slice)
+	if err != nil || v == nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(v.MaxTimestamp())
+}

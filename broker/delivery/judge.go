@@ -1,0 +1,155 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/batch"
+	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/plugins"
+	"github.com/millrace-io/millrace/plugins/chain"
+	"github.com/millrace-io/millrace/plugins/window"
+)
+
+// judge runs the chain of one judge key over stored batches. It belongs to the track's goroutine.
+type judge struct {
+	engine Engine
+	row    *metadata.Row
+	hasher window.Hasher
+	framer *framer
+	chain  *chain.Chain // nil until the stages are open
+	done   func()
+}
+
+// verdict is what the stages made of one record.
+type verdict struct {
+	offset  broker.Offset
+	delta   int64 // of its timestamp, as stored
+	outcome Outcome
+	// key, value and headers are the record as it is sent, if it is not sent as it lies.
+	key, value, headers []byte
+	failure             *chain.Failure
+}
+
+// judgement is what the stages made of one batch. Its bytes are its own.
+type judgement struct {
+	batch     batch.View
+	verdicts  []verdict
+	sightings []window.Sighting
+	replaced  int
+	fuel      uint64
+}
+
+// open makes the stages ready. An error is the broker's trouble.
+func (j *judge) open(ctx context.Context) error {
+	if j.chain != nil {
+		return nil
+	}
+	stages, done, err := j.engine.Open(ctx, j.row)
+	if err != nil {
+		return fmt.Errorf("open the chain of row %d: %w", j.row.ID, err)
+	}
+	j.chain = chain.New(stages, plugins.ErrorPolicy(j.row.Policy), limitsOf(j.row))
+	j.done = done
+	return nil
+}
+
+func (j *judge) close() {
+	if j.done != nil {
+		j.done()
+	}
+	j.chain, j.done = nil, nil
+}
+
+// batch judges one committed batch as a whole. Control batches hold nothing that a client sees.
+func (j *judge) batch(v batch.View) (*judgement, error) {
+	out := &judgement{batch: v}
+	if v.Control() {
+		return out, nil
+	}
+	records, err := j.framer.read(v)
+	if err != nil {
+		return nil, err
+	}
+	out.verdicts = make([]verdict, 0, len(records))
+	for at := 0; at < len(records); {
+		frame := records[at : at+j.framer.end(records[at:])]
+		report, err := j.chain.Judge(frame)
+		if err != nil {
+			return nil, fmt.Errorf("judge the frame at offset %d: %w", frame[0].Offset, err)
+		}
+		for i := range frame {
+			j.take(out, &frame[i], j.framer.deltas[at+i], &report.Results[i])
+		}
+		for _, fuel := range report.Fuel {
+			out.fuel += fuel
+		}
+		at += len(frame)
+	}
+	return out, nil
+}
+
+// take copies a result out of the chain's scratch.
+func (j *judge) take(out *judgement, record *chain.Record, delta int64, r *chain.Result) {
+	v := verdict{offset: broker.Offset(record.Offset), delta: delta, outcome: Outcome(r.Outcome)}
+	if r.Outcome == chain.Replaced {
+		v.key, v.value, v.headers = bytes.Clone(r.Key), bytes.Clone(r.Value), bytes.Clone(r.Headers)
+		out.replaced++
+	}
+	if r.Failure != nil {
+		f := *r.Failure
+		f.Stderr = bytes.Clone(f.Stderr)
+		v.failure = &f
+	}
+	if r.ID != nil && (r.Outcome == chain.Passed || r.Outcome == chain.Replaced) {
+		out.sightings = append(out.sightings, window.Sighting{
+			Offset: record.Offset, Timestamp: record.Timestamp, Print: j.hasher.Sum(r.ID),
+		})
+	}
+	out.verdicts = append(out.verdicts, v)
+}
+
+// own encodes the records that are let through and do not lie in the stored batch as they are sent: the replaced ones,
+// or, where the stored ones are compressed, all.
+func (j *judge) own(out *judgement) (encoded []byte, whole bool, err error) {
+	v := out.batch
+	whole = v.Codec() != batch.None
+	if !whole && out.replaced == 0 {
+		return nil, false, nil
+	}
+	var stored []chain.Record
+	if whole {
+		if stored, err = j.framer.read(v); err != nil {
+			return nil, whole, err
+		}
+	}
+	builder := batch.NewBuilder(batch.Spec{BaseOffset: v.BaseOffset(), BaseTimestamp: v.BaseTimestamp()})
+	for i := range out.verdicts {
+		r := &out.verdicts[i]
+		record := batch.Record{OffsetDelta: int32(r.offset - v.BaseOffset()), TimestampDelta: r.delta, Key: r.key, Value: r.value}
+		blob := r.headers
+		switch {
+		case r.outcome == OutcomeReplaced:
+		case r.outcome == OutcomePass && whole:
+			record.Key, record.Value, blob = stored[i].Key, stored[i].Value, stored[i].Headers
+		default:
+			continue
+		}
+		if record.Headers, err = headersOf(blob); err != nil {
+			return nil, whole, fmt.Errorf("headers of the record at offset %d: %w", r.offset, err)
+		}
+		if err := builder.Append(record); err != nil {
+			return nil, whole, fmt.Errorf("rebuild the record at offset %d: %w", r.offset, err)
+		}
+	}
+	if builder.Count() == 0 {
+		return nil, whole, nil
+	}
+	built, err := builder.Finish()
+	if err != nil {
+		return nil, whole, fmt.Errorf("rebuild the batch at offset %d: %w", v.BaseOffset(), err)
+	}
+	return bytes.Clone(built[batch.HeaderBytes:]), whole, nil
+}

@@ -1,0 +1,276 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/batch"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+// Fetch: v4-18
+//
+// Behaviour:
+//   - full fetches only: the response's session id is 0, which tells clients with sessions to go on without (T12)
+//   - every requested partition is in the response, in the order of the request, empty records with length 0 (T11)
+//   - limits are soft: the first batch of the first partition with records is returned whole (T13)
+//   - parks until min bytes are there, a partition errs, or max wait passes, and never longer (T7)
+//   - the reader is resolved by resolveChain; with a chain, records and ends are the filtered log's, parked until a
+//     record is visible; min bytes counts visible bytes
+//   - leader epochs are checked; a diverging last fetched epoch is answered with where it ended (KIP-320, KIP-595)
+//   - zstd to versions below 10 gets UNSUPPORTED_COMPRESSION_TYPE (T10); no aborted transactions exist
+//   - v11: rack; v12: flexible; v13: topic ids; v16: addresses of current leaders (KIP-951)
+//   - a follower's Fetch (replica id of 0 or more) is refused: replication has a protocol of its own (X6)
+
+// fetched is one partition of a Fetch: what is asked, where it is read, and the answer.
+type fetched struct {
+	topic, partition int // positions in the request
+	target           target
+	chain            chain
+	source           Partition
+	filtered         Filtered // instead of source where there is a chain
+	code             broker.Code
+	records          Records
+	size             int
+	diverging        *broker.EpochEnd
+}
+
+// fetch answers a Fetch.
+func (s *session) fetch(ctx context.Context, h header, req *kmsg.FetchRequest) error {
+	if req.SessionID != 0 && req.SessionEpoch != 0 && req.SessionEpoch != -1 {
+		s.note(broker.FetchSessionIDNotFound)
+		return s.respondFetch(h, req, broker.FetchSessionIDNotFound, nil)
+	}
+	replica := req.ReplicaID
+	if req.Version >= 15 {
+		replica = req.ReplicaState.ID
+	}
+	img := s.Metadata.Image()
+	all := s.fetchTargets(img, req, replica >= 0)
+	defer release(all)
+	wait := time.Duration(max(req.MaxWaitMillis, 0)) * time.Millisecond
+	s.fetchUntil(ctx, all, req, min(wait, s.Limits.FetchWaitMax))
+	for i := range all {
+		s.note(all[i].code)
+	}
+	return s.respondFetch(h, req, broker.None, all)
+}
+
+// release gives the log's buffers back.
+func release(all []fetched) {
+	for i := range all {
+		if all[i].records.Release != nil {
+			all[i].records.Release()
+		}
+		all[i].records, all[i].size = Records{Ends: all[i].records.Ends}, 0
+	}
+}
+
+// fetchTargets finds where each requested partition is read.
+func (s *session) fetchTargets(img *metadata.Image, req *kmsg.FetchRequest, replica bool) []fetched {
+	count := 0
+	for i := range req.Topics {
+		count += len(req.Topics[i].Partitions)
+	}
+	all := make([]fetched, 0, count)
+	for i := range req.Topics {
+		rt := &req.Topics[i]
+		t, code := resolve(img, req.Version >= 13, rt.TopicID, rt.Topic)
+		var reads chain
+		if replica {
+			code = broker.ClusterAuthorizationFailed
+		}
+		if code == broker.None {
+			reads, code = resolveChain(img, t, s.preamble, req.Rack)
+		}
+		if code == broker.None && reads.group != "" {
+			s.bypass.sawFetch(reads.binding)
+		}
+		for j := range rt.Partitions {
+			f := fetched{topic: i, partition: j, target: t, chain: reads, code: code}
+			if code == broker.None {
+				s.openFetch(img, &f, rt.Partitions[j].Partition)
+			}
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+func (s *session) openFetch(img *metadata.Image, f *fetched, number int32) {
+	tp := f.target.partition(number)
+	if _, exists := img.Partition(tp); !exists {
+		f.code = broker.UnknownTopicOrPartition
+		return
+	}
+	var err error
+	if f.source, err = s.Partitions.Partition(tp); err == nil && f.chain.present() {
+		f.filtered, err = s.filtered(f.chain.binding, tp)
+	}
+	f.code = broker.CodeOf(err)
+}
+
+// filtered finds a filtered log. One that is not there yet, because delivery has not seen the newest image, is answered
+// as a leader that is not there yet: every client asks again, and none skips.
+func (s *Server) filtered(binding broker.BindingID, tp broker.TopicPartition) (Filtered, error) {
+	found, err := s.Chains.Filtered(binding, tp)
+	if errors.Is(err, broker.ResourceNotFound) {
+		return nil, broker.NotLeaderOrFollower
+	}
+	return found, err
+}
+
+// fetchUntil reads until the request is satisfied or its time is up.
+func (s *session) fetchUntil(ctx context.Context, all []fetched, req *kmsg.FetchRequest, wait time.Duration) {
+	if s.fetchOnce(all, req) || wait == 0 || len(all) == 0 {
+		return
+	}
+	// One signal stands for all partitions: whichever moved, everything is read again. The watches are set before the
+	// next read, so that what comes between a read and the wait is not missed.
+	changed := make(chan struct{}, 1)
+	for i := range all {
+		defer watch(&all[i], changed)()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for !s.fetchOnce(all, req) {
+		select {
+		case <-changed:
+		case <-timer.C:
+			s.fetchOnce(all, req) // ends may have moved since
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func watch(f *fetched, changed chan<- struct{}) (cancel func()) {
+	if f.filtered == nil {
+		return f.source.Watch(changed)
+	}
+	base, filtered := f.source.Watch(changed), f.filtered.Watch(changed)
+	return func() { base(); filtered() }
+}
+
+// fetchOnce reads every partition within the limits and reports whether the answer may go out now.
+func (s *session) fetchOnce(all []fetched, req *kmsg.FetchRequest) (enough bool) {
+	release(all)
+	left := min(int(req.MaxBytes), s.Limits.FetchBytesMax)
+	total := 0
+	for i := range all {
+		f := &all[i]
+		rp := &req.Topics[f.topic].Partitions[f.partition]
+		if f.code == broker.None {
+			s.readOne(f, req, rp, left, total == 0)
+		}
+		total += f.size
+		left = max(left-f.size, 0)
+		enough = enough || f.code != broker.None || f.diverging != nil
+	}
+	return enough || total >= int(req.MinBytes)
+}
+
+// readOne reads one partition. The first partition with records may pass the limits by one batch.
+func (s *session) readOne(f *fetched, req *kmsg.FetchRequest, rp *kmsg.FetchRequestTopicPartition, left int, first bool) {
+	limit := min(left, int(max(rp.PartitionMaxBytes, 0)))
+	epoch := broker.NoLeaderEpoch
+	if req.Version >= 9 {
+		epoch = broker.LeaderEpoch(rp.CurrentLeaderEpoch)
+	}
+	from := broker.Offset(rp.FetchOffset)
+	if req.Version >= 12 && rp.LastFetchedEpoch >= 0 && s.diverges(f, from, broker.LeaderEpoch(rp.LastFetchedEpoch), epoch) {
+		return
+	}
+	var err error
+	if f.filtered != nil {
+		if f.code = broker.CodeOf(f.source.CheckLeader(epoch)); f.code != broker.None {
+			return
+		}
+		f.records, err = f.filtered.Read(FilteredRead{From: from, MaxBytes: limit, MinOne: first, View: f.chain.view})
+	} else {
+		f.records, err = f.source.Read(Read{
+			From: from, MaxBytes: limit, MinOne: first, LeaderEpoch: epoch, Committed: req.IsolationLevel == 1,
+		})
+	}
+	if f.code = broker.CodeOf(err); f.code != broker.None {
+		return
+	}
+	for _, b := range f.records.Bytes {
+		f.size += len(b)
+	}
+	if req.Version < 10 && holdsZstd(f.records.Bytes) {
+		f.code = broker.UnsupportedCompressionType
+		release([]fetched{*f})
+		f.records, f.size = Records{Ends: f.records.Ends}, 0
+	}
+}
+
+// diverges reports that the log which the client read up to from is not this one, or that its epoch is refused.
+func (s *session) diverges(f *fetched, from broker.Offset, last, current broker.LeaderEpoch) bool {
+	if f.code = broker.CodeOf(f.source.CheckLeader(current)); f.code != broker.None {
+		return true
+	}
+	end, err := f.source.EpochEnd(last)
+	if err != nil {
+		f.code = broker.CodeOf(err)
+		return true
+	}
+	if end.Epoch >= last && end.End >= from || end.Epoch < 0 {
+		return false
+	}
+	f.diverging = &end
+	f.records.Ends = f.source.Ends()
+	return true
+}
+
+// Positions in a batch header that heads reads.
+const (
+	lengthAt     = 8
+	lengthEnd    = 12
+	attributesAt = 21
+	countAt      = 57
+	codecMask    = 7
+)
+
+// heads calls visit with the header of every batch in chunks; batches may lie across chunk borders.
+func heads(chunks [][]byte, visit func(head []byte)) {
+	var joined [batch.HeaderBytes]byte
+	skip, have := 0, 0
+	for _, chunk := range chunks {
+		for len(chunk) > 0 {
+			if skip > 0 {
+				n := min(skip, len(chunk))
+				chunk, skip = chunk[n:], skip-n
+				continue
+			}
+			n := copy(joined[have:], chunk)
+			chunk, have = chunk[n:], have+n
+			if have == len(joined) {
+				visit(joined[:])
+				length := int(int32(be32(joined[lengthAt:])))
+				skip, have = max(length+lengthEnd-len(joined), 0), 0
+			}
+		}
+	}
+}
+
+func be32(b []byte) uint32 {
+	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+}
+
+func holdsZstd(chunks [][]byte) (found bool) {
+	heads(chunks, func(head []byte) {
+		found = found || batch.Codec(head[attributesAt+1]&codecMask) == batch.Zstd
+	})
+	return found
+}
+
+func countRecords(chunks [][]byte) (count int64) {
+	heads(chunks, func(head []byte) { count += int64(int32(be32(head[countAt:]))) })
+	return count
+}

@@ -1,0 +1,202 @@
+package kafka
+
+import (
+	"encoding/binary"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace-io/millrace/broker"
+)
+
+// The Fetch response is written by hand so that record bytes are never copied into it: everything else goes into one
+// buffer, and the frame is that buffer cut open where records belong.
+
+// fetchWriter builds one Fetch response.
+type fetchWriter struct {
+	version  int16
+	flexible bool
+	meta     []byte
+	cuts     []cut
+	records  int // bytes of records
+}
+
+// cut says that records follow the first at bytes of the buffer.
+type cut struct {
+	at      int
+	records [][]byte
+}
+
+// respondFetch writes the response with the log's own buffers in it.
+func (s *session) respondFetch(h header, req *kmsg.FetchRequest, code broker.Code, all []fetched) error {
+	w := &fetchWriter{version: req.Version, flexible: req.Version >= 12}
+	hints := leaderHints{session: s, image: s.Metadata.Image()}
+	w.meta = appendResponseHeader(s.scratch[:0], h.correlationID, w.flexible)
+	w.int32(0) // throttle
+	if w.version >= 7 {
+		w.int16(int16(code))
+		w.int32(0) // no session
+	}
+	if code != broker.None {
+		w.count(0)
+	} else {
+		w.topics(req, all, &hints)
+	}
+	if w.flexible {
+		w.endpoints(hints.brokers())
+	}
+	total := len(w.meta) + w.records
+	binary.BigEndian.PutUint32(w.meta, uint32(total-4))
+	err := s.writeAll(s.conn, w.pieces(), total)
+	if cap(w.meta) <= scratchBytesKept {
+		s.scratch = w.meta
+	}
+	for i := range all {
+		if f := &all[i]; f.size > 0 {
+			s.Metrics.Fetched(f.target.name, f.size, countRecords(f.records.Bytes))
+		}
+	}
+	return err
+}
+
+// topics writes the partitions, which are in the order of the request.
+func (w *fetchWriter) topics(req *kmsg.FetchRequest, all []fetched, hints *leaderHints) {
+	w.count(len(req.Topics))
+	next := 0
+	for i := range req.Topics {
+		rt := &req.Topics[i]
+		if w.version >= 13 {
+			w.meta = append(w.meta, rt.TopicID[:]...)
+		} else {
+			w.string(rt.Topic)
+		}
+		w.count(len(rt.Partitions))
+		for j := range rt.Partitions {
+			w.partition(&all[next], rt.Partitions[j].Partition, hints)
+			next++
+		}
+		w.noTags()
+	}
+}
+
+func (w *fetchWriter) partition(f *fetched, number int32, hints *leaderHints) {
+	ends := f.records.Ends
+	if f.code != broker.None {
+		ends = Ends{LogStart: -1, HighWatermark: -1, LastStable: -1}
+	}
+	w.int32(number)
+	w.int16(int16(f.code))
+	w.int64(int64(ends.HighWatermark))
+	w.int64(int64(ends.LastStable))
+	if w.version >= 5 {
+		w.int64(int64(ends.LogStart))
+	}
+	w.count(0) // aborted transactions
+	if w.version >= 11 {
+		w.int32(-1) // preferred read replica
+	}
+	if w.flexible {
+		w.meta = binary.AppendUvarint(w.meta, uint64(f.size)+1)
+	} else {
+		w.int32(int32(f.size))
+	}
+	if f.size > 0 {
+		w.cuts = append(w.cuts, cut{at: len(w.meta), records: f.records.Bytes})
+		w.records += f.size
+	}
+	if !w.flexible {
+		return
+	}
+	leader, hinted := hints.hint(f.code, f.target, number)
+	tags := 0
+	if f.diverging != nil {
+		tags++
+	}
+	if hinted {
+		tags++
+	}
+	w.meta = binary.AppendUvarint(w.meta, uint64(tags))
+	if f.diverging != nil {
+		w.tag(0, 4+8+1)
+		w.int32(int32(f.diverging.Epoch))
+		w.int64(int64(f.diverging.End))
+		w.noTags()
+	}
+	if hinted {
+		w.tag(1, 4+4+1)
+		w.int32(leader.LeaderID)
+		w.int32(leader.LeaderEpoch)
+		w.noTags()
+	}
+}
+
+// endpoints ends the response with the addresses of the leaders that were hinted at.
+func (w *fetchWriter) endpoints(brokers []address) {
+	if len(brokers) == 0 || w.version < 16 {
+		w.noTags()
+		return
+	}
+	inner := fetchWriter{version: w.version, flexible: true}
+	inner.count(len(brokers))
+	for _, b := range brokers {
+		inner.int32(b.NodeID)
+		inner.string(b.Host)
+		inner.int32(b.Port)
+		if b.Rack == nil {
+			inner.meta = append(inner.meta, 0)
+		} else {
+			inner.string(*b.Rack)
+		}
+		inner.noTags()
+	}
+	w.meta = append(w.meta, 1) // one tag
+	w.tag(0, len(inner.meta))
+	w.meta = append(w.meta, inner.meta...)
+}
+
+// pieces cuts the buffer open around the records.
+func (w *fetchWriter) pieces() net.Buffers {
+	pieces := make(net.Buffers, 0, 1+2*len(w.cuts))
+	from := 0
+	for _, c := range w.cuts {
+		pieces = append(pieces, w.meta[from:c.at])
+		pieces = append(pieces, c.records...)
+		from = c.at
+	}
+	if from < len(w.meta) {
+		pieces = append(pieces, w.meta[from:])
+	}
+	return pieces
+}
+
+func (w *fetchWriter) int16(v int16) { w.meta = binary.BigEndian.AppendUint16(w.meta, uint16(v)) }
+func (w *fetchWriter) int32(v int32) { w.meta = binary.BigEndian.AppendUint32(w.meta, uint32(v)) }
+func (w *fetchWriter) int64(v int64) { w.meta = binary.BigEndian.AppendUint64(w.meta, uint64(v)) }
+
+func (w *fetchWriter) count(n int) {
+	if w.flexible {
+		w.meta = binary.AppendUvarint(w.meta, uint64(n)+1)
+	} else {
+		w.int32(int32(n))
+	}
+}
+
+func (w *fetchWriter) string(v string) {
+	if w.flexible {
+		w.meta = binary.AppendUvarint(w.meta, uint64(len(v))+1)
+	} else {
+		w.int16(int16(len(v)))
+	}
+	w.meta = append(w.meta, v...)
+}
+
+func (w *fetchWriter) noTags() {
+	if w.flexible {
+		w.meta = append(w.meta, 0)
+	}
+}
+
+func (w *fetchWriter) tag(number, size int) {
+	w.meta = binary.AppendUvarint(w.meta, uint64(number))
+	w.meta = binary.AppendUvarint(w.meta, uint64(size))
+}

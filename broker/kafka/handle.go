@@ -1,0 +1,53 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace-io/millrace/internal/invariant"
+)
+
+// handle answers every request but Produce and Fetch, which answer for themselves.
+func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
+	switch req := req.(type) {
+	case *kmsg.ApiVersionsRequest:
+		return s.apiVersions(req)
+	case *kmsg.MetadataRequest:
+		return s.metadata(ctx, req)
+	case *kmsg.ListOffsetsRequest:
+		return s.listOffsets(req)
+	case *kmsg.OffsetForLeaderEpochRequest:
+		return s.offsetForLeaderEpoch(req)
+	case *kmsg.CreateTopicsRequest:
+		return s.createTopics(ctx, req)
+	case *kmsg.DeleteTopicsRequest:
+		return s.deleteTopics(ctx, req)
+	case *kmsg.DescribeConfigsRequest:
+		return s.describeConfigs(req)
+	case *kmsg.InitProducerIDRequest:
+		return s.initProducerID(ctx, req)
+	case *kmsg.FindCoordinatorRequest:
+		return s.findCoordinator(ctx, req)
+	case *kmsg.JoinGroupRequest:
+		return s.joinGroup(ctx, req)
+	case *kmsg.SyncGroupRequest:
+		return s.syncGroup(ctx, req)
+	case *kmsg.HeartbeatRequest:
+		return s.heartbeat(ctx, req)
+	case *kmsg.LeaveGroupRequest:
+		return s.leaveGroup(ctx, req)
+	case *kmsg.OffsetCommitRequest:
+		return s.offsetCommit(ctx, req)
+	case *kmsg.OffsetFetchRequest:
+		return s.offsetFetch(ctx, req)
+	case *kmsg.ListGroupsRequest:
+		return s.listGroups(ctx, req)
+	case *kmsg.DescribeGroupsRequest:
+		return s.describeGroups(ctx, req)
+	case *kmsg.DeleteGroupsRequest:
+		return s.deleteGroups(ctx, req)
+	}
+	invariant.Check(false, "api %d is in the matrix and has no handler", req.Key())
+	return nil
+}

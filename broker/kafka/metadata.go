@@ -1,0 +1,124 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+// Metadata: v0-13
+//
+// Behaviour:
+//   - brokers with the address of the listener that the question came in on (T22); fenced brokers are left out
+//   - views appear beside topics, with their own id and the base's partitions and leaders
+//   - this node names itself as the controller and forwards what it is then asked (T21)
+//   - a partition without a live leader answers LEADER_NOT_AVAILABLE
+//   - unknown names are made if both sides allow it (auto.create.topics.enable, off by default)
+//   - v1: null asks for all topics, an empty list for none (in v0 for all); v10: topic ids; v12: lookup by id
+
+func (s *session) metadata(ctx context.Context, req *kmsg.MetadataRequest) kmsg.Response {
+	resp := req.ResponseKind().(*kmsg.MetadataResponse)
+	img := s.Metadata.Image()
+	all := req.Topics == nil || req.Version == 0 && len(req.Topics) == 0
+	if all {
+		for topic := range img.Topics() {
+			resp.Topics = append(resp.Topics, s.describeTopic(img, target{id: topic.ID, name: topic.Name, topic: topic}, broker.None))
+		}
+		for _, view := range img.Views() {
+			if t, code := resolveView(img, view); code == broker.None {
+				resp.Topics = append(resp.Topics, s.describeTopic(img, t, broker.None))
+			}
+		}
+	}
+	seen := make(map[string]bool, len(req.Topics))
+	for _, rt := range req.Topics {
+		var t target
+		var code broker.Code
+		switch {
+		case rt.TopicID != [16]byte{}:
+			t, code = resolveID(img, rt.TopicID)
+		case rt.Topic == nil:
+			continue
+		default:
+			t, code = resolveName(img, *rt.Topic)
+			if code == broker.UnknownTopicOrPartition && t.view == nil {
+				code = s.autoCreate(ctx, *rt.Topic, req.Version < 4 || req.AllowAutoTopicCreation)
+				if code == broker.None {
+					img = s.Metadata.Image()
+					t, code = resolveName(img, *rt.Topic)
+				}
+			}
+		}
+		if t.name != "" && seen[t.name] {
+			continue
+		}
+		seen[t.name] = true
+		s.note(code)
+		resp.Topics = append(resp.Topics, s.describeTopic(img, t, code))
+	}
+	for _, b := range s.brokers(img) {
+		mb := kmsg.NewMetadataResponseBroker()
+		mb.NodeID, mb.Host, mb.Port, mb.Rack = b.NodeID, b.Host, b.Port, b.Rack
+		resp.Brokers = append(resp.Brokers, mb)
+	}
+	cluster := img.Cluster().ID.String()
+	resp.ClusterID = &cluster
+	resp.ControllerID = int32(s.Node)
+	return resp
+}
+
+// describeTopic describes what a name or id stands for, or says why it cannot.
+func (s *session) describeTopic(img *metadata.Image, t target, code broker.Code) kmsg.MetadataResponseTopic {
+	mt := kmsg.NewMetadataResponseTopic()
+	mt.ErrorCode = int16(code)
+	mt.TopicID = t.id
+	if t.name != "" {
+		mt.Topic = &t.name
+	} else {
+		mt.Topic = kmsg.StringPtr("") // before v12 a name may not be null
+	}
+	if code != broker.None {
+		return mt
+	}
+	mt.IsInternal = t.topic.Internal && t.view == nil
+	for _, p := range img.Partitions(t.topic.ID) {
+		mp := kmsg.NewMetadataResponseTopicPartition()
+		mp.Partition, mp.Leader, mp.LeaderEpoch = p.Partition, int32(p.Leader), int32(p.LeaderEpoch)
+		if _, live := s.brokerAddress(img, p.Leader); !live {
+			mp.ErrorCode, mp.Leader = int16(broker.LeaderNotAvailable), int32(broker.NoNode)
+		}
+		mp.Replicas = make([]int32, 0, len(p.Replicas))
+		mp.ISR = make([]int32, 0, len(p.ISR))
+		mp.OfflineReplicas = []int32{}
+		for _, r := range p.Replicas {
+			mp.Replicas = append(mp.Replicas, int32(r.Node))
+			if registration, known := img.Broker(r.Node); !known || registration.Fenced {
+				mp.OfflineReplicas = append(mp.OfflineReplicas, int32(r.Node))
+			}
+		}
+		for _, node := range p.ISR {
+			mp.ISR = append(mp.ISR, int32(node))
+		}
+		mt.Partitions = append(mt.Partitions, mp)
+	}
+	return mt
+}
+
+// autoCreate makes a topic that was asked for, if both sides allow it.
+func (s *session) autoCreate(ctx context.Context, name string, asked bool) broker.Code {
+	if err := broker.CheckTopicName(name); err != nil {
+		return broker.CodeOf(err)
+	}
+	if !s.AutoCreateTopics || !asked {
+		return broker.UnknownTopicOrPartition
+	}
+	_, err := s.Controller.Submit(ctx, controller.CreateTopic{Name: name, Partitions: -1, ReplicationFactor: -1})
+	if code := broker.CodeOf(err); code != broker.TopicAlreadyExists {
+		return code
+	}
+	return broker.None
+}

@@ -1,0 +1,338 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/batch"
+	"github.com/millrace-io/millrace/internal/task"
+)
+
+// Config is what a Server needs. The interfaces are required except Gate and Metrics; zero limits ask for the defaults.
+type Config struct {
+	Node       broker.NodeID
+	Metadata   Metadata
+	Partitions Partitions
+	Groups     Groups
+	Controller Controller
+	Chains     Chains
+	Gate       Gate    // nil: decompression is not gated
+	Metrics    Metrics // nil: nothing is counted
+	Logger     zerolog.Logger
+	Limits     Limits
+	// AutoCreateTopics lets Metadata make topics that it is asked for (auto.create.topics.enable).
+	AutoCreateTopics bool
+	// BrokerConfigs are what DescribeConfigs says of the broker beside the face's own limits.
+	BrokerConfigs []BrokerConfig
+}
+
+// Limits bound what clients can make the face do.
+type Limits struct {
+	FrameBytesMax          int           // socket.request.max.bytes; default 100 MiB
+	AnonymousFrameBytesMax int           // of a frame before authentication, where a listener asks for it; default 128 KiB
+	SmallFrameBytesMax     int           // of a frame other than Produce; default 8 MiB
+	FetchBytesMax          int           // fetch.max.bytes: of the records in one response; default 55 MiB
+	FetchWaitMax           time.Duration // longest that a Fetch is parked, whatever it asks for; default 5 min
+	ProduceWaitMax         time.Duration // longest that a Produce waits for replicas, whatever it asks for; default 5 min
+	PipelineDepth          int           // Produce requests of one connection that wait for replicas; default 64
+	PipelineBytesMax       int           // bytes of them; one larger request passes alone; default 32 MiB
+	Connections            int           // open at a time, over all listeners; default 16,384
+	ConnectionsPerIP       int           // open at a time from one address; default 4,096
+	Idle                   time.Duration // connections.max.idle.ms; default 10 min
+	Handshake              time.Duration // until a connection's first whole request; default 30 s
+	Transfer               time.Duration // of one frame in or out, beside a second for every 64 KiB; default 30 s
+	DecompressedBytesMax   int           // of one batch's records; default that of package batch
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		FrameBytesMax:          orDefault(l.FrameBytesMax, 100<<20),
+		AnonymousFrameBytesMax: orDefault(l.AnonymousFrameBytesMax, 128<<10),
+		SmallFrameBytesMax:     orDefault(l.SmallFrameBytesMax, 8<<20),
+		FetchBytesMax:          orDefault(l.FetchBytesMax, 55<<20),
+		FetchWaitMax:           orDefault(l.FetchWaitMax, 5*time.Minute),
+		ProduceWaitMax:         orDefault(l.ProduceWaitMax, 5*time.Minute),
+		PipelineDepth:          orDefault(l.PipelineDepth, 64),
+		PipelineBytesMax:       orDefault(l.PipelineBytesMax, 32<<20),
+		Connections:            orDefault(l.Connections, 16384),
+		ConnectionsPerIP:       orDefault(l.ConnectionsPerIP, 4096),
+		Idle:                   orDefault(l.Idle, 10*time.Minute),
+		Handshake:              orDefault(l.Handshake, 30*time.Second),
+		Transfer:               orDefault(l.Transfer, 30*time.Second),
+		DecompressedBytesMax:   l.DecompressedBytesMax,
+	}
+}
+
+func orDefault[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}
+
+// Listener is a source of connections and what clients that come through it are told.
+type Listener struct {
+	net.Listener
+	// Name selects the advertised endpoints of other brokers from their registrations.
+	Name string
+	// Advertised is this node's own address for clients of this listener; it may differ between TCP and QUIC. An empty
+	// host stands for the endpoint in the node's registration.
+	AdvertisedHost string
+	AdvertisedPort int32
+	// RequireAuthentication lets a connection without a verified client certificate ask for ApiVersions only.
+	RequireAuthentication bool
+}
+
+// Server serves the Kafka protocol. It is safe for concurrent use.
+type Server struct {
+	Config
+	tasks       *task.Group
+	bypass      bypassAlarm
+	producerIDs producerIDBlock
+	complaints  complaints
+	frames      framePools
+	coalescing  sync.Pool // of *[]byte with room for coalesceBytes
+	decompress  sync.Pool // of *batch.Decompressor
+
+	mu        sync.Mutex
+	closed    bool                  // guarded by mu
+	listeners map[net.Listener]bool // that are served; guarded by mu
+	conns     map[net.Conn]string   // open connections and their IPs; guarded by mu
+	perIP     map[string]int        // guarded by mu
+}
+
+// New returns a server whose connections end with ctx.
+func New(ctx context.Context, config Config) (*Server, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	config.Limits = config.Limits.withDefaults()
+	if config.Metrics == nil {
+		config.Metrics = NoMetrics{}
+	}
+	s := &Server{
+		Config:      config,
+		tasks:       task.NewGroup(ctx),
+		coalescing:  sync.Pool{New: func() any { return newBuffer(coalesceBytes) }},
+		decompress:  sync.Pool{New: func() any { return new(batch.Decompressor) }},
+		producerIDs: newProducerIDBlock(),
+		conns:       make(map[net.Conn]string),
+		perIP:       make(map[string]int),
+		listeners:   make(map[net.Listener]bool),
+	}
+	s.tasks.Go("kafka end", func(ctx context.Context) error {
+		<-ctx.Done()
+		s.closeAll()
+		return nil
+	})
+	return s, nil
+}
+
+func newBuffer(size int) *[]byte {
+	buffer := make([]byte, size)
+	return &buffer
+}
+
+func (c Config) validate() error {
+	var problems []error
+	require := func(name string, present bool) {
+		if !present {
+			problems = append(problems, fmt.Errorf("kafka: config has no %s", name))
+		}
+	}
+	require("Metadata", c.Metadata != nil)
+	require("Partitions", c.Partitions != nil)
+	require("Groups", c.Groups != nil)
+	require("Controller", c.Controller != nil)
+	require("Chains", c.Chains != nil)
+	return errors.Join(problems...)
+}
+
+// Serve accepts connections until the listener is closed or the server ends, and returns nil in both cases.
+func (s *Server) Serve(listener Listener) error {
+	result := make(chan error, 1)
+	if !s.begin(listener, result) {
+		return listener.Close()
+	}
+	return <-result
+}
+
+// begin starts the goroutine that accepts, and reports false if the server is closed already. The lock orders it before
+// closeAll, so that nobody joins the group behind its last member.
+func (s *Server) begin(listener Listener, result chan<- error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.listeners[listener.Listener] = true
+	s.tasks.Go("kafka accept", func(ctx context.Context) error {
+		result <- s.accept(ctx, &listener)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listeners, listener.Listener)
+		return nil
+	})
+	return true
+}
+
+func (s *Server) accept(ctx context.Context, listener *Listener) error {
+	for {
+		conn, err := listener.Accept()
+		switch {
+		case err == nil:
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return nil
+		case temporary(err):
+			s.complain("accept", func(e *zerolog.Event) { e.Err(err).Msg("connection not accepted") })
+			if !sleep(ctx, acceptPause) {
+				return nil
+			}
+			continue
+		default:
+			return fmt.Errorf("accept on listener %s: %w", listener.Name, err)
+		}
+		if !s.admit(conn) {
+			_ = conn.Close() // refused: there is nobody to tell
+			continue
+		}
+		s.tasks.Go("kafka connection", func(ctx context.Context) error {
+			defer s.dismiss(conn)
+			s.Metrics.Connections(listener.Name, 1)
+			defer s.Metrics.Connections(listener.Name, -1)
+			newSession(s, conn, listener).run(ctx)
+			return nil
+		})
+	}
+}
+
+// acceptPause is how long Serve waits after the system had no room for a connection.
+const acceptPause = 50 * time.Millisecond
+
+func temporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
+
+// sleep waits and reports whether the whole time passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// admit counts a new connection, or refuses it: past a limit, or because the server is closing.
+func (s *Server) admit(conn net.Conn) bool {
+	ip := hostOf(conn.RemoteAddr())
+	s.mu.Lock()
+	refused := s.closed || len(s.conns) >= s.Limits.Connections || s.perIP[ip] >= s.Limits.ConnectionsPerIP
+	if !refused {
+		s.conns[conn] = ip
+		s.perIP[ip]++
+	}
+	s.mu.Unlock()
+	if refused {
+		s.complain("connection limit", func(e *zerolog.Event) {
+			e.Str("remote", ip).Msg("connection refused: too many are open")
+		})
+	}
+	return !refused
+}
+
+func (s *Server) dismiss(conn net.Conn) {
+	_ = conn.Close() // the second close of a connection that the session closed itself
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ip, open := s.conns[conn]
+	if !open {
+		return
+	}
+	delete(s.conns, conn)
+	if s.perIP[ip]--; s.perIP[ip] == 0 {
+		delete(s.perIP, ip)
+	}
+}
+
+// closeAll closes what is open and lets nothing new in. What a close reports has nobody left to hear it: the goroutine
+// that uses the connection or listener ends with it.
+func (s *Server) closeAll() {
+	s.mu.Lock()
+	s.closed = true
+	var open []io.Closer
+	for listener := range s.listeners {
+		open = append(open, listener)
+	}
+	for conn := range s.conns {
+		open = append(open, conn)
+	}
+	s.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close()
+	}
+}
+
+// Close ends every connection and waits for it. Listeners that Serve was given are closed.
+func (s *Server) Close() error {
+	s.tasks.Stop()
+	return s.tasks.Wait()
+}
+
+func hostOf(address net.Addr) string {
+	host, _, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return address.String()
+	}
+	return host
+}
+
+// complaints rate-limits log lines that a client can cause: each kind once in a while, with a count of the rest.
+type complaints struct {
+	mu    sync.Mutex
+	kinds map[string]*complaint // guarded by mu; kinds are constants of this package
+}
+
+type complaint struct {
+	last       time.Time
+	suppressed int
+}
+
+const complaintInterval = 10 * time.Second
+
+// complain writes a warning of a kind, at most one in complaintInterval.
+func (s *Server) complain(kind string, write func(*zerolog.Event)) {
+	now := time.Now()
+	s.complaints.mu.Lock()
+	if s.complaints.kinds == nil {
+		s.complaints.kinds = make(map[string]*complaint)
+	}
+	c := s.complaints.kinds[kind]
+	if c == nil {
+		c = &complaint{}
+		s.complaints.kinds[kind] = c
+	}
+	quiet := now.Sub(c.last) < complaintInterval
+	suppressed := c.suppressed
+	if quiet {
+		c.suppressed++
+	} else {
+		c.last, c.suppressed = now, 0
+	}
+	s.complaints.mu.Unlock()
+	if !quiet {
+		write(s.Logger.Warn().Str("kind", kind).Int("suppressed", suppressed))
+	}
+}

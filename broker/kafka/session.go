@@ -1,0 +1,277 @@
+package kafka
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/internal/transport"
+)
+
+// session is one connection. The goroutine that runs it owns every field; the outbox has its own rules.
+type session struct {
+	*Server
+	conn          net.Conn
+	reader        *bufio.Reader
+	listener      *Listener
+	preamble      *adminapi.Preamble // nil on a plain Kafka stream
+	authenticated bool
+	trusted       int // bytes of the largest frame so far, up to a bound
+	outbox        outbox
+	scratch       []byte      // the last response's bytes, used again
+	code          broker.Code // the first error that the request at hand was answered with
+	client        string      // the client id of the request at hand
+}
+
+const (
+	readBufferBytes  = 8 << 10
+	scratchBytesKept = 256 << 10
+)
+
+func newSession(server *Server, conn net.Conn, listener *Listener) *session {
+	s := &session{
+		Server:   server,
+		conn:     conn,
+		reader:   bufio.NewReaderSize(conn, readBufferBytes),
+		listener: listener,
+	}
+	s.outbox.session = s
+	return s
+}
+
+// run serves the connection until it ends, then closes it.
+func (s *session) run(ctx context.Context) {
+	err := s.serve(ctx)
+	if !errors.Is(err, io.EOF) {
+		_ = s.conn.Close() // ends a write in progress; what the connection ended with is already known
+	}
+	s.outbox.close() // what was submitted is still answered if the client only stopped sending
+	_ = s.conn.Close()
+	var refused *refusal
+	if errors.As(err, &refused) {
+		s.complain(refused.kind, func(e *zerolog.Event) {
+			e.Str("remote", hostOf(s.conn.RemoteAddr())).Err(err).Msg("connection closed: the request cannot be served")
+		})
+		return
+	}
+	s.Logger.Debug().Str("remote", hostOf(s.conn.RemoteAddr())).Err(err).Msg("connection ended")
+}
+
+// refusal ends a connection because of what the client sent.
+type refusal struct {
+	kind string // a constant, for rate limiting
+	err  error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+func refuse(kind, format string, args ...any) error {
+	return &refusal{kind: kind, err: fmt.Errorf(format, args...)}
+}
+
+// serve reads and answers requests. The first must be here within the handshake time.
+func (s *session) serve(ctx context.Context) error {
+	if err := s.conn.SetReadDeadline(time.Now().Add(s.Limits.Handshake)); err != nil {
+		return err
+	}
+	if err := s.handshake(ctx); err != nil {
+		return err
+	}
+	if err := s.readPreamble(); err != nil {
+		return err
+	}
+	for {
+		f, err := s.nextFrame()
+		if err != nil {
+			return err
+		}
+		if err := s.request(ctx, &f); err != nil {
+			return err
+		}
+		if err := s.conn.SetReadDeadline(time.Now().Add(s.Limits.Idle)); err != nil {
+			return err
+		}
+	}
+}
+
+// handshake completes TLS where the connection has not done so by itself, and learns whether the client is known.
+func (s *session) handshake(ctx context.Context) error {
+	var state tls.ConnectionState
+	switch conn := s.conn.(type) {
+	case *transport.Stream:
+		state = conn.TLS()
+	case *tls.Conn:
+		if err := conn.HandshakeContext(ctx); err != nil {
+			return fmt.Errorf("tls handshake: %w", err)
+		}
+		state = conn.ConnectionState()
+	}
+	s.authenticated = !s.listener.RequireAuthentication || len(state.VerifiedChains) > 0
+	return nil
+}
+
+func (s *session) readPreamble() error {
+	message, found, err := transport.ReadPreamble(s.reader)
+	switch {
+	case err != nil && found:
+		return refuse("preamble", "%w", err)
+	case err != nil || !found:
+		return err
+	}
+	s.preamble = new(adminapi.Preamble)
+	if err := proto.Unmarshal(message, s.preamble); err != nil {
+		return refuse("preamble", "decode preamble: %w", err)
+	}
+	return nil
+}
+
+// nextFrame reads one frame, refusing it by its size or its header before memory is taken for the rest.
+func (s *session) nextFrame() (frame, error) {
+	limit := s.Limits.FrameBytesMax
+	if !s.authenticated {
+		limit = min(limit, s.Limits.AnonymousFrameBytesMax)
+	}
+	if _, err := s.reader.Peek(1); err != nil {
+		return frame{}, err
+	}
+	if err := s.conn.SetReadDeadline(s.transferDeadline(0)); err != nil {
+		return frame{}, err
+	}
+	size, err := readSize(s.reader, limit)
+	switch {
+	case isNetworkError(err):
+		return frame{}, err
+	case err != nil:
+		return frame{}, refuse("frame size", "%w", err)
+	}
+	if err := s.conn.SetReadDeadline(s.transferDeadline(size)); err != nil {
+		return frame{}, err
+	}
+	f, err := s.frames.readFrame(s.reader, size, s.trusted, func(b []byte) error {
+		if h := readFixedHeader(b); h.key != keyProduce && size > s.Limits.SmallFrameBytesMax {
+			return refuse("frame size", "api %d with %d bytes: at most %d are accepted", h.key, size, s.Limits.SmallFrameBytesMax)
+		}
+		return nil
+	})
+	s.trusted = min(max(s.trusted, len(f.body)), trustedBytesMax)
+	return f, err
+}
+
+func isNetworkError(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &network)
+}
+
+// request answers one frame and releases it, or hands it to the outbox. An error ends the connection.
+func (s *session) request(ctx context.Context, f *frame) error {
+	start := time.Now()
+	h, req, err := s.decode(f.body)
+	switch {
+	case errors.Is(err, errFutureApiVersions):
+		f.release()
+		return s.respond(h, futureApiVersions())
+	case err != nil:
+		f.release()
+		return err
+	}
+	s.code, s.client = broker.None, h.clientID
+	if produce, ok := req.(*kmsg.ProduceRequest); ok {
+		return s.produce(ctx, h, produce, f, start)
+	}
+	defer f.release()
+	if err := s.outbox.drain(); err != nil {
+		return err
+	}
+	if fetch, ok := req.(*kmsg.FetchRequest); ok {
+		err = s.fetch(ctx, h, fetch)
+	} else {
+		err = s.respond(h, s.handle(ctx, req))
+	}
+	row, _ := lookup(h.key)
+	s.Metrics.Request(row.name, s.code, time.Since(start))
+	return err
+}
+
+// decode turns a frame into a request, checking that it may be asked here, that its version is served and that its
+// counts can be true.
+func (s *session) decode(body []byte) (header, kmsg.Request, error) {
+	h := readFixedHeader(body)
+	row, known := lookup(h.key)
+	switch {
+	case !known:
+		s.Metrics.UnsupportedVersion(h.key, h.version)
+		return h, nil, refuse("unknown api", "api %d is not served", h.key)
+	case !s.authenticated && h.key != keyApiVersions:
+		return h, nil, refuse("unauthenticated", "%s before authentication", row.name)
+	case !row.serves(h.version):
+		s.Metrics.UnsupportedVersion(h.key, h.version)
+		if h.key == keyApiVersions {
+			return h, nil, errFutureApiVersions
+		}
+		return h, nil, refuse("unsupported version", "%s version %d: versions %d to %d are served", row.name, h.version, row.min, row.max)
+	}
+	req := kmsg.RequestForKey(h.key)
+	req.SetVersion(h.version)
+	h, rest, err := readHeader(body, req.IsFlexible())
+	if err == nil {
+		err = checkShape(h.key, h.version, req.IsFlexible(), rest)
+	}
+	if err == nil {
+		err = req.ReadFrom(rest)
+	}
+	if err != nil {
+		return h, nil, refuse("malformed request", "decode %s version %d: %w", row.name, h.version, err)
+	}
+	return h, req, nil
+}
+
+// respond encodes and writes one response. The outbox is empty.
+func (s *session) respond(h header, response kmsg.Response) error {
+	b := appendResponse(s.scratch[:0], h, response)
+	if cap(b) <= scratchBytesKept {
+		s.scratch = b
+	}
+	return s.writeAll(s.conn, net.Buffers{b}, len(b))
+}
+
+// appendResponse appends a whole framed response.
+func appendResponse(dst []byte, h header, response kmsg.Response) []byte {
+	start := len(dst)
+	dst = appendResponseHeader(dst, h.correlationID, response.IsFlexible() && h.key != keyApiVersions)
+	dst = response.AppendTo(dst)
+	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-4))
+	return dst
+}
+
+// note remembers the first error of a response, for the metrics, and returns its number.
+func (s *session) note(code broker.Code) int16 {
+	if s.code == broker.None {
+		s.code = code
+	}
+	return int16(code)
+}
+
+// fail is note for an error.
+func (s *session) fail(err error) int16 { return s.note(broker.CodeOf(err)) }
+
+// message returns the text that an error has for the person who reads it, or nil where it has none.
+func message(err error) *string {
+	var known *broker.Error
+	if !errors.As(err, &known) || known.Message == "" {
+		return nil
+	}
+	return &known.Message
+}

@@ -1,0 +1,74 @@
+package kafka
+
+import "slices"
+
+// API keys in use, with Kafka's numbers.
+const (
+	keyProduce              int16 = 0
+	keyFetch                int16 = 1
+	keyListOffsets          int16 = 2
+	keyMetadata             int16 = 3
+	keyOffsetCommit         int16 = 8
+	keyOffsetFetch          int16 = 9
+	keyFindCoordinator      int16 = 10
+	keyJoinGroup            int16 = 11
+	keyHeartbeat            int16 = 12
+	keyLeaveGroup           int16 = 13
+	keySyncGroup            int16 = 14
+	keyDescribeGroups       int16 = 15
+	keyListGroups           int16 = 16
+	keyApiVersions          int16 = 18
+	keyCreateTopics         int16 = 19
+	keyDeleteTopics         int16 = 20
+	keyInitProducerID       int16 = 22
+	keyOffsetForLeaderEpoch int16 = 23
+	keyDescribeConfigs      int16 = 32
+	keyDeleteGroups         int16 = 42
+)
+
+// api is one row of the protocol matrix.
+type api struct {
+	key      int16
+	name     string
+	listed   int16 // the lowest version that ApiVersions lists
+	min, max int16 // the versions that are served
+	topicIDs int16 // from this version on topics go by id alone; 0: never
+}
+
+// matrix is everything that is spoken, by key. Produce is listed from version 0 because librdkafka up to 2.11.0 takes a
+// missing 0 for a broker that cannot compress (T1); its versions 0 to 2 are not served. A key enters this table when it
+// works: clients switch features on by what is listed.
+var matrix = []api{
+	{key: keyProduce, name: "Produce", listed: 0, min: 3, max: 13, topicIDs: 13},
+	{key: keyFetch, name: "Fetch", listed: 4, min: 4, max: 18, topicIDs: 13},
+	{key: keyListOffsets, name: "ListOffsets", listed: 1, min: 1, max: 10},
+	{key: keyMetadata, name: "Metadata", listed: 0, min: 0, max: 13},
+	{key: keyOffsetCommit, name: "OffsetCommit", listed: 2, min: 2, max: 10, topicIDs: 10},
+	{key: keyOffsetFetch, name: "OffsetFetch", listed: 1, min: 1, max: 10, topicIDs: 10},
+	{key: keyFindCoordinator, name: "FindCoordinator", listed: 0, min: 0, max: 6},
+	{key: keyJoinGroup, name: "JoinGroup", listed: 0, min: 0, max: 9},
+	{key: keyHeartbeat, name: "Heartbeat", listed: 0, min: 0, max: 4},
+	{key: keyLeaveGroup, name: "LeaveGroup", listed: 0, min: 0, max: 5},
+	{key: keySyncGroup, name: "SyncGroup", listed: 0, min: 0, max: 5},
+	{key: keyDescribeGroups, name: "DescribeGroups", listed: 0, min: 0, max: 6},
+	{key: keyListGroups, name: "ListGroups", listed: 0, min: 0, max: 5},
+	{key: keyApiVersions, name: "ApiVersions", listed: 0, min: 0, max: 4},
+	{key: keyCreateTopics, name: "CreateTopics", listed: 2, min: 2, max: 7},
+	{key: keyDeleteTopics, name: "DeleteTopics", listed: 1, min: 1, max: 6},
+	{key: keyInitProducerID, name: "InitProducerId", listed: 0, min: 0, max: 5},
+	{key: keyOffsetForLeaderEpoch, name: "OffsetForLeaderEpoch", listed: 2, min: 2, max: 4},
+	{key: keyDescribeConfigs, name: "DescribeConfigs", listed: 1, min: 1, max: 4},
+	{key: keyDeleteGroups, name: "DeleteGroups", listed: 0, min: 0, max: 3},
+}
+
+// lookup returns the row of a key.
+func lookup(key int16) (api, bool) {
+	i, found := slices.BinarySearchFunc(matrix, key, func(a api, key int16) int { return int(a.key) - int(key) })
+	if !found {
+		return api{}, false
+	}
+	return matrix[i], true
+}
+
+// serves reports whether a version is answered.
+func (a api) serves(version int16) bool { return version >= a.min && version <= a.max }

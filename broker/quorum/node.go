@@ -1,0 +1,246 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/commitlog"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/internal/vfs"
+)
+
+// Times and bounds of the quorum. An election begins after one to two seconds without a leader.
+const (
+	tickInterval     = 100 * time.Millisecond
+	electionTicks    = 10
+	heartbeatTicks   = 1
+	tidyInterval     = time.Minute
+	snapshotEvery    = 10_000  // entries between snapshots
+	snapshotRetries  = 10      // tries in as many entries, while there is no space for one
+	messageBytesMax  = 1 << 20 // of entries in one message
+	readyBytesMax    = 8 << 20 // of committed entries applied at a time
+	uncommittedMax   = 64 << 20
+	inflightMessages = 64
+	// submitsMax bounds the requests that wait for the loop; past it, Submit waits. A turn takes as many of them as one
+	// sync may answer.
+	submitsMax = 256
+)
+
+// Transport sends raft messages to other nodes. It must not block; a message may be lost.
+type Transport interface {
+	Send(messages []*raftpb.Message)
+}
+
+// Config is what a node needs to take part in the quorum.
+type Config struct {
+	FS   vfs.FS
+	Dir  string // the data directory
+	Raft broker.RaftID
+	Core *controller.Core
+	// Flusher makes the metadata log durable, together with everything else on the node. It runs before Run does, and
+	// ends after it.
+	Flusher   *commitlog.Flusher
+	Transport Transport // nil: a single voter
+	// OnImage is called from the loop with each new image, in order, and what changed since the one before. It must not
+	// block or call Submit. It may be nil.
+	OnImage       func(*metadata.Image, metadata.Changes)
+	SnapshotEvery uint64 // entries; 0: the default
+	Now           func() time.Time
+	Logger        zerolog.Logger
+
+	journal func() (journal, error) // nil: a commitlog
+}
+
+func (c *Config) openJournal() (journal, error) {
+	if c.journal != nil {
+		return c.journal()
+	}
+	return openLogJournal(logConfig{
+		fs: c.FS, dir: logDir(c.Dir), flusher: c.Flusher, now: c.Now,
+		logger: c.Logger.With().Str("log", "metadata").Logger(),
+	})
+}
+
+// Node is this process's part in the metadata quorum. Its exported methods are safe for concurrent use.
+type Node struct {
+	config  Config
+	image   atomic.Pointer[metadata.Image]
+	status  atomic.Pointer[Status]
+	submits chan *proposal
+	inbox   chan *raftpb.Message
+	stopped chan struct{} // closed when Run has returned
+
+	watchMu sync.Mutex
+	watches []chan<- struct{}
+
+	// What follows belongs to the loop.
+	raw      *raft.RawNode
+	storage  *storage
+	applied  *metadata.Image // ahead of image only while a Ready is handled
+	changes  metadata.Changes
+	leading  leadership
+	answers  []answer // given once the image is published
+	nextTidy time.Time
+
+	snapshotAfter uint64 // no snapshot below this index: there was no space for one
+}
+
+// Status is how the quorum stands, as this node sees it.
+type Status struct {
+	Term    broker.Term
+	Leader  broker.RaftID // 0: none known
+	Commit  broker.Index
+	Applied broker.Index
+	Active  bool // this node leads and decides
+}
+
+// Open loads the newest snapshot and the log. Nothing behind the snapshot is applied before Run. A *DamagedError says
+// that this node must join again as a new raft id.
+func Open(config Config) (*Node, error) {
+	if config.SnapshotEvery == 0 {
+		config.SnapshotEvery = snapshotEvery
+	}
+	store, img, err := openStorage(config.FS, config.Dir, config.openJournal)
+	if err != nil {
+		return nil, err
+	}
+	members := slices.Concat(store.conf.GetVoters(), store.conf.GetLearners(), store.conf.GetVotersOutgoing())
+	if !slices.Contains(members, uint64(config.Raft)) {
+		return nil, errors.Join(
+			fmt.Errorf("raft id %d is not a member of the quorum %v: the directory belongs to another node", config.Raft, members),
+			store.journal.Close())
+	}
+	n := &Node{
+		config: config, storage: store, applied: img,
+		submits: make(chan *proposal, submitsMax),
+		inbox:   make(chan *raftpb.Message, submitsMax),
+		stopped: make(chan struct{}),
+	}
+	n.raw, err = raft.NewRawNode(&raft.Config{
+		ID: uint64(config.Raft), ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,
+		Storage: store, Applied: uint64(img.Index()),
+		MaxSizePerMsg: messageBytesMax, MaxCommittedSizePerReady: readyBytesMax, MaxUncommittedEntriesSize: uncommittedMax,
+		MaxInflightMsgs: inflightMessages, MaxInflightBytes: inflightMessages * messageBytesMax,
+		CheckQuorum: true, PreVote: true, StepDownOnRemoval: true, DisableProposalForwarding: true,
+		Logger: raftLogger{config.Logger},
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start raft: %w", err), store.journal.Close())
+	}
+	n.image.Store(img)
+	n.noteStatus()
+	return n, nil
+}
+
+// Run drives the quorum until ctx ends or something is beyond repair: a failed write, a damaged log, an entry of a newer
+// program. Then the process ends.
+func (n *Node) Run(ctx context.Context) error {
+	err := n.loop(ctx)
+	n.loseFlights(errStopping())
+	for _, a := range n.answers { // Applied, maybe, but not published.
+		a.to.done <- outcome{err: errStopping()}
+	}
+	close(n.stopped)
+	return errors.Join(err, n.storage.journal.Close())
+}
+
+func (n *Node) loop(ctx context.Context) (err error) {
+	defer func() {
+		// raft cannot return what its storage found, so it panics; the damage is what ends the node.
+		if damage := n.storage.damage; damage != nil {
+			_ = recover()
+			err = damage
+		}
+	}()
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	if voters := n.storage.conf.GetVoters(); len(voters) == 1 && voters[0] == uint64(n.config.Raft) {
+		if err := n.raw.Campaign(); err != nil { // A sole voter has nobody to wait for.
+			return fmt.Errorf("campaign: %w", err)
+		}
+	}
+	for {
+		if err := n.settle(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil // Asked to stop while something was being written.
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			n.raw.Tick()
+			n.tidy()
+		case m := <-n.inbox:
+			n.step(m)
+		case p := <-n.accepting():
+			n.propose(p)
+			n.proposeMore()
+		}
+	}
+}
+
+// accepting is where requests come from: nowhere while there is no leader yet, so that they wait for one.
+func (n *Node) accepting() <-chan *proposal {
+	leader := broker.RaftID(n.raw.BasicStatus().Lead)
+	if n.leading.active || leader != 0 && leader != n.config.Raft {
+		return n.submits
+	}
+	return nil
+}
+
+// proposeMore takes what else is waiting, so that one sync answers all of it.
+func (n *Node) proposeMore() {
+	for range submitsMax {
+		select {
+		case p := <-n.submits:
+			n.propose(p)
+		default:
+			return
+		}
+	}
+}
+
+func (n *Node) step(m *raftpb.Message) {
+	if err := n.raw.Step(m); err != nil {
+		n.config.Logger.Debug().Err(err).Uint64("from", m.GetFrom()).Stringer("type", m.GetType()).Msg("raft message refused")
+	}
+}
+
+// Receive takes a raft message from another node. It drops the message when the loop is behind: raft sends again.
+func (n *Node) Receive(m *raftpb.Message) {
+	select {
+	case n.inbox <- m:
+	default:
+	}
+}
+
+// Image returns the newest published image.
+func (n *Node) Image() *metadata.Image { return n.image.Load() }
+
+// Status returns how the quorum stands.
+func (n *Node) Status() Status { return *n.status.Load() }
+
+// Watch makes ch be sent to, without blocking, whenever a new image is published, until cancel is called.
+func (n *Node) Watch(ch chan<- struct{}) (cancel func()) {
+	n.watchMu.Lock()
+	defer n.watchMu.Unlock()
+	n.watches = append(n.watches, ch)
+	return func() {
+		n.watchMu.Lock()
+		defer n.watchMu.Unlock()
+		n.watches = slices.DeleteFunc(n.watches, func(other chan<- struct{}) bool { return other == ch })
+	}
+}

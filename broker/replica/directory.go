@@ -1,0 +1,256 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"path"
+	"strconv"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/internal/vfs"
+)
+
+const (
+	topicsDir = "topics"
+	strayDir  = "stray"
+	metaName  = "replica.meta"
+
+	metaMagic   = "MRREPLIC"
+	metaVersion = 1
+	metaBytes   = 8 + 2 + 8 + 4
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// directories knows where partitions lie below the data directory.
+type directories struct {
+	fs  vfs.FS
+	dir string
+}
+
+func (d directories) topic(id broker.TopicID) string { return path.Join(d.dir, topicsDir, id.Hex()) }
+
+func (d directories) partition(tp broker.TopicPartition) string {
+	return path.Join(d.topic(tp.Topic), strconv.Itoa(int(tp.Partition)))
+}
+
+// prepare returns the directory of a placement, ready to be opened. A directory of an earlier placement is set aside: its
+// bytes belong to another identity (D13). One of a later placement is refused, because the image that asks is old.
+func (d directories) prepare(tp broker.TopicPartition, rid broker.ReplicaID) (string, error) {
+	dir := d.partition(tp)
+	found, err := d.readMeta(dir)
+	switch {
+	case err == nil && found == rid:
+		return dir, nil
+	case err == nil && found > rid:
+		return "", fmt.Errorf("%s holds replica %d and replica %d was asked for: the image is older than the directory", dir, found, rid)
+	case err == nil:
+		err = d.setAside(tp, fmt.Sprintf("replica-%d", found))
+	case errors.Is(err, fs.ErrNotExist):
+		err = d.setAsideUnknown(tp)
+	}
+	if err != nil {
+		return "", err
+	}
+	return dir, d.create(tp, rid)
+}
+
+// setAsideUnknown moves a directory away that has files and no replica.meta. Without files it is what a crash left of
+// create.
+func (d directories) setAsideUnknown(tp broker.TopicPartition) error {
+	names, err := d.fs.List(d.partition(tp))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", d.partition(tp), err)
+	}
+	for _, name := range names {
+		if name != metaName+".tmp" {
+			return d.setAside(tp, "unknown")
+		}
+	}
+	return nil
+}
+
+// create makes the directory of a new placement, durably: names first, so that replica.meta is never without them.
+func (d directories) create(tp broker.TopicPartition, rid broker.ReplicaID) error {
+	dir := d.partition(tp)
+	if err := d.fs.MkdirAll(dir); err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
+	for _, parent := range []string{d.topic(tp.Topic), path.Join(d.dir, topicsDir), d.dir} {
+		if err := d.fs.SyncDir(parent); err != nil {
+			return fmt.Errorf("sync %s: %w", parent, err)
+		}
+	}
+	if err := d.writeMeta(dir, rid); err != nil {
+		return fmt.Errorf("write %s: %w", path.Join(dir, metaName), err)
+	}
+	return nil
+}
+
+func encodeMeta(rid broker.ReplicaID) []byte {
+	b := make([]byte, 0, metaBytes)
+	b = append(b, metaMagic...)
+	b = binary.LittleEndian.AppendUint16(b, metaVersion)
+	b = binary.LittleEndian.AppendUint64(b, uint64(rid))
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func decodeMeta(b []byte) (broker.ReplicaID, error) {
+	if len(b) < metaBytes || string(b[:8]) != metaMagic {
+		return 0, errors.New("it is not a replica.meta")
+	}
+	if version := binary.LittleEndian.Uint16(b[8:]); version != metaVersion {
+		return 0, fmt.Errorf("it has version %d, this program knows %d: run a newer one", version, metaVersion)
+	}
+	if len(b) != metaBytes || crc32.Checksum(b[:metaBytes-4], castagnoli) != binary.LittleEndian.Uint32(b[metaBytes-4:]) {
+		return 0, errors.New("its checksum differs")
+	}
+	return broker.ReplicaID(binary.LittleEndian.Uint64(b[10:])), nil
+}
+
+// readMeta returns fs.ErrNotExist, wrapped, where there is none.
+func (d directories) readMeta(dir string) (rid broker.ReplicaID, err error) {
+	name := path.Join(dir, metaName)
+	file, err := d.fs.Open(name)
+	if err != nil {
+		return 0, fmt.Errorf("open %s: %w", name, err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	size, err := file.Size()
+	if err != nil {
+		return 0, fmt.Errorf("size of %s: %w", name, err)
+	}
+	b := make([]byte, min(size, metaBytes+1))
+	if n, err := file.ReadAt(b, 0); n < len(b) {
+		return 0, fmt.Errorf("read %s: %w", name, err)
+	}
+	if rid, err = decodeMeta(b); err != nil {
+		return 0, fmt.Errorf("%s: %w", name, err)
+	}
+	return rid, nil
+}
+
+// writeMeta replaces replica.meta: write, sync, rename, sync the directory.
+func (d directories) writeMeta(dir string, rid broker.ReplicaID) (err error) {
+	name := path.Join(dir, metaName)
+	file, err := d.fs.Create(name + ".tmp")
+	if err != nil {
+		return err
+	}
+	b := encodeMeta(rid)
+	err = file.Truncate(int64(len(b)))
+	if err == nil {
+		_, err = file.WriteAt(b, 0)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := d.fs.Rename(name+".tmp", name); err != nil {
+		return err
+	}
+	return d.fs.SyncDir(dir)
+}
+
+// setAside moves a partition's directory below stray/, where it is kept for a day: nothing that no image explains is
+// deleted at once.
+func (d directories) setAside(tp broker.TopicPartition, why string) error {
+	_, err := d.moveToStray(tp, why)
+	return err
+}
+
+func (d directories) moveToStray(tp broker.TopicPartition, why string) (to string, err error) {
+	stray := path.Join(d.dir, strayDir)
+	if err := d.fs.MkdirAll(stray); err != nil {
+		return "", fmt.Errorf("make %s: %w", stray, err)
+	}
+	name := fmt.Sprintf("%s-%d-%s", tp.Topic.Hex(), tp.Partition, why)
+	for n := 0; ; n++ {
+		to = path.Join(stray, fmt.Sprintf("%s.%d", name, n))
+		if _, err := d.fs.Stat(to); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return "", fmt.Errorf("look for %s: %w", to, err)
+		}
+	}
+	from := d.partition(tp)
+	if err := d.fs.Rename(from, to); err != nil {
+		return "", fmt.Errorf("move %s to %s: %w", from, to, err)
+	}
+	for _, dir := range []string{stray, d.dir, d.topic(tp.Topic)} {
+		if err := d.fs.SyncDir(dir); err != nil {
+			return "", fmt.Errorf("sync %s: %w", dir, err)
+		}
+	}
+	return to, nil
+}
+
+// remove deletes a partition's directory. It is moved away first, so that a crash half way leaves no directory that looks
+// like a damaged partition.
+func (d directories) remove(tp broker.TopicPartition) error {
+	if _, err := d.fs.Stat(d.partition(tp)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	away, err := d.moveToStray(tp, "deleted")
+	if err != nil {
+		return err
+	}
+	if err := d.fs.RemoveAll(away); err != nil {
+		return fmt.Errorf("remove %s: %w", away, err)
+	}
+	if names, err := d.fs.List(d.topic(tp.Topic)); err == nil && len(names) == 0 {
+		return d.fs.Remove(d.topic(tp.Topic))
+	}
+	return nil
+}
+
+// found lists the placements that have a directory, in no particular order; those whose replica.meta cannot be read have
+// replica id 0.
+func (d directories) found() ([]Directory, error) {
+	topics := path.Join(d.dir, topicsDir)
+	names, err := d.fs.List(topics)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", topics, err)
+	}
+	var all []Directory
+	for _, name := range names {
+		id, err := broker.ParseUUID(name)
+		if err != nil || id.Hex() != name {
+			continue
+		}
+		numbers, err := d.fs.List(d.topic(id))
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", d.topic(id), err)
+		}
+		for _, number := range numbers {
+			n, err := strconv.ParseInt(number, 10, 32)
+			if err != nil || n < 0 {
+				continue
+			}
+			tp := broker.TopicPartition{Topic: id, Partition: int32(n)}
+			rid, err := d.readMeta(d.partition(tp))
+			if err != nil {
+				rid = 0
+			}
+			all = append(all, Directory{TopicPartition: tp, Replica: rid})
+		}
+	}
+	return all, nil
+}
+
+// Directory is a partition's directory as it was found on disk.
+type Directory struct {
+	broker.TopicPartition
+	Replica broker.ReplicaID
+}

@@ -1,0 +1,261 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// writeCertificate makes a self-signed certificate for loopback and returns the paths of it and of its key.
+func writeCertificate(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certificate, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{
+		certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "EC PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate, key
+}
+
+func listenQUIC(t *testing.T) (*QUICListener, string) {
+	t.Helper()
+	certificate, key := writeCertificate(t)
+	config, err := ServerTLS(ServerFiles{Certificate: certificate, Key: key}, ALPNKafka)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := ListenUDP(t.Context(), "127.0.0.1:0", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := ListenQUIC(context.Background(), socket, config, Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener, certificate
+}
+
+func newDialer(t *testing.T, ca string, opening []byte) *QUICDialer {
+	t.Helper()
+	config, err := ClientTLS(ClientFiles{CA: ca}, ALPNKafka)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := ListenUDP(t.Context(), "127.0.0.1:0", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialer := DialQUIC(socket, config, Settings{}, opening)
+	t.Cleanup(func() { dialer.Close() })
+	return dialer
+}
+
+func TestQUICStreamsAreConnections(t *testing.T) {
+	listener, ca := listenQUIC(t)
+	dialer := newDialer(t, ca, nil)
+	for _, text := range []string{"first stream", "second stream"} {
+		client, err := dialer.DialContext(t.Context(), "tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		server, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(text))
+		if _, err := io.ReadFull(server, got); err != nil || string(got) != text {
+			t.Fatalf("server read %q, %v; want %q", got, err, text)
+		}
+		if _, err := server.Write(got); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Close(); err != nil {
+			t.Fatal(err)
+		}
+		echo, err := io.ReadAll(client)
+		if err != nil || string(echo) != text {
+			t.Fatalf("client read %q, %v; want %q and the end of the stream", echo, err, text)
+		}
+		client.Close()
+	}
+	if len(dialer.conns) != 1 {
+		t.Fatalf("two streams to one address took %d connections, want 1", len(dialer.conns))
+	}
+}
+
+func TestQUICDialerReplacesADeadConnection(t *testing.T) {
+	listener, ca := listenQUIC(t)
+	dialer := newDialer(t, ca, nil)
+	address := listener.Addr().String()
+	first, err := dialer.connection(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.CloseWithError(0, "test")
+	second, err := dialer.connection(t.Context(), address)
+	if err != nil || second == first {
+		t.Fatalf("dialling again gave %p, %v; want a new connection beside %p", second, err, first)
+	}
+}
+
+func TestQUICRefusesOtherApplicationProtocols(t *testing.T) {
+	listener, ca := listenQUIC(t)
+	dialer := newDialer(t, ca, nil)
+	dialer.tls.NextProtos = []string{"h3"}
+	if conn, err := dialer.DialContext(t.Context(), "tcp", listener.Addr().String()); err == nil {
+		conn.Close()
+		t.Fatal("a connection without the listener's application protocol was accepted")
+	}
+}
+
+func TestQUICListenerCloseEndsAcceptAndConnections(t *testing.T) {
+	listener, ca := listenQUIC(t)
+	dialer := newDialer(t, ca, nil)
+	client, err := dialer.DialContext(t.Context(), "tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listener.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("Accept after Close: %v, want net.ErrClosed", err)
+	}
+	if _, err := client.Read(make([]byte, 1)); err == nil {
+		t.Fatal("a stream outlived its listener")
+	}
+}
+
+func TestStreamCloseEndsABlockedWrite(t *testing.T) {
+	listener, ca := listenQUIC(t)
+	dialer := newDialer(t, ca, []byte("x"))
+	client, err := dialer.DialContext(t.Context(), "tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := server.Write(make([]byte, 64<<20)) // more than the client's window, and the client never reads
+		ended <- err
+	}()
+	server.Close()
+	if err := <-ended; err == nil {
+		t.Fatal("a write into a stream that nobody reads ended without an error")
+	}
+	client.Close()
+}
+
+func TestBindTakesOnePortNumberForBoth(t *testing.T) {
+	tcp, udp, err := Bind(t.Context(), "127.0.0.1:0", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	defer udp.Close()
+	if tcpPort, udpPort := tcp.Addr().(*net.TCPAddr).Port, udp.LocalAddr().(*net.UDPAddr).Port; tcpPort != udpPort {
+		t.Fatalf("bound tcp port %d and udp port %d", tcpPort, udpPort)
+	}
+}
+
+func TestPreambleRoundTrips(t *testing.T) {
+	for _, size := range []int{0, 1, PreambleBytesMax} {
+		message := bytes.Repeat([]byte{7}, size)
+		framed, err := AppendPreamble(nil, message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader := bufio.NewReader(bytes.NewReader(append(framed, "rest"...)))
+		got, found, err := ReadPreamble(reader)
+		if err != nil || !found || !bytes.Equal(got, message) {
+			t.Fatalf("size %d: read %d bytes, found %v, %v", size, len(got), found, err)
+		}
+		if rest, _ := io.ReadAll(reader); string(rest) != "rest" {
+			t.Fatalf("size %d: %q is left behind the preamble, want %q", size, rest, "rest")
+		}
+	}
+	if _, err := AppendPreamble(nil, make([]byte, PreambleBytesMax+1)); err == nil {
+		t.Fatal("a message over the bound was framed")
+	}
+}
+
+func TestPreambleIsOptional(t *testing.T) {
+	plain := []byte{0, 0, 0, 12, 0, 18, 0, 0}
+	reader := bufio.NewReader(bytes.NewReader(plain))
+	if _, found, err := ReadPreamble(reader); found || err != nil {
+		t.Fatalf("plain Kafka was taken for a preamble: %v, %v", found, err)
+	}
+	if rest, _ := io.ReadAll(reader); !bytes.Equal(rest, plain) {
+		t.Fatalf("%x is left of a plain stream, want %x", rest, plain)
+	}
+}
+
+func TestPreambleRefusesWhatIsTooLongOrCutShort(t *testing.T) {
+	for name, stream := range map[string]string{
+		"too long": "MRS1\xff\xff", "no length": "MRS1\x01", "no message": "MRS1\x05\x00abc",
+	} {
+		if _, _, err := ReadPreamble(bufio.NewReader(bytes.NewReader([]byte(stream)))); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestTLSHelpersNameTheFileAtFault(t *testing.T) {
+	certificate, key := writeCertificate(t)
+	if _, err := ServerTLS(ServerFiles{Certificate: certificate, Key: key, ClientCA: key}, ALPNKafka); err == nil {
+		t.Error("a key was taken for a certificate authority")
+	}
+	if _, err := ClientTLS(ClientFiles{CA: filepath.Join(t.TempDir(), "absent.pem")}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("absent authority: %v, want os.ErrNotExist", err)
+	}
+	config, err := ServerTLS(ServerFiles{Certificate: certificate, Key: key, ClientCA: certificate}, ALPNKafka)
+	if err != nil || config.ClientCAs == nil {
+		t.Errorf("client certificates are not asked for: %v", err)
+	}
+}
