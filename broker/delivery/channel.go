@@ -273,7 +273,7 @@ func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (b
 		return false, err
 	}
 	if pc.row.Policy == metadata.PolicyStop && len(a.lettered) > 0 {
-		limit = c.park(&a, from)
+		limit = c.park(&a)
 	} else if err := c.letters.write(ctx, pc.row, t, a.lettered); err != nil {
 		return false, err
 	}
@@ -289,7 +289,7 @@ func (p *plan) rowOf(pc *piece) window.Row {
 }
 
 // park ends the answer at its first failed record, where the policy stops the partition.
-func (c *channel) park(a *answer, from broker.Offset) broker.Offset {
+func (c *channel) park(a *answer) broker.Offset {
 	at := a.lettered[0]
 	c.mu.Lock()
 	defer c.mu.Unlock()
