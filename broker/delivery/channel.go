@@ -258,7 +258,7 @@ func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (b
 	if from >= limit {
 		return false, nil
 	}
-	a, err := t.answer(from, limit, s.plan.rowOf(pc))
+	a, limit, err := c.upToLetter(s, pc, t, from, limit)
 	if errors.Is(err, errNotJudged) {
 		return false, nil
 	}
@@ -278,6 +278,20 @@ func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (b
 		return false, err
 	}
 	return c.settle(s, from, limit, a, asked), nil
+}
+
+// upToLetter answers for [from, limit), or for what lies in front of the first letter that is still to be written: only
+// what is behind it waits for the dead-letter topic.
+func (c *channel) upToLetter(s situation, pc *piece, t *track, from, limit broker.Offset) (answer, broker.Offset, error) {
+	a, err := t.answer(from, limit, s.plan.rowOf(pc))
+	if err != nil {
+		return a, limit, err
+	}
+	if first := c.letters.first(pc.row, a.lettered, limit); first > from && first < limit {
+		a, err = t.answer(from, first, s.plan.rowOf(pc))
+		return a, first, err
+	}
+	return a, limit, nil
 }
 
 // rowOf is the row of a piece as the window knows it.
