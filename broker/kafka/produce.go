@@ -97,8 +97,13 @@ func (p *pendingProduce) submit(ctx context.Context, outcome *produceOutcome, rp
 		p.settle(outcome, Appended{Err: err})
 		return
 	}
-	p.session.Metrics.Produced(outcome.target.name, view.Len(), int64(view.Count()))
-	partition.Submit(Append{Batches: view, Acks: p.request.Acks}, func(a Appended) { p.settle(outcome, a) })
+	size, count := view.Len(), int64(view.Count())
+	partition.Submit(Append{Batches: view, Acks: p.request.Acks}, func(a Appended) {
+		if a.Err == nil {
+			p.session.Metrics.Produced(outcome.target.name, size, count)
+		}
+		p.settle(outcome, a)
+	})
 }
 
 // check refuses what a client may not write, then everything that a reader could stumble over.

@@ -116,7 +116,10 @@ type Gate interface {
 type Metrics interface {
 	Request(api string, code broker.Code, took time.Duration)
 	Connections(listener string, change int)
+	// UnsupportedVersion counts a request that is not served: an unknown api is -1, a version above the highest is the
+	// highest plus one.
 	UnsupportedVersion(api, version int16)
+	// Produced counts what was appended, Fetched what was sent, whether or not it arrived.
 	Produced(topic string, bytes int, records int64)
 	Fetched(topic string, bytes int, records int64)
 	// BindingBypassed says that a group committed on a topic it has a binding for without ever fetching in its own name.
