@@ -352,7 +352,7 @@ func TestX13TopicNamesAreChecked(t *testing.T) {
 }
 
 func TestX10ConsumerThatNeverReadsIsCutOff(t *testing.T) {
-	f := newFace(t, func(c *Config) { c.Limits.Transfer = 50 * time.Millisecond })
+	f := newFace(t, func(c *Config) { c.Limits.Transfer, c.Limits.TransferRate = 200*time.Millisecond, 1<<30 })
 	id := f.addTopic("orders", 1)
 	f.fold(configFact("orders", "max.message.bytes", "20000000"))
 	address := f.serveTCP()

@@ -106,11 +106,8 @@ type Controller interface {
 	Submit(ctx context.Context, request controller.Request) (controller.Reply, error)
 }
 
-// Gate bounds how many long computations run at a time; decompressing a batch is one.
-type Gate interface {
-	Enter(ctx context.Context) error
-	Leave()
-}
+// Gate waits for a place among the few long computations that run at a time; decompressing a batch is one.
+type Gate func(ctx context.Context) (leave func(), err error)
 
 // Metrics counts what the face does. Its methods are safe for concurrent use and do not block.
 type Metrics interface {

@@ -263,34 +263,21 @@ func TestMalformedPreambleEndsTheConnection(t *testing.T) {
 }
 
 func TestDecompressionGoesThroughTheGate(t *testing.T) {
-	gate := &countingGate{}
+	var mu sync.Mutex
+	entered, inside := 0, 0
+	count := func(n int) { mu.Lock(); defer mu.Unlock(); inside += n; entered += max(n, 0) }
+	gate := func(context.Context) (func(), error) {
+		count(1)
+		return func() { count(-1) }, nil
+	}
 	f := newFace(t, func(c *Config) { c.Gate = gate })
 	f.addTopic("orders", 1)
 	c := dialRaw(t, f.serveTCP())
 	produced(t, c, "orders", makeBatch(t, batch.None, "a"))
 	produced(t, c, "orders", makeBatch(t, batch.LZ4, "a"))
-	gate.mu.Lock()
-	defer gate.mu.Unlock()
-	if gate.entered != 1 || gate.inside != 0 {
-		t.Errorf("the gate was entered %d times and %d are inside, want 1 and 0", gate.entered, gate.inside)
+	mu.Lock()
+	defer mu.Unlock()
+	if entered != 1 || inside != 0 {
+		t.Errorf("the gate was entered %d times and %d are inside, want 1 and 0", entered, inside)
 	}
-}
-
-type countingGate struct {
-	mu              sync.Mutex
-	entered, inside int
-}
-
-func (g *countingGate) Enter(context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.entered++
-	g.inside++
-	return nil
-}
-
-func (g *countingGate) Leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.inside--
 }
