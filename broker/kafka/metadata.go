@@ -76,11 +76,7 @@ func (s *session) describeTopic(img *metadata.Image, t target, code broker.Code)
 	mt := kmsg.NewMetadataResponseTopic()
 	mt.ErrorCode = int16(code)
 	mt.TopicID = t.id
-	if t.name != "" {
-		mt.Topic = &t.name
-	} else {
-		mt.Topic = kmsg.StringPtr("") // before v12 a name may not be null
-	}
+	mt.Topic = ref(t.name) // null where only an unknown id was given, which is written as "" before v12
 	if code != broker.None {
 		return mt
 	}

@@ -294,12 +294,9 @@ func (p *pluginRoom) Builtins() []admin.Builtin {
 	return all
 }
 
-// cpuGate is the engine's gate as the protocol face enters it, to decompress.
-type cpuGate struct{ gate *engine.Gate }
-
-// Enter implements kafka.Gate.
-func (g cpuGate) Enter(ctx context.Context) (leave func(), err error) {
-	place, err := g.gate.Enter(ctx)
+// enterGate implements kafka.Gate.
+func (p *pluginRoom) enterGate(ctx context.Context) (leave func(), err error) {
+	place, err := p.gate.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
