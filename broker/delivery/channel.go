@@ -166,20 +166,22 @@ func (c *channel) report(err error) {
 func (c *channel) step(ctx context.Context) (bool, error) {
 	s := c.now()
 	ends := c.lead.source.Ends()
-	if proposed, err := c.decide(ctx, s, ends); err != nil || proposed {
+	if clamped, err := c.clamp(ctx, s, ends); err != nil || clamped {
 		return false, err // the bell rings when the decision is taken up
 	}
 	if ready, err := c.reach(ctx, s, ends); err != nil || !ready {
 		return false, err
 	}
-	if s.stopped != broker.NoOffset {
-		return false, nil
-	}
 	if s.cleared < ends.LogStart {
 		c.skip(s, ends.LogStart)
 		return true, nil
 	}
-	return c.scan(ctx, s, min(ends.LastStable, s.pending))
+	if s.stopped == broker.NoOffset {
+		if more, err := c.scan(ctx, s, min(ends.LastStable, s.pending)); err != nil || more {
+			return more, err
+		}
+	}
+	return false, c.decide(ctx, s)
 }
 
 // skip passes over what retention took before it was answered.
@@ -191,26 +193,33 @@ func (c *channel) skip(s situation, start broker.Offset) {
 	}
 }
 
-// decide proposes what is missing: the offset of an undecided row, and the log end for a row that lies beyond it (an
-// uncommitted tail was lost, or an unclean election).
-func (c *channel) decide(ctx context.Context, s situation, ends Ends) (bool, error) {
-	proposal := Proposal{Binding: c.id, Partition: c.lead.tp.Partition, LeaderEpoch: c.lead.epoch}
+// clamp lowers a row that lies beyond the log end (an uncommitted tail was lost, or an unclean election), before the
+// chain is served at all.
+func (c *channel) clamp(ctx context.Context, s situation, ends Ends) (bool, error) {
 	for i := range s.plan.pieces {
 		if row := s.plan.pieces[i].row; row != nil && s.plan.pieces[i].from > ends.LogEnd {
-			proposal.Row, proposal.Offset, proposal.Clamp = row.ID, ends.LogEnd, true
+			return true, c.propose(ctx, Proposal{Row: row.ID, Offset: ends.LogEnd, Clamp: true})
 		}
 	}
-	if proposal.Row == 0 && s.plan.undecided != nil {
-		proposal.Row, proposal.Offset = s.row, s.pending
+	return false, nil
+}
+
+// decide proposes the offset of an undecided row.
+func (c *channel) decide(ctx context.Context, s situation) error {
+	if s.plan.undecided == nil {
+		return nil
 	}
-	if proposal.Row == 0 {
-		return false, nil
-	}
-	if err := c.lead.host.metadata.ProposeFrom(ctx, proposal); err != nil {
-		return false, fmt.Errorf("propose offset %d for row %d: %w", proposal.Offset, proposal.Row, err)
+	return c.propose(ctx, Proposal{Row: s.row, Offset: s.pending})
+}
+
+// propose commits a decision. It takes effect when the image is taken up, which rings the bell.
+func (c *channel) propose(ctx context.Context, p Proposal) error {
+	p.Binding, p.Partition, p.LeaderEpoch = c.id, c.lead.tp.Partition, c.lead.epoch
+	if err := c.lead.host.metadata.ProposeFrom(ctx, p); err != nil {
+		return fmt.Errorf("propose offset %d for row %d: %w", p.Offset, p.Row, err)
 	}
 	c.lead.stale.ring()
-	return true, nil
+	return nil
 }
 
 // reach makes sure that the ids asked for are there: where neither the log nor any id file reaches as low as sightings

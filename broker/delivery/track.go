@@ -122,17 +122,22 @@ func (t *track) stop() {
 	if t.killed != nil && t.killed.Load() {
 		return
 	}
+	if err := t.save(); err != nil {
+		t.logger.Warn().Err(err).Stringer("partition", t.tp).Msg("write what is judged")
+	}
+}
+
+// save writes the full blocks and what is judged of the open one.
+func (t *track) save() error {
 	if err := t.flush(); err != nil {
-		t.logger.Warn().Err(err).Msg("write judged blocks")
+		return err
 	}
 	b := t.held(blockOf(t.judged, t.window.BlockBits))
 	if t.sighted == nil || b == nil || b.full() || b.end <= b.start {
-		return
+		return nil
 	}
 	ids, _ := t.sighted.IDs(int64(b.start))
-	if err := t.write(b, encodeIDs(t.key, b, ids)); err != nil {
-		t.logger.Warn().Err(err).Msg("write the open block")
-	}
+	return t.write(b, encodeIDs(t.key, b, ids))
 }
 
 // step does one piece of work and reports whether there may be more.
@@ -175,15 +180,19 @@ func (t *track) takeTasks() []func(ctx context.Context) {
 
 // do has f run on the track's goroutine, with the stages open, and waits for it.
 func (t *track) do(ctx context.Context, f func() error) error {
+	return t.ask(ctx, func(ctx context.Context) error {
+		if err := t.judge.open(ctx); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// ask has f run on the track's goroutine and waits for it.
+func (t *track) ask(ctx context.Context, f func(ctx context.Context) error) error {
 	done := make(chan error, 1)
 	t.mu.Lock()
-	t.tasks = append(t.tasks, func(ctx context.Context) {
-		err := t.judge.open(ctx)
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	})
+	t.tasks = append(t.tasks, func(ctx context.Context) { done <- f(ctx) })
 	t.mu.Unlock()
 	t.bell.ring()
 	select {
@@ -204,7 +213,7 @@ func (t *track) open() {
 	if first <= start {
 		first, base = blockOf(start, bits), start
 		lowest := max(blockOf(t.low, bits), broker.Offset(t.window.Floor(int64(start))))
-		for b := first; b >= lowest && t.low < start; b -= 1 << bits {
+		for b := blockOf(start-1, bits); b >= lowest && t.low < start; b -= 1 << bits {
 			h, err := t.valid(b)
 			// The block of the log start may be open, but not end below it; those before it are full.
 			if err != nil || h.end < min(start, b+1<<bits) || h.base > start {
@@ -293,7 +302,9 @@ func (t *track) reopen(start broker.Offset) {
 func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 	if start := t.source.Ends().LogStart; t.judged < start {
 		// Retention was faster than judging: what it took is a gap, and sightings count from the log start again.
-		t.stop()
+		if err := t.save(); err != nil {
+			return err
+		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.opened = false
