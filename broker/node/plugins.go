@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/delivery"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/plugins"
 	"github.com/millrace-io/millrace/plugins/abi"
@@ -25,7 +26,8 @@ import (
 type pluginRoom struct {
 	node    *Node
 	gate    *engine.Gate
-	modules *tmpModules
+	modules *delivery.Modules
+	log     modulesLog
 
 	mu     sync.Mutex
 	engine *engine.Engine            // guarded by mu; nil until needed
@@ -49,18 +51,22 @@ type lentModule struct {
 	users  int
 }
 
-func newPluginRoom(n *Node) (*pluginRoom, error) {
+func newPluginRoom(n *Node) *pluginRoom {
 	room := &pluginRoom{
 		node: n, gate: engine.NewGate(max(1, runtime.GOMAXPROCS(0)-1)),
 		loaded: map[moduleKey]*lentModule{}, golden: map[metadata.Digest]bool{},
 	}
-	var err error
-	room.modules, err = newTmpModules(tmpModulesConfig{FS: n.seams.FS, Dir: n.config.Data, Logger: n.component("modules")})
-	return room, err
+	room.modules = delivery.NewModules(n.seams.FS, n.config.Data, &room.log)
+	return room
 }
 
-func (p *pluginRoom) lead(log internalLog) { p.modules.Lead(log) }
-func (p *pluginRoom) resign()              { p.modules.Resign() }
+// keep brings every module that the metadata refers to onto this node's disk.
+func (p *pluginRoom) keep(ctx context.Context) error {
+	if err := p.modules.Keep(ctx, referenced(p.node.quorum.Image())); err != nil && ctx.Err() == nil {
+		p.node.logger.Warn().Err(err).Msg("not every plugin is on this disk yet; chains that need one wait for it")
+	}
+	return nil
+}
 
 func (p *pluginRoom) close() error {
 	p.mu.Lock()
@@ -143,7 +149,7 @@ func (p *pluginRoom) borrow(ctx context.Context, key moduleKey, s metadata.Stage
 		return lent.module, nil
 	}
 	p.mu.Unlock()
-	code, err := p.modules.Module(ctx, key.metered)
+	code, err := p.modules.Get(ctx, key.metered)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +273,12 @@ func (p *pluginRoom) Admit(ctx context.Context, m *plugins.Manifest, manifestTex
 
 // Store implements admin.Plugins.
 func (p *pluginRoom) Store(ctx context.Context, admitted admin.Admitted, module []byte) error {
-	return errors.Join(p.modules.Put(ctx, module), p.modules.Put(ctx, admitted.MeteredModule))
+	for _, m := range [][]byte{module, admitted.MeteredModule} {
+		if _, err := p.modules.Put(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Try implements admin.Plugins.
