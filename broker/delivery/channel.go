@@ -197,7 +197,7 @@ func (c *channel) decide(ctx context.Context, s situation, ends Ends) (bool, err
 	proposal := Proposal{Binding: c.id, Partition: c.lead.tp.Partition, LeaderEpoch: c.lead.epoch}
 	for i := range s.plan.pieces {
 		if row := s.plan.pieces[i].row; row != nil && s.plan.pieces[i].from > ends.LogEnd {
-			proposal.Row, proposal.Offset = row.ID, ends.LogEnd
+			proposal.Row, proposal.Offset, proposal.Clamp = row.ID, ends.LogEnd, true
 		}
 	}
 	if proposal.Row == 0 && s.plan.undecided != nil {
@@ -258,7 +258,7 @@ func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (b
 	if from >= limit {
 		return false, nil
 	}
-	a, err := t.answer(from, limit, s.plan.rowOf(pc))
+	a, limit, err := c.upToLetter(s, pc, t, from, limit)
 	if errors.Is(err, errNotJudged) {
 		return false, nil
 	}
@@ -273,11 +273,25 @@ func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (b
 		return false, err
 	}
 	if pc.row.Policy == metadata.PolicyStop && len(a.lettered) > 0 {
-		limit = c.park(&a, from)
+		limit = c.park(&a)
 	} else if err := c.letters.write(ctx, pc.row, t, a.lettered); err != nil {
 		return false, err
 	}
 	return c.settle(s, from, limit, a, asked), nil
+}
+
+// upToLetter answers for [from, limit), or for what lies in front of the first letter that is still to be written: only
+// what is behind it waits for the dead-letter topic.
+func (c *channel) upToLetter(s situation, pc *piece, t *track, from, limit broker.Offset) (answer, broker.Offset, error) {
+	a, err := t.answer(from, limit, s.plan.rowOf(pc))
+	if err != nil {
+		return a, limit, err
+	}
+	if first := c.letters.first(pc.row, a.lettered, limit); first > from && first < limit {
+		a, err = t.answer(from, first, s.plan.rowOf(pc))
+		return a, first, err
+	}
+	return a, limit, nil
 }
 
 // rowOf is the row of a piece as the window knows it.
@@ -289,7 +303,7 @@ func (p *plan) rowOf(pc *piece) window.Row {
 }
 
 // park ends the answer at its first failed record, where the policy stops the partition.
-func (c *channel) park(a *answer, from broker.Offset) broker.Offset {
+func (c *channel) park(a *answer) broker.Offset {
 	at := a.lettered[0]
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -346,8 +360,8 @@ func (c *channel) settle(s situation, from, end broker.Offset, a answer, pinned 
 // chunkAt returns the chunk to which answers from o on are added. mu is held.
 func (c *channel) chunkAt(o broker.Offset) *chunk {
 	start := o >> chunkBits << chunkBits
-	if k := c.chunks[start]; k != nil && k.end == o {
-		return k
+	if k := c.chunks[start]; k != nil && k.end <= o {
+		return k // a gap is what is delivered raw, or lies below the log start: nobody asks the chunk about it
 	}
 	k := &chunk{visible: newBitset(1 << chunkBits), altered: newBitset(1 << chunkBits), from: o, end: o}
 	c.keep(start, k)

@@ -196,11 +196,15 @@ func (h *Host) BeforeStartAdvance(ctx context.Context, tp broker.TopicPartition,
 		if b.Topic != tp.Topic || b.Detached {
 			continue
 		}
-		lowest, found := l.lowestCommitted(image, b)
+		lowest, found, err := l.lowestCommitted(image, b)
+		if err != nil {
+			return fmt.Errorf("committed offsets under binding %d: %w", b.ID, err)
+		}
 		if !found || lowest >= start {
 			continue
 		}
-		if origin, decided := image.Origin(b.ID, tp.Partition); decided && origin >= start {
+		// An origin that is not decided lies where the first row begins to judge, and never moves down.
+		if c := l.channel(b.ID); c == nil || c.now().plan.origin >= start {
 			continue
 		}
 		if err := l.moveOrigin(ctx, b.ID, start); err != nil {
@@ -213,12 +217,14 @@ func (h *Host) BeforeStartAdvance(ctx context.Context, tp broker.TopicPartition,
 
 // lowestCommitted is the lowest offset that the bound group committed under the base name, or any group under a view of
 // the binding.
-func (l *lead) lowestCommitted(image Image, b *metadata.Binding) (broker.Offset, bool) {
-	lowest, found := forever, false
+func (l *lead) lowestCommitted(image Image, b *metadata.Binding) (lowest broker.Offset, found bool, failed error) {
+	lowest = forever
 	ask := func(group, topic string) {
-		if o, committed := l.host.groups.LowestCommitted(group, topic, l.tp.Partition); committed {
+		o, committed, err := l.host.groups.LowestCommitted(group, topic, l.tp.Partition)
+		if committed {
 			lowest, found = min(lowest, o), true
 		}
+		failed = errors.Join(failed, err)
 	}
 	if topic, known := image.Topic(b.Topic); known && b.Group != "" {
 		ask(b.Group, topic.Name)
@@ -228,7 +234,7 @@ func (l *lead) lowestCommitted(image Image, b *metadata.Binding) (broker.Offset,
 			ask("", v.Name)
 		}
 	}
-	return lowest, found
+	return lowest, found, failed
 }
 
 // OnCut must be called before a partition's log is cut to end: files that reach beyond it are removed.

@@ -231,6 +231,10 @@ func (r *reading) batch(v batch.View) error {
 		r.add(int(v.Count()), v)
 		return nil
 	}
+	if from == v.BaseOffset() && r.channel.untouched(r.s, from, v.NextOffset(), int(v.Count())) {
+		r.add(int(v.Count()), v)
+		return nil
+	}
 	n := int(v.LastOffsetDelta()) + 1
 	visible, altered, err := r.channel.answers(r.s, v.BaseOffset(), from, v.NextOffset())
 	if err != nil {
@@ -253,7 +257,7 @@ func (r *reading) batch(v batch.View) error {
 	s := t.splice(v)
 	if changed && s == nil {
 		r.full = true
-		r.channel.lead.mend(t, r.channel, v.BaseOffset())
+		r.channel.lead.mend(t, r.channel, from)
 		return nil
 	}
 	if s != nil && s.whole && len(s.bytes) == 0 {
@@ -349,6 +353,19 @@ func (c *channel) remember(s situation, from, end broker.Offset) {
 		clear(c.quiet)
 	}
 	c.quiet[from] = end
+}
+
+// untouched reports whether it is known without further work that all count records of [from, end) are sent as they lie.
+func (c *channel) untouched(s situation, from, end broker.Offset, count int) bool {
+	start := from >> chunkBits << chunkBits
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	k := c.chunks[start]
+	if k == nil || c.turn != s.turn || k.from > from || k.end < end || int(end-from) != count {
+		return false
+	}
+	i, j := int(from-start), int(end-start)
+	return k.visible.count(i, j) == count && k.altered.count(i, j) == 0
 }
 
 // answers returns which of [from, end), below cleared, are visible and which of them are not as they lie, as bits from

@@ -62,6 +62,8 @@ type Proposal struct {
 	Partition   int32
 	LeaderEpoch broker.LeaderEpoch
 	Offset      broker.Offset
+	// Clamp lowers a row that is decided already: the log ends below it.
+	Clamp bool
 }
 
 // Metadata is the metadata log. Its Propose methods return when the decision is applied here and the image published.
@@ -90,8 +92,8 @@ type Groups interface {
 	// Active reports whether the group has members, or committed offsets on the topic of this name.
 	Active(group, topic string) bool
 	// LowestCommitted is the group's committed offset on a partition of the topic of this name; with an empty group the
-	// lowest of any group. False where nobody commits.
-	LowestCommitted(group, topic string, partition int32) (broker.Offset, bool)
+	// lowest of any group. False where nobody commits. An error is that nobody knows, as while offsets are loaded.
+	LowestCommitted(group, topic string, partition int32) (broker.Offset, bool, error)
 }
 
 // Metrics are hooks; nil ones are not called.

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -24,6 +23,7 @@ import (
 const (
 	judgeBytes       = 1 << 20 // of log read at a time
 	cachedBlocks     = 64      // whose outcomes stay in memory beyond one reach
+	mendedMax        = 64
 	cachedFailures   = 4096    // whose reasons stay in memory for dead letters
 	splicesKeptBytes = 1 << 20 // of a full block that stay in memory
 	stallDelayMin    = 50 * time.Millisecond
@@ -49,18 +49,20 @@ type track struct {
 	finished []finishedBlock   // full, to be written
 	trimmed  broker.Offset     // files below it are removed
 
-	mu       sync.RWMutex
-	low, end broker.Offset // what bindings need judged
-	opened   bool
-	base     broker.Offset // from here on every sighting was counted
-	judged   broker.Offset // everything in [the first block, judged) is judged
-	blocks   map[broker.Offset]*block
-	used     map[broker.Offset]uint64 // when a block was last asked for, in ticks
-	ticks    uint64
-	failures map[broker.Offset]*chain.Failure
-	tasks    []func(ctx context.Context)
-	trouble  error // why the track stands still; nil while it works
-	judgedOf counts
+	mu         sync.RWMutex
+	low, end   broker.Offset // what bindings need judged
+	opened     bool
+	base       broker.Offset             // from here on every sighting was counted
+	windowFrom broker.Offset             // the blocks from here on are in the window, if there is one
+	mended     map[broker.Offset]*splice // made again for readers, by base offset
+	judged     broker.Offset             // everything in [the first block, judged) is judged
+	blocks     map[broker.Offset]*block
+	used       map[broker.Offset]uint64 // when a block was last asked for, in ticks
+	ticks      uint64
+	failures   map[broker.Offset]*chain.Failure
+	tasks      []func(ctx context.Context)
+	trouble    error // why the track stands still; nil while it works
+	judgedOf   counts
 }
 
 type finishedBlock struct {
@@ -77,7 +79,7 @@ func newTrack(key JudgeKey, tp broker.TopicPartition, w window.Geometry, source 
 	return &track{
 		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), changed: func() {},
 		end: forever, blocks: map[broker.Offset]*block{}, used: map[broker.Offset]uint64{},
-		failures: map[broker.Offset]*chain.Failure{},
+		failures: map[broker.Offset]*chain.Failure{}, mended: map[broker.Offset]*splice{},
 	}
 }
 
@@ -140,6 +142,7 @@ func (t *track) step(ctx context.Context) (bool, error) {
 	}
 	if !t.extent().opened {
 		t.open()
+		t.changed()
 	}
 	if err := errors.Join(t.flush(), t.trim()); err != nil {
 		return false, err
@@ -234,96 +237,6 @@ func (t *track) trim() error {
 	return nil
 }
 
-// valid returns the header of a block's files if both that hold verdicts and ids are whole, are about the same span and
-// agree with the log: the leader epoch of their last batch is the log's (H12).
-func (t *track) valid(start broker.Offset) (fileHeader, error) {
-	_, _, h, err := t.readBlock(start)
-	return h, err
-}
-
-var errDisagrees = errors.New("a file of a judge key disagrees with the log")
-
-func (t *track) readBlock(start broker.Offset) (*block, *window.IDs, fileHeader, error) {
-	verdicts, err := t.shelf.read(fileVerdicts, start)
-	if err != nil {
-		return nil, nil, fileHeader{}, err
-	}
-	h, b, err := decodeVerdicts(verdicts, t.window)
-	if err != nil {
-		return nil, nil, h, err
-	}
-	sightings, err := t.shelf.read(fileIDs, start)
-	if err != nil {
-		return nil, nil, h, err
-	}
-	of, ids, err := decodeIDs(sightings, t.window)
-	if err != nil {
-		return nil, nil, h, err
-	}
-	if h != of || h.key != t.key || h.block != start {
-		return nil, nil, h, fmt.Errorf("%w: its name or its sibling says otherwise", errDisagrees)
-	}
-	ends := t.source.Ends()
-	epoch, known := t.source.EpochAt(h.end - 1)
-	if h.end > ends.LogEnd || known && epoch != h.epoch {
-		return nil, nil, h, fmt.Errorf("%w: epoch %d at %d", errDisagrees, h.epoch, h.end-1)
-	}
-	return b, ids, h, nil
-}
-
-// adopt takes the block that judging has come to from its files, if judging again could not count sightings from
-// further back.
-func (t *track) adopt(start broker.Offset) bool {
-	if t.held(start) != nil {
-		return false
-	}
-	b, ids, h, err := t.readBlock(start)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			t.logger.Warn().Err(err).Int64("block", int64(start)).Msg("file of a judge key set aside")
-			t.drop(start)
-		}
-		return false
-	}
-	enough := max(t.base, t.low, broker.Offset(t.window.Floor(int64(start))))
-	if h.base > enough || h.end <= t.judged {
-		return false
-	}
-	b.ids = ids
-	if splices, err := t.readSplices(b); err == nil {
-		b.splices = splices
-	}
-	if !b.full() && b.splices == nil {
-		b.splices = map[broker.Offset]*splice{}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	b.written = b.full()
-	t.keep(b)
-	t.judged = b.end
-	t.sighted = nil
-	return true
-}
-
-// drop removes a block's files; what remains is met again, so an error is only logged.
-func (t *track) drop(start broker.Offset) {
-	if err := t.shelf.remove(start); err != nil {
-		t.logger.Warn().Err(err).Int64("block", int64(start)).Msg("remove files of a judge key")
-	}
-}
-
-func (t *track) readSplices(b *block) (map[broker.Offset]*splice, error) {
-	bytes, err := t.shelf.read(fileSplices, b.start)
-	if err != nil {
-		return nil, err
-	}
-	h, splices, err := decodeSplices(bytes)
-	if err == nil && h != b.header(t.key) {
-		err = errDisagrees
-	}
-	return splices, err
-}
-
 // seed fills the window with the sightings of one reach before the next offset.
 func (t *track) seed() error {
 	if t.sighted != nil {
@@ -332,7 +245,7 @@ func (t *track) seed() error {
 	sighted := window.New(t.window)
 	var found []window.Sighting
 	for b := broker.Offset(t.window.Floor(int64(t.judged))); b < t.judged; b += 1 << t.window.BlockBits {
-		if b+1<<t.window.BlockBits <= t.base {
+		if max(b, t.base) >= min(b+1<<t.window.BlockBits, t.judged) {
 			continue
 		}
 		ids, err := t.idsOf(b)
@@ -345,7 +258,7 @@ func (t *track) seed() error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sighted = sighted
+	t.sighted, t.windowFrom = sighted, broker.Offset(t.window.Floor(int64(t.judged)))
 	if b := t.blocks[blockOf(t.judged, t.window.BlockBits)]; b != nil {
 		b.ids = nil // from here on the window has more
 	}
@@ -471,8 +384,11 @@ func (t *track) publish(j *judgement) error {
 	if t.metrics.Judged != nil {
 		t.metrics.Judged(t.tp, uint64(len(j.verdicts)), j.fuel)
 	}
+	if err := t.flush(); err != nil {
+		return err
+	}
 	t.changed()
-	return t.flush()
+	return nil
 }
 
 // note counts a judgement and keeps the reasons of its failures.
@@ -527,6 +443,7 @@ func (t *track) fill(b *block, from, end broker.Offset, j *judgement) window.Rep
 	}
 	n := len(b.repeats)
 	b.repeats = t.sighted.Add(b.repeats, j.sightings[lo:hi])
+	t.windowFrom = broker.Offset(t.window.Floor(int64(end - 1)))
 	b.extend(end, j.batch.LeaderEpoch())
 	return b.repeats[n:]
 }
@@ -542,37 +459,6 @@ func (t *track) spliceOf(j *judgement, sent bitset) (*splice, error) {
 		return nil, err
 	}
 	return newSplice(j.batch, own, whole, sent)
-}
-
-// flush writes the blocks that are full.
-func (t *track) flush() error {
-	for len(t.finished) > 0 {
-		f := t.finished[0]
-		if err := t.write(f.block, f.ids); err != nil {
-			return err
-		}
-		t.finished = t.finished[1:]
-		t.mu.Lock()
-		f.block.written = true
-		if spliceBytes(f.block.splices) > splicesKeptBytes {
-			f.block.splices = nil
-		}
-		t.mu.Unlock()
-	}
-	return nil
-}
-
-func (t *track) write(b *block, ids []byte) error {
-	t.mu.RLock()
-	splices := encodeSplices(t.key, b)
-	t.mu.RUnlock()
-	if err := t.shelf.write(fileSplices, b.start, splices); err != nil {
-		return err
-	}
-	if err := t.shelf.write(fileIDs, b.start, ids); err != nil {
-		return err
-	}
-	return t.shelf.write(fileVerdicts, b.start, encodeVerdicts(t.key, b))
 }
 
 // keep takes a block into memory, and lets go of those asked for longest ago. mu is held.

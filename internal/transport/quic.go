@@ -25,6 +25,7 @@ type Settings struct {
 	// ConnectionsMax bounds the connections of a listener; default 4,096. Above half of it newcomers first have to prove
 	// their address (RFC 9000 section 8.1.2), beyond it they are turned away.
 	ConnectionsMax int64
+	ResetKey       [32]byte // of a listener: makes the resets by which a restarted process disowns old connections
 }
 
 func (s Settings) config() *quic.Config {
@@ -81,6 +82,10 @@ func ListenQUIC(ctx context.Context, socket net.PacketConn, config *tls.Config, 
 	transport := &quic.Transport{
 		Conn:                socket,
 		VerifySourceAddress: func(net.Addr) bool { return l.connections.Load() >= l.connectionsMax/2 },
+	}
+	if settings.ResetKey != [32]byte{} {
+		key := quic.StatelessResetKey(settings.ResetKey)
+		transport.StatelessResetKey = &key
 	}
 	listener, err := transport.Listen(config, settings.config())
 	if err != nil {
