@@ -256,14 +256,19 @@ func TestH39GroupThatCommitsWithoutFetchingInItsNameRaisesAnAlarm(t *testing.T) 
 		t.Fatalf("alarms %q before anybody went by", alarms.all)
 	}
 	commit("billing", 5)
-	commit("billing", 6)
+	commit("billing", 6) // two may be of a consumer that outlived its broker and has not fetched again yet
+	if len(alarms.all) != 0 {
+		t.Fatalf("alarms %q after two commits", alarms.all)
+	}
+	commit("billing", 7)
+	commit("billing", 8)
 	if !slices.Equal(alarms.all, []string{"billing orders"}) {
 		t.Fatalf("alarms %q, want one", alarms.all)
 	}
 	req := fetchRequest(12, "orders", topic, 0)
 	req.Rack = "group=billing"
 	ask[*kmsg.FetchResponse](c, req)
-	commit("billing", 7)
+	commit("billing", 9)
 	if len(alarms.all) != 1 {
 		t.Fatalf("alarms %q of a group that fetches in its own name", alarms.all)
 	}
