@@ -15,8 +15,12 @@ import (
 type bypassAlarm struct {
 	mu      sync.Mutex
 	fetched map[broker.BindingID]bool // read in the group's name since the start; guarded by mu
-	raised  map[broker.BindingID]bool // said once; guarded by mu
+	commits map[broker.BindingID]int  // without such a Fetch; guarded by mu
 }
+
+// bypassCommits is how many commits without a Fetch raise the alarm, once. A consumer that outlives its broker commits
+// what it read before the crash ahead of its next Fetch: one or two are no sign.
+const bypassCommits = 3
 
 func (a *bypassAlarm) sawFetch(binding broker.BindingID) {
 	a.mu.Lock()
@@ -28,21 +32,21 @@ func (a *bypassAlarm) sawFetch(binding broker.BindingID) {
 		a.fetched = make(map[broker.BindingID]bool)
 	}
 	a.fetched[binding] = true
-	delete(a.raised, binding)
+	delete(a.commits, binding)
 }
 
 // sawCommit reports whether the alarm is to be raised now.
 func (a *bypassAlarm) sawCommit(binding broker.BindingID) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.fetched[binding] || a.raised[binding] {
+	if a.fetched[binding] {
 		return false
 	}
-	if a.raised == nil {
-		a.raised = make(map[broker.BindingID]bool)
+	if a.commits == nil {
+		a.commits = make(map[broker.BindingID]int)
 	}
-	a.raised[binding] = true
-	return true
+	a.commits[binding]++
+	return a.commits[binding] == bypassCommits
 }
 
 // checkBypass raises the alarm for a commit of a position beyond the first, if it deserves it.

@@ -176,6 +176,16 @@ func Defaults() Config {
 	return c
 }
 
+// Set sets one key as a configuration file would.
+func (c *Config) Set(key, value string) error {
+	for _, s := range settings() {
+		if s.key == key {
+			return s.set(c, value)
+		}
+	}
+	return fmt.Errorf("unknown key %q%s", key, nearest(key))
+}
+
 // validate lists every problem of c.
 func (c *Config) validate() error {
 	var problems []error

@@ -160,7 +160,7 @@ func hostileDeeds() []HostileCase {
 	forever := []byte{opLoop, typeNothing, opBr, 0, opEnd}
 	itself := append(code([]byte{opLocalGet, 0, opLocalGet, 1}), opCall, 2)
 	fill := append(code([]byte{opLoop, typeNothing}, i32(0), i32(7), i32(dataEnd)), opPrefix, memoryFill, 0, opBr, 0, opEnd)
-	grow := append(i32(1000), opMemoryGrow, 0, opDrop, opUnreachable)
+	grow := code([]byte{opLoop, typeNothing}, i32(1), []byte{opMemoryGrow, 0}, i32(-1), []byte{opUnequal32, opBrIf, 0, opEnd, opUnreachable})
 	letter := entry{kind: 3, out: 0, outLen: 30_000}
 	outputs := answerBytes("MRA1", 3, letter, letter, letter)
 	rows := []struct {

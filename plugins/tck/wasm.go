@@ -8,13 +8,14 @@ const (
 	opLoop        = 0x03
 	opEnd         = 0x0B
 	opBr          = 0x0C
+	opBrIf        = 0x0D
 	opCall        = 0x10
-	opDrop        = 0x1A
 	opLocalGet    = 0x20
 	opStore32     = 0x36
 	opMemoryGrow  = 0x40
 	opI32Const    = 0x41
 	opI64Const    = 0x42
+	opUnequal32   = 0x47
 	opPrefix      = 0xFC
 	memoryFill    = 0x0B
 	typeI32       = 0x7F
