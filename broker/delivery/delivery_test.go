@@ -565,3 +565,31 @@ func TestAChainOfAnEndedRoleAnswersNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestControlBatchesAreNeitherJudgedNorSent(t *testing.T) {
+	inBubble(t, 1, func(w *world) {
+		w.append(batch.None, "a=1")
+		w.appendControl()
+		id := w.bind("a", "v1", nil)
+		w.append(batch.None, "b=2")
+		w.appendControl()
+		w.append(batch.None, "a=3", "c=4")
+		w.wantOffsets(id, 0, 0, 2, 5)
+		if w.engine.calls() != 3 {
+			t.Fatalf("%d frames for three batches of data", w.engine.calls())
+		}
+	})
+}
+
+func (w *world) appendControl() {
+	w.t.Helper()
+	b := batch.NewBuilder(batch.Spec{BaseOffset: w.log.Ends().LogEnd, LeaderEpoch: w.epoch, Control: true, Transactional: true})
+	if err := b.Append(batch.Record{Key: []byte{0, 0, 0, 1}, Value: []byte{0, 0, 0, 0, 0, 0}}); err != nil {
+		w.t.Fatal(err)
+	}
+	raw, err := b.Finish()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.log.change(func() { w.log.batches = append(w.log.batches, append(batch.View(nil), raw...)) })
+}

@@ -142,11 +142,25 @@ func (l *lead) end() error {
 	return errors.Join(failed, l.group.Wait())
 }
 
-// OnImage takes up the newest image of the metadata log.
+// OnImage takes up the newest image of the metadata log. It may wait for a frame that is being judged, where a chain
+// ends with the image, so it is not called by whoever applies the metadata log.
 func (h *Host) OnImage() {
-	for _, l := range h.all() {
-		l.adopt()
+	bound := map[broker.TopicID]bool{}
+	for _, b := range h.metadata.Image().Bindings() {
+		bound[b.Topic] = true
 	}
+	for _, l := range h.all() {
+		if bound[l.tp.Topic] || l.busy() {
+			l.adopt()
+		}
+	}
+}
+
+// busy reports whether the partition has channels or tracks.
+func (l *lead) busy() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.channels)+len(l.tracks) > 0
 }
 
 func (h *Host) all() []*lead {

@@ -84,8 +84,8 @@ func (l *letters) write(ctx context.Context, row *metadata.Row, t *track, letter
 
 func (j *judgement) failureAt(o broker.Offset) *chain.Failure {
 	for i := range j.verdicts {
-		if j.verdicts[i].offset == o && j.verdicts[i].failure != nil {
-			return j.verdicts[i].failure
+		if f := j.verdicts[i].failure(); f != nil && j.verdicts[i].offset == o {
+			return f
 		}
 	}
 	return &chain.Failure{}

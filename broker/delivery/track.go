@@ -407,7 +407,7 @@ func (t *track) note(j *judgement) {
 	t.judgedOf.Records += uint64(len(j.verdicts))
 	t.judgedOf.Fuel += j.fuel
 	for i := range j.verdicts {
-		if f := j.verdicts[i].failure; f != nil {
+		if f := j.verdicts[i].failure(); f != nil {
 			t.judgedOf.Failures++
 			if len(t.failures) >= cachedFailures {
 				clear(t.failures)
