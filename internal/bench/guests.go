@@ -1,0 +1,8 @@
+package main
+
+import (
+	"context"
+	"io"
+)
+
+func hostileGuests(ctx context.Context, w io.Writer) error { return nil }
