@@ -4,6 +4,9 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/millrace-io/millrace/plugins"
+	"github.com/millrace-io/millrace/plugins/engine"
 )
 
 func TestMedianIsTheMiddleAndTheMeanOfTwo(t *testing.T) {
@@ -50,6 +53,33 @@ func TestCPUAndMemoryOfThisProcessAreRead(t *testing.T) {
 	}
 	if mb, err := residentMB(os.Getpid()); err != nil || mb < 1 {
 		t.Errorf("%v MB: %v", mb, err)
+	}
+}
+
+func TestHostileGuestsEndAtOneFuel(t *testing.T) {
+	e, err := engine.New(t.Context(), engine.Config{Gate: engine.NewGate(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []plugins.Reason{plugins.ReasonFuel, plugins.ReasonDepth, plugins.ReasonFuel} {
+		g := hostileGuestList()[i]
+		out, err := g.run(t.Context(), e, 0)
+		if err != nil {
+			t.Errorf("%s: %v", g.name, err)
+			continue
+		}
+		if out.reason != want.String() || out.fuel[0] == 0 || out.fuel[0] != out.fuel[1] {
+			t.Errorf("%s: ended by %s, want %s, at %v", g.name, out.reason, want, out.fuel)
+		}
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestJudgeControlCallsTheGuest(t *testing.T) {
+	if c, err := judgeControl(t.Context(), 100); err != nil || c.Value <= 0 {
+		t.Errorf("%+v: %v", c, err)
 	}
 }
 

@@ -40,11 +40,11 @@ func cpuOf(process int) (time.Duration, error) {
 
 // ownCPU returns the CPU time of this process, the driver.
 func ownCPU() (time.Duration, error) {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		return 0, fmt.Errorf("read own CPU time: %w", err)
 	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()), nil
 }
 
 // residentMB returns the resident memory of a process.
@@ -65,24 +65,24 @@ func residentMB(process int) (float64, error) {
 	return 0, fmt.Errorf("read memory use: no VmRSS")
 }
 
-// meter measures one scenario: wall time, and the CPU time of driver and broker.
-type meter struct {
+// usage measures one scenario: wall time, and the CPU time of driver and broker.
+type usage struct {
 	process        int
 	begin          time.Time
 	driver, broker time.Duration
 }
 
-func startMeter(process int) (*meter, error) {
+func startUsage(process int) (*usage, error) {
 	broker, err := cpuOf(process)
 	if err != nil {
 		return nil, err
 	}
 	driver, err := ownCPU()
-	return &meter{process: process, begin: time.Now(), driver: driver, broker: broker}, err
+	return &usage{process: process, begin: time.Now(), driver: driver, broker: broker}, err
 }
 
 // stop fills in what was measured since the start.
-func (m *meter) stop(into *measure) error {
+func (m *usage) stop(into *measure) error {
 	into.Seconds = time.Since(m.begin).Seconds()
 	driver, err := ownCPU()
 	if err != nil {

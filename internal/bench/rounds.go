@@ -194,7 +194,7 @@ func (b *bench) step(ctx context.Context, s system, at measure, side func() (con
 	at.Control = &c
 	b.settle(ctx)
 	profile := b.profileOf(ctx, s, at)
-	m, err := startMeter(s.Process())
+	m, err := startUsage(s.Process())
 	if err != nil {
 		return err
 	}
