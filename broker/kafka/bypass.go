@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -15,12 +16,12 @@ import (
 type bypassAlarm struct {
 	mu      sync.Mutex
 	fetched map[broker.BindingID]bool // read in the group's name since the start; guarded by mu
-	commits map[broker.BindingID]int  // without such a Fetch; guarded by mu
+	since   map[broker.BindingID]time.Time // first commit without such a Fetch, zero once said; guarded by mu
 }
 
-// bypassCommits is how many commits without a Fetch raise the alarm, once. A consumer that outlives its broker commits
-// what it read before the crash ahead of its next Fetch: one or two are no sign.
-const bypassCommits = 3
+// bypassAfter is how long a group may commit without a Fetch before the alarm is raised, once. A consumer that outlives
+// its broker commits what it has in its buffers before it fetches again, and that is no sign.
+const bypassAfter = time.Minute
 
 func (a *bypassAlarm) sawFetch(binding broker.BindingID) {
 	a.mu.Lock()
@@ -32,21 +33,29 @@ func (a *bypassAlarm) sawFetch(binding broker.BindingID) {
 		a.fetched = make(map[broker.BindingID]bool)
 	}
 	a.fetched[binding] = true
-	delete(a.commits, binding)
+	delete(a.since, binding)
 }
 
 // sawCommit reports whether the alarm is to be raised now.
-func (a *bypassAlarm) sawCommit(binding broker.BindingID) bool {
+func (a *bypassAlarm) sawCommit(binding broker.BindingID, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.fetched[binding] {
 		return false
 	}
-	if a.commits == nil {
-		a.commits = make(map[broker.BindingID]int)
+	first, before := a.since[binding]
+	if !before {
+		if a.since == nil {
+			a.since = make(map[broker.BindingID]time.Time)
+		}
+		a.since[binding] = now
+		return false
 	}
-	a.commits[binding]++
-	return a.commits[binding] == bypassCommits
+	if first.IsZero() || now.Sub(first) < bypassAfter {
+		return false
+	}
+	a.since[binding] = time.Time{}
+	return true
 }
 
 // checkBypass raises the alarm for a commit of a position beyond the first, if it deserves it.
@@ -56,7 +65,7 @@ func (s *Server) checkBypass(img *metadata.Image, group string, t target, partit
 	}
 	bound := groupChain(img, t.topic.ID, group)
 	state, exists := img.Partition(t.partition(partition))
-	if !bound.present() || !exists || state.Leader != s.Node || !s.bypass.sawCommit(bound.binding) {
+	if !bound.present() || !exists || state.Leader != s.Node || !s.bypass.sawCommit(bound.binding, time.Now()) {
 		return
 	}
 	s.Metrics.BindingBypassed(group, t.name)

@@ -78,6 +78,16 @@ func (p *pluginRoom) close() error {
 	return p.engine.Close(context.Background())
 }
 
+// calls is how many frames were given to guests.
+func (p *pluginRoom) calls() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine == nil {
+		return 0
+	}
+	return p.engine.Calls()
+}
+
 // start returns the engine, made at the first call.
 func (p *pluginRoom) start(ctx context.Context) (*engine.Engine, error) {
 	p.mu.Lock()
