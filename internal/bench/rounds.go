@@ -222,7 +222,7 @@ func (b *bench) wanted(scenarios ...string) bool {
 type profiled interface{ ProfileURL(seconds int) string }
 
 // profileSeconds is how long a profile runs: about a scenario.
-const profileSeconds = 1
+const profileSeconds = 2
 
 // profileOf takes a CPU profile of the broker in the last round, if that was asked for, beside what comes next.
 func (b *bench) profileOf(ctx context.Context, s system, at measure) *task.Group {
