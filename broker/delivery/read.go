@@ -301,17 +301,14 @@ func (c *channel) nextVisible(s situation, from broker.Offset) (broker.Offset, e
 			return at, nil
 		}
 		end := min(s.cleared, pc.end, at>>chunkBits<<chunkBits+1<<chunkBits)
-		visible, _, err := c.answers(s, at, at, end)
+		next, err := c.visibleIn(s, pc, at, end)
 		if err != nil {
 			return 0, err
 		}
-		n := int(end - at)
-		if i := visible.next(0, n); i < n {
-			at += broker.Offset(i)
+		if at = next; at < end {
 			c.remember(s, from, at)
 			return at, nil
 		}
-		at = end
 	}
 	c.remember(s, from, at)
 	c.mu.Lock()
@@ -325,6 +322,22 @@ func (c *channel) askNotice() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.missed = true
+}
+
+// visibleIn returns the first visible offset of [from, end), which lies in one chunk and one piece, or end.
+func (c *channel) visibleIn(s situation, pc *piece, from, end broker.Offset) (broker.Offset, error) {
+	start := from >> chunkBits << chunkBits
+	c.mu.RLock()
+	if k := c.chunks[start]; k != nil && c.turn == s.turn && k.from <= from && k.end >= end {
+		defer c.mu.RUnlock()
+		return start + broker.Offset(k.visible.next(int(from-start), int(end-start))), nil
+	}
+	c.mu.RUnlock()
+	k, err := c.chunk(s, pc, from, end)
+	if err != nil {
+		return 0, err
+	}
+	return start + broker.Offset(k.visible.next(int(from-start), int(end-start))), nil
 }
 
 // quietMax bounds the fetch offsets that are remembered.
