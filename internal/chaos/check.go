@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -74,6 +75,10 @@ func (h *harness) checkBinding(ctx context.Context, b bound, dump [][]entry, c *
 	if err != nil {
 		return err
 	}
+	middle, err := h.readFromTheMiddle(ctx, b, rows, c.ends)
+	if err != nil {
+		return err
+	}
 	judged := make([]judgement, partitions)
 	expected := make([][]delivered, partitions)
 	for p := range judged {
@@ -88,6 +93,8 @@ func (h *harness) checkBinding(ctx context.Context, b bound, dump [][]entry, c *
 		if b.rack != "" {
 			h.compare(b, fmt.Sprintf("rack %s partition %d", b.rack, p), expected[p], fetched[p], rows[p])
 		}
+		h.compare(b, fmt.Sprintf("%s from %d partition %d", middle.source, middle.source.from[p], p),
+			slices.DeleteFunc(slices.Clone(expected[p]), func(d delivered) bool { return d.offset < middle.source.from[p] }), middle.read[p], rows[p])
 		c.duplicate += judged[p].duplicates
 		c.dropped += judged[p].dropped
 		c.letters += len(judged[p].letters)
@@ -106,6 +113,30 @@ func (h *harness) checkBinding(ctx context.Context, b bound, dump [][]entry, c *
 	h.totals.repeatedLetters = max(h.totals.repeatedLetters, repeats)
 	h.complain(wrong...)
 	return nil
+}
+
+// middle is a read that began anywhere.
+type middle struct {
+	source source
+	read   [][]entry
+}
+
+// readFromTheMiddle reads a binding's filtered log from random offsets on, which may lie inside a batch: where a reader
+// starts changes nothing behind it (G1).
+func (h *harness) readFromTheMiddle(ctx context.Context, b bound, rows []decided, ends []int64) (middle, error) {
+	m := middle{source: source{topic: b.view, from: make([]int64, partitions)}}
+	if b.rack != "" && h.random.IntN(2) == 0 {
+		m.source.topic, m.source.rack = topic, b.rack
+	}
+	for p := range m.source.from {
+		first := rows[p].rows[0].from
+		m.source.from[p] = first + h.random.Int64N(ends[p]+1-first)
+	}
+	var err error
+	if m.read, err = readTo(ctx, h.broker.client, m.source, ends); err != nil {
+		return m, fmt.Errorf("%w%s", err, h.status(ctx, b))
+	}
+	return m, nil
 }
 
 func (h *harness) compare(b bound, what string, want []delivered, read []entry, rows decided) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -87,6 +88,7 @@ type producer struct {
 	ledger  *ledger
 	random  *rand.Rand
 	giveUp  chan struct{} // one slot: a broker was killed
+	gently  *atomic.Bool  // while the checkers read
 	next    int
 }
 
@@ -129,6 +131,9 @@ func (p *producer) run(ctx context.Context, stop <-chan struct{}, pause time.Dur
 				return err
 			}
 		case <-ticker.C:
+			if p.gently.Load() && p.random.IntN(8) > 0 {
+				continue
+			}
 			for range 1 + p.random.IntN(12) {
 				p.send(ctx, client)
 			}
@@ -187,6 +192,7 @@ func loadRecord(n name, partition int32, id, kind string, revision int, when tim
 type sentinels struct {
 	ledger *ledger
 	next   int
+	latest [partitions]string // ids
 	client *kgo.Client
 }
 
@@ -196,7 +202,8 @@ func (s *sentinels) write(ctx context.Context) ([]int64, error) {
 		n := name{0, s.next}
 		s.next++
 		s.ledger.onSend()
-		r := loadRecord(n, partition, fmt.Sprintf("sentinel%d", n.sequence), "keep", 1, time.Now())
+		s.latest[partition] = fmt.Sprintf("sentinel%d", n.sequence)
+		r := loadRecord(n, partition, s.latest[partition], "keep", 1, time.Now())
 		err := s.client.ProduceSync(ctx, r).FirstErr()
 		s.ledger.onResult(n, r, err)
 		if err != nil {
@@ -212,6 +219,8 @@ type producers struct {
 	tasks *task.Group
 	stop  chan struct{}
 	all   []*producer
+	// gently makes every producer write an eighth of its load, so that a slow machine's checks come to an end.
+	gently atomic.Bool
 }
 
 func startProducers(ctx context.Context, address string, l *ledger, seed uint64, pause time.Duration) *producers {
@@ -220,7 +229,7 @@ func startProducers(ctx context.Context, address string, l *ledger, seed uint64,
 	for i, codec := range codecs {
 		p := &producer{
 			id: i + 1, mayfly: i == len(codecs)-1, address: address, codec: codec, ledger: l,
-			random: rand.New(rand.NewPCG(seed, uint64(i))), giveUp: make(chan struct{}, 1),
+			random: rand.New(rand.NewPCG(seed, uint64(i))), giveUp: make(chan struct{}, 1), gently: &set.gently,
 		}
 		set.all = append(set.all, p)
 		set.tasks.Go(fmt.Sprintf("producer %d", i+1), func(ctx context.Context) error { return p.run(ctx, set.stop, pause) })

@@ -10,12 +10,14 @@ import (
 )
 
 // readLimit is how long a full read may take before it counts as stalled.
-const readLimit = 40 * time.Second
+const readLimit = 90 * time.Second
 
 // source is a topic as one kind of reader sees it.
 type source struct {
 	topic string
 	rack  string // names a group in every Fetch
+	// from is where to begin, by partition; nil is the start.
+	from []int64
 }
 
 // readTo reads each partition of a topic from its start until it has seen the offset in ends, with a plain client that is
@@ -37,6 +39,9 @@ func readRecords(ctx context.Context, address string, from source, ends []int64)
 	for partition, end := range ends {
 		if end >= 0 {
 			starts[int32(partition)] = kgo.NewOffset().AtStart()
+			if from.from != nil {
+				starts[int32(partition)] = kgo.NewOffset().At(from.from[partition])
+			}
 		}
 	}
 	opts := []kgo.Opt{

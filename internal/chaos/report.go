@@ -9,12 +9,14 @@ import (
 	"github.com/millrace-io/millrace/broker/adminapi"
 )
 
+// header names the columns of the table.
+func (h *harness) header() {
+	fmt.Printf("%5s %8s %8s %8s %8s %8s %8s %6s %6s %7s %7s %6s\n", "kills", "ready ms", "check ms", "log", "acked",
+		"alpha", "beta", "copies", "drops", "letters", "redeliv", "rows")
+}
+
 // line prints a row of the table: what one kill did, and what the checkers saw after it.
 func (h *harness) line(how string, readyIn time.Duration, c checked) {
-	if h.totals.last.records == 0 || h.kills <= 1 {
-		fmt.Printf("%5s %8s %8s %8s %8s %8s %8s %6s %6s %7s %7s %6s %s\n", "kills", "ready ms", "check ms", "log", "acked",
-			"alpha", "beta", "copies", "drops", "letters", "redeliv", "rows", "")
-	}
 	_, acked, _, _ := h.counts()
 	redelivered := 0
 	for _, g := range h.groups {
@@ -39,7 +41,7 @@ func (h *harness) counts() (sent, acked, unknown int, problems []string) {
 func (h *harness) summary(err error) {
 	sent, acked, unknown, _ := h.counts()
 	c := h.totals.last
-	fmt.Printf("\n%d kills (%d while starting), caches deleted before %d starts, %s\n", h.kills, h.totals.killedStarting, h.totals.cachesDeleted,
+	fmt.Printf("\n%d kills (%d while starting), %d clean stops, caches deleted before %d starts, %s\n", h.kills, h.totals.killedStarting, h.totals.cleanStops, h.totals.cachesDeleted,
 		time.Since(h.started).Round(time.Second))
 	fmt.Printf("records: %d produced, %d acknowledged, %d of unknown outcome, %d in the log at the last check\n", sent, acked, unknown, c.records)
 	fmt.Printf("chains: %d copies and %d drops left out, %d offsets lettered, %d rows; at most %d letters repeated\n",

@@ -42,7 +42,7 @@ type harness struct {
 
 // totals is what the summary counts.
 type totals struct {
-	comparisons, judged, repeatedLetters, letters, cachesDeleted, killedStarting int
+	comparisons, judged, repeatedLetters, letters, cachesDeleted, killedStarting, cleanStops int
 	last                                                                         checked
 }
 
@@ -155,6 +155,7 @@ func (h *harness) bindSecond(ctx context.Context) error {
 
 // rounds kills, restarts and checks until there were enough kills, and checks once more when all is quiet.
 func (h *harness) rounds(ctx context.Context) error {
+	h.header()
 	if err := h.moment(ctx, 500, 1500); err != nil {
 		return err
 	}
@@ -171,7 +172,9 @@ func (h *harness) rounds(ctx context.Context) error {
 			return err
 		}
 		readyIn := time.Since(begun)
+		h.load.gently.Store(true)
 		c, err := h.check(ctx)
+		h.load.gently.Store(false)
 		h.line(how, readyIn, c)
 		if err != nil {
 			return err
@@ -182,18 +185,26 @@ func (h *harness) rounds(ctx context.Context) error {
 	}
 	c, err := h.check(ctx)
 	if err == nil {
-		err = h.drain(ctx, c)
+		err = errors.Join(h.drain(ctx, c), h.checkEnds(ctx))
 	}
 	h.line("at the end", 0, c)
 	return err
 }
 
-// crash ends the broker once or more and leaves it started, not yet ready.
+// crash ends the broker once or more and leaves it started, not yet ready. Now and then it is first stopped as an operator
+// would, which writes the caches of blocks that are not full; that counts as no kill.
 func (h *harness) crash(ctx context.Context) (how string, err error) {
 	if err := h.moment(ctx, 50, 2000); err != nil {
 		return "", err
 	}
 	how = "under load"
+	if h.random.IntN(6) == 0 {
+		how = "after a clean stop"
+		h.totals.cleanStops++
+		if err := errors.Join(h.broker.end(syscall.SIGTERM), h.broker.start(), h.broker.ready(ctx), h.moment(ctx, 50, 1000)); err != nil {
+			return how, err
+		}
+	}
 	for again := true; again; {
 		if err := h.kill(); err != nil {
 			return how, err
