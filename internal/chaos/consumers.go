@@ -98,7 +98,9 @@ type overQUIC struct{ *sdk.Consumer }
 func (m overQUIC) poll(ctx context.Context) ([]*kgo.Record, error) { return m.Poll(ctx) }
 func (m overQUIC) commit(ctx context.Context) error                { return m.Commit(ctx) }
 func (m overQUIC) close() error                                    { return m.Close() }
-func (m overQUIC) committed() map[string]map[int32]kgo.EpochOffset { return m.Kafka().CommittedOffsets() }
+func (m overQUIC) committed() map[string]map[int32]kgo.EpochOffset {
+	return m.Kafka().CommittedOffsets()
+}
 
 // overTCP is a member with an ordinary Kafka client, which names its group by rack or reads a view.
 type overTCP struct{ client *kgo.Client }

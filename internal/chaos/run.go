@@ -43,7 +43,7 @@ type harness struct {
 // totals is what the summary counts.
 type totals struct {
 	comparisons, judged, repeatedLetters, letters, cachesDeleted, killedStarting, cleanStops int
-	last                                                                         checked
+	last                                                                                     checked
 }
 
 // run is the whole job; its error says that the run could not go on, or that a checker found something.
