@@ -105,3 +105,29 @@ func TestHeadersRefuseWhatDoesNotAddUp(t *testing.T) {
 		}
 	}
 }
+
+func TestFrameComesBackFromItsBytes(t *testing.T) {
+	f := &Frame{BaseOffset: 7, BaseTimestamp: 1000, Projection: ProjectKey | ProjectHeaders, Records: []Record{
+		{Offset: 7, Timestamp: 1000, Key: []byte("k"), Headers: headerBlob("h", "v")}, {Offset: 9, Timestamp: 995, Key: []byte{}},
+	}}
+	raw := write(t, f)
+	got, err := ParseFrame(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := write(t, got); !bytes.Equal(again, raw) {
+		t.Errorf("frame\n got %x\nwant %x", again, raw)
+	}
+	for n := range raw {
+		if _, err := ParseFrame(raw[:n]); err == nil {
+			t.Errorf("cut at %d was taken", n)
+		}
+	}
+	for at := range raw {
+		flipped := bytes.Clone(raw)
+		flipped[at] ^= 0x80
+		if f, err := ParseFrame(flipped); err == nil && len(f.Records) != 2 {
+			t.Errorf("a flip at %d made %d records", at, len(f.Records))
+		}
+	}
+}
