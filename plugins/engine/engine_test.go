@@ -293,3 +293,11 @@ func TestUnmeteredModuleIsNotRun(t *testing.T) {
 		t.Error("a module without a fuel counter was loaded")
 	}
 }
+
+func asFault(err error) *plugins.Fault {
+	var f *plugins.Fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return nil
+}

@@ -26,6 +26,10 @@ type Module struct {
 	idle []*instance
 }
 
+// startNano is the time while a module is brought up, which is before any frame. It is not 0, since Go's runtime takes a
+// clock at zero for a broken machine and ends.
+const startNano = 1_000_000
+
 // bringUp runs what a module runs once, and takes its image.
 func (m *Module) bringUp(ctx context.Context, configured bool) error {
 	if err := m.measure(); err != nil {
@@ -40,7 +44,7 @@ func (m *Module) bringUp(ctx context.Context, configured bool) error {
 	if err != nil {
 		return &LoadError{Step: "instantiate", Text: err.Error()}
 	}
-	i.begin(call{Context: ctx, place: place, limits: &m.config.Limits, budget: plugins.StartFuel})
+	i.begin(call{Context: ctx, place: place, limits: &m.config.Limits, budget: plugins.StartFuel, clockNano: startNano})
 	err = i.start(m.config.Config, configured)
 	var fault *plugins.Fault
 	if errors.As(err, &fault) {
