@@ -33,12 +33,13 @@ func (s *Server) row(ctx context.Context, spec *adminapi.ChainSpec) (metadata.Ro
 		if err != nil {
 			return row, err
 		}
-		if err := manifest.CheckConfig(stage.Config); err != nil {
+		config, err := configOf(manifest, stage)
+		if err != nil {
 			return row, broker.Errorf(broker.InvalidConfig, "configuration of %s: %v", stage.Plugin, err)
 		}
 		row.Stages = append(row.Stages, metadata.Stage{
 			Plugin: version.Name, Version: version.Version, Metered: version.Metered,
-			Projection: uint16(manifest.Projection), Config: stage.Config,
+			Projection: uint16(manifest.Projection), Config: config,
 		})
 		limits = widest(limits, manifest.Limits())
 		if manifest.Uses("unique") {
@@ -65,6 +66,18 @@ func (s *Server) row(ctx context.Context, spec *adminapi.ChainSpec) (metadata.Ro
 		}
 	}
 	return row, nil
+}
+
+// configOf checks a stage's configuration; none stands for an empty object where the plugin takes one.
+func configOf(manifest *plugins.Manifest, stage *adminapi.Stage) ([]byte, error) {
+	config := stage.Config
+	if len(config) == 0 {
+		if manifest.ConfigSchema == nil {
+			return nil, nil
+		}
+		config = []byte("{}")
+	}
+	return config, manifest.CheckConfig(config)
 }
 
 // checkPolicy refuses what would hide or publish more than its name says (H48).

@@ -14,3 +14,15 @@ func (l *Log) CaptureFlush() (complete func(ok bool) (end broker.Offset, rose bo
 	j := l.capture()
 	return func(ok bool) (broker.Offset, bool) { return l.flushed(j, ok) }
 }
+
+// TailBytes is what the tails of logs hold in memory.
+func TailBytes(logs ...*Log) (n int) {
+	for _, l := range logs {
+		l.mu.Lock()
+		for _, b := range l.tail {
+			n += cap(b.data)
+		}
+		l.mu.Unlock()
+	}
+	return n
+}

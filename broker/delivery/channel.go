@@ -197,7 +197,7 @@ func (c *channel) decide(ctx context.Context, s situation, ends Ends) (bool, err
 	proposal := Proposal{Binding: c.id, Partition: c.lead.tp.Partition, LeaderEpoch: c.lead.epoch}
 	for i := range s.plan.pieces {
 		if row := s.plan.pieces[i].row; row != nil && s.plan.pieces[i].from > ends.LogEnd {
-			proposal.Row, proposal.Offset = row.ID, ends.LogEnd
+			proposal.Row, proposal.Offset, proposal.Clamp = row.ID, ends.LogEnd, true
 		}
 	}
 	if proposal.Row == 0 && s.plan.undecided != nil {
@@ -346,8 +346,8 @@ func (c *channel) settle(s situation, from, end broker.Offset, a answer, pinned 
 // chunkAt returns the chunk to which answers from o on are added. mu is held.
 func (c *channel) chunkAt(o broker.Offset) *chunk {
 	start := o >> chunkBits << chunkBits
-	if k := c.chunks[start]; k != nil && k.end == o {
-		return k
+	if k := c.chunks[start]; k != nil && k.end <= o {
+		return k // a gap is what is delivered raw, or lies below the log start: nobody asks the chunk about it
 	}
 	k := &chunk{visible: newBitset(1 << chunkBits), altered: newBitset(1 << chunkBits), from: o, end: o}
 	c.keep(start, k)

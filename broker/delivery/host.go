@@ -200,7 +200,8 @@ func (h *Host) BeforeStartAdvance(ctx context.Context, tp broker.TopicPartition,
 		if !found || lowest >= start {
 			continue
 		}
-		if origin, decided := image.Origin(b.ID, tp.Partition); decided && origin >= start {
+		// An origin that is not decided lies where the first row begins to judge, and never moves down.
+		if c := l.channel(b.ID); c == nil || c.now().plan.origin >= start {
 			continue
 		}
 		if err := l.moveOrigin(ctx, b.ID, start); err != nil {

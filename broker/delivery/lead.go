@@ -78,6 +78,10 @@ func (l *lead) pump(ctx context.Context) error {
 	moved := make(chan struct{}, 1)
 	cancel := l.source.Watch(moved)
 	defer cancel()
+	select {
+	case moved <- struct{}{}: // for what moved before the watch
+	default:
+	}
 	for {
 		select {
 		case <-moved:

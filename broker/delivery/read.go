@@ -253,7 +253,7 @@ func (r *reading) batch(v batch.View) error {
 	s := t.splice(v)
 	if changed && s == nil {
 		r.full = true
-		r.channel.lead.mend(t, r.channel, v.BaseOffset())
+		r.channel.lead.mend(t, r.channel, from)
 		return nil
 	}
 	if s != nil && s.whole && len(s.bytes) == 0 {

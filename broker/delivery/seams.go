@@ -62,6 +62,8 @@ type Proposal struct {
 	Partition   int32
 	LeaderEpoch broker.LeaderEpoch
 	Offset      broker.Offset
+	// Clamp lowers a row that is decided already: the log ends below it.
+	Clamp bool
 }
 
 // Metadata is the metadata log. Its Propose methods return when the decision is applied here and the image published.

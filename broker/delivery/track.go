@@ -24,6 +24,7 @@ import (
 const (
 	judgeBytes       = 1 << 20 // of log read at a time
 	cachedBlocks     = 64      // whose outcomes stay in memory beyond one reach
+	mendedMax        = 64
 	cachedFailures   = 4096    // whose reasons stay in memory for dead letters
 	splicesKeptBytes = 1 << 20 // of a full block that stay in memory
 	stallDelayMin    = 50 * time.Millisecond
@@ -49,18 +50,20 @@ type track struct {
 	finished []finishedBlock   // full, to be written
 	trimmed  broker.Offset     // files below it are removed
 
-	mu       sync.RWMutex
-	low, end broker.Offset // what bindings need judged
-	opened   bool
-	base     broker.Offset // from here on every sighting was counted
-	judged   broker.Offset // everything in [the first block, judged) is judged
-	blocks   map[broker.Offset]*block
-	used     map[broker.Offset]uint64 // when a block was last asked for, in ticks
-	ticks    uint64
-	failures map[broker.Offset]*chain.Failure
-	tasks    []func(ctx context.Context)
-	trouble  error // why the track stands still; nil while it works
-	judgedOf counts
+	mu         sync.RWMutex
+	low, end   broker.Offset // what bindings need judged
+	opened     bool
+	base       broker.Offset             // from here on every sighting was counted
+	windowFrom broker.Offset             // the blocks from here on are in the window, if there is one
+	mended     map[broker.Offset]*splice // made again for readers, by base offset
+	judged     broker.Offset             // everything in [the first block, judged) is judged
+	blocks     map[broker.Offset]*block
+	used       map[broker.Offset]uint64 // when a block was last asked for, in ticks
+	ticks      uint64
+	failures   map[broker.Offset]*chain.Failure
+	tasks      []func(ctx context.Context)
+	trouble    error // why the track stands still; nil while it works
+	judgedOf   counts
 }
 
 type finishedBlock struct {
@@ -77,7 +80,7 @@ func newTrack(key JudgeKey, tp broker.TopicPartition, w window.Geometry, source 
 	return &track{
 		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), changed: func() {},
 		end: forever, blocks: map[broker.Offset]*block{}, used: map[broker.Offset]uint64{},
-		failures: map[broker.Offset]*chain.Failure{},
+		failures: map[broker.Offset]*chain.Failure{}, mended: map[broker.Offset]*splice{},
 	}
 }
 
@@ -140,6 +143,7 @@ func (t *track) step(ctx context.Context) (bool, error) {
 	}
 	if !t.extent().opened {
 		t.open()
+		t.changed()
 	}
 	if err := errors.Join(t.flush(), t.trim()); err != nil {
 		return false, err
@@ -332,7 +336,7 @@ func (t *track) seed() error {
 	sighted := window.New(t.window)
 	var found []window.Sighting
 	for b := broker.Offset(t.window.Floor(int64(t.judged))); b < t.judged; b += 1 << t.window.BlockBits {
-		if b+1<<t.window.BlockBits <= t.base {
+		if max(b, t.base) >= min(b+1<<t.window.BlockBits, t.judged) {
 			continue
 		}
 		ids, err := t.idsOf(b)
@@ -345,7 +349,7 @@ func (t *track) seed() error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sighted = sighted
+	t.sighted, t.windowFrom = sighted, broker.Offset(t.window.Floor(int64(t.judged)))
 	if b := t.blocks[blockOf(t.judged, t.window.BlockBits)]; b != nil {
 		b.ids = nil // from here on the window has more
 	}
@@ -471,8 +475,11 @@ func (t *track) publish(j *judgement) error {
 	if t.metrics.Judged != nil {
 		t.metrics.Judged(t.tp, uint64(len(j.verdicts)), j.fuel)
 	}
+	if err := t.flush(); err != nil {
+		return err
+	}
 	t.changed()
-	return t.flush()
+	return nil
 }
 
 // note counts a judgement and keeps the reasons of its failures.
@@ -527,6 +534,7 @@ func (t *track) fill(b *block, from, end broker.Offset, j *judgement) window.Rep
 	}
 	n := len(b.repeats)
 	b.repeats = t.sighted.Add(b.repeats, j.sightings[lo:hi])
+	t.windowFrom = broker.Offset(t.window.Floor(int64(end - 1)))
 	b.extend(end, j.batch.LeaderEpoch())
 	return b.repeats[n:]
 }

@@ -68,7 +68,7 @@ func (t *track) idsIn(start broker.Offset) (*window.IDs, bool) {
 	if t.sighted == nil {
 		return nil, false
 	}
-	if start < broker.Offset(t.window.Floor(int64(t.judged))) || start+1<<t.window.BlockBits <= t.base {
+	if start < t.windowFrom || start+1<<t.window.BlockBits <= t.base {
 		return nil, false
 	}
 	ids, found := t.sighted.IDs(int64(start))
@@ -178,13 +178,17 @@ func (t *track) sightings(from, end broker.Offset) ([]window.Sighting, error) {
 // load brings a judged block from its files into memory. One that is gone is judged again.
 func (t *track) load(start broker.Offset, withIDs bool) error {
 	t.mu.RLock()
-	judged, opened, held := t.judged, t.opened, t.blocks[start]
+	known := t.opened && start < t.judged && start+1<<t.window.BlockBits > t.base
+	held := t.blocks[start]
+	written := held != nil && held.written
 	t.mu.RUnlock()
-	if !opened || start >= judged {
+	switch {
+	case !known:
 		return errNotJudged
-	}
-	if held != nil && !(withIDs && held.written) {
+	case held != nil && !withIDs:
 		return nil
+	case held != nil && !written:
+		return errNotJudged // its ids are on their way from the window to the file
 	}
 	b, ids, _, err := t.readBlock(start)
 	if err != nil {
@@ -215,9 +219,9 @@ func (t *track) splice(v batch.View) *splice {
 	start := blockOf(v.BaseOffset(), t.window.BlockBits)
 	t.mu.RLock()
 	b := t.blocks[start]
-	known := b != nil && b.splices != nil
-	var s *splice
-	if known {
+	s := t.mended[v.BaseOffset()]
+	known := s != nil || b != nil && b.splices != nil
+	if s == nil && known {
 		s = b.splices[v.BaseOffset()]
 	}
 	t.mu.RUnlock()
@@ -314,18 +318,12 @@ func (t *track) mend(ctx context.Context, o broker.Offset) error {
 	if err != nil || s == nil {
 		return err
 	}
-	start := blockOf(v.BaseOffset(), t.window.BlockBits)
-	if err := t.load(start, false); err != nil {
-		return err
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if b := t.blocks[start]; b != nil {
-		if b.splices == nil {
-			b.splices = map[broker.Offset]*splice{}
-		}
-		b.splices[s.base] = s
+	if len(t.mended) >= mendedMax {
+		clear(t.mended)
 	}
+	t.mended[s.base] = s
 	return nil
 }
 

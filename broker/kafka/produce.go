@@ -142,10 +142,11 @@ func (p *pendingProduce) check(ctx context.Context, t target, rp *kmsg.ProduceRe
 // validate runs the full check of a batch, a compressed one behind the gate.
 func (s *Server) validate(ctx context.Context, view batch.View, limits batch.Limits) error {
 	if view.Codec() != batch.None && s.Gate != nil {
-		if err := s.Gate.Enter(ctx); err != nil {
+		leave, err := s.Gate.Enter(ctx)
+		if err != nil {
 			return broker.Errorf(broker.RequestTimedOut, "the broker is stopping")
 		}
-		defer s.Gate.Leave()
+		defer leave()
 	}
 	d := s.decompress.Get().(*batch.Decompressor)
 	defer s.decompress.Put(d)

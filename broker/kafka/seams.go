@@ -109,8 +109,7 @@ type Controller interface {
 
 // Gate bounds how many long computations run at a time; decompressing a batch is one.
 type Gate interface {
-	Enter(ctx context.Context) error
-	Leave()
+	Enter(ctx context.Context) (leave func(), err error)
 }
 
 // Metrics counts what the face does. Its methods are safe for concurrent use and do not block.

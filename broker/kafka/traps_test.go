@@ -456,6 +456,7 @@ func TestT21AnyBrokerAnswersAsTheController(t *testing.T) {
 
 func TestT22EachListenerAdvertisesItsOwnAddress(t *testing.T) {
 	f := newFace(t, nil)
+	ask[*kmsg.FindCoordinatorResponse](dialRaw(t, f.serveTCP()), kmsg.NewPtrFindCoordinatorRequest()) // makes the offsets topic, here
 	f.addBroker(2, "other.example", 9192)
 	for range 2 {
 		address := f.serveTCP()

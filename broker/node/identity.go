@@ -161,3 +161,6 @@ func takeClean(files vfs.FS, dir string) (broker.BrokerEpoch, error) {
 	}
 	return broker.BrokerEpoch(binary.LittleEndian.Uint64(b[len(cleanMagic)+2:])), nil
 }
+
+// tlsFile names a file below the data directory's tls/.
+func (n *Node) tlsFile(name string) string { return filepath.Join(n.config.Data, "tls", name) }

@@ -50,8 +50,12 @@ func (r *Replica) recoverProducers(start, end broker.Offset) error {
 		case err != nil || taken != at:
 			// Everything in it is in the log as well, up to what retention removed.
 			r.logger.Warn().Err(err).Int64("at", int64(at)).Msg("producer snapshot is damaged, the log is folded instead")
+		case at < start:
+			// DeleteRecords cut into the segment. Without the batches between, the snapshot is not the state at the start:
+			// it would take the next sequence of a producer that wrote there for a gap. One that is not known may go on
+			// anywhere (KIP-360).
 		default:
-			o.producers, from = state, max(start, at)
+			o.producers, from = state, at
 		}
 	}
 	nowMs := r.nowMs()

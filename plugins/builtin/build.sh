@@ -19,7 +19,7 @@ fi
 # build NAME KIB: KIB of memory hold the stack, the data and the largest usual frame, so that memory need not grow. The
 # host restores all of it before each frame, so there is no more: 4,096 records with 16-byte keys, or 421 KiB.
 build() {
-	"$venv/bin/python" -m ziglang cc --target=wasm32-freestanding -O2 -nostdlib -Wall -Wextra -Werror -I"$here/../guest/c" \
+	"$venv/bin/python" -m ziglang cc --target=wasm32-freestanding -O3 -nostdlib -Wall -Wextra -Werror -I"$here/../guest/c" \
 		-Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=4096 -Wl,--initial-memory=$(($2 * 1024)) -o "$out/$1.wasm" "$here/src/$1.c"
 	chmod 644 "$out/$1.wasm"
 }

@@ -8,6 +8,7 @@
 //     otherwise refuses to run it (H26).
 //   - Hostile: modules that break the contract, each with the failure that the host must make of it.
 //
-// The kit sees a guest through the interface Guest and knows no runtime. It starts no goroutine; a caller may run
-// several kits at once on guests that allow it.
+// Examine is all of it over a module in an engine: what admission does. The parts see a guest through the interface
+// Guest, so that they can be tested on guests that no engine would run. The kit starts no goroutine; a caller may run
+// several at once on guests that allow it.
 package tck

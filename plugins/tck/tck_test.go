@@ -95,21 +95,11 @@ var builtinConfigs = map[string][]byte{
 	"dedup-key": nil, "dedup-json": []byte(`{"field":"id"}`), "filter-json": []byte(`{"field":"id","in":[1,"1"]}`),
 }
 
-func stage(m *plugins.Manifest, config []byte) engine.StageConfig {
-	return engine.StageConfig{Projection: abi.Projection(m.Projection), Config: config, Limits: m.Limits()}
-}
-
 func TestBuiltinsAnswerTheirCases(t *testing.T) {
 	e := newEngine(t)
 	for name := range builtinConfigs {
 		m, metered := builtin(t, name)
-		results, err := RunCases(t.Context(), m, func(ctx context.Context, config []byte) (Guest, func(), error) {
-			g, err := e.Load(ctx, metered, stage(m, config))
-			if err != nil {
-				return nil, nil, err
-			}
-			return g, func() { _ = g.Close(ctx) }, nil
-		})
+		results, err := RunCases(t.Context(), m, Modules(e, m, metered))
 		if err != nil || len(results) == 0 {
 			t.Fatalf("%s: %d results, %v", name, len(results), err)
 		}
@@ -125,7 +115,7 @@ func TestBuiltinsConform(t *testing.T) {
 	e := newEngine(t)
 	for name, config := range builtinConfigs {
 		m, metered := builtin(t, name)
-		g := load(t, e, metered, stage(m, config))
+		g := load(t, e, metered, stageConfig(m, config))
 		for seed := range uint64(3) {
 			report, err := Conform(t.Context(), g, shuffled(seed), seed)
 			if err != nil {
@@ -158,7 +148,7 @@ func TestGoldenFramesAreReproduced(t *testing.T) {
 	e := newEngine(t)
 	m, metered := builtin(t, "dedup-json")
 	config := m.Cases[0].Config
-	g := load(t, e, metered, stage(m, config))
+	g := load(t, e, metered, stageConfig(m, config))
 	frames := GoldenFrames(m, config)
 	if len(frames) != 3 { // both cases have this configuration
 		t.Fatalf("%d frames", len(frames))
@@ -171,12 +161,40 @@ func TestGoldenFramesAreReproduced(t *testing.T) {
 		}
 		golden = append(golden, made)
 	}
-	if err := load(t, newEngine(t), metered, stage(m, config)).CheckGolden(t.Context(), golden); err != nil {
+	if err := load(t, newEngine(t), metered, stageConfig(m, config)).CheckGolden(t.Context(), golden); err != nil {
 		t.Error(err)
 	}
-	other := load(t, e, metered, stage(m, []byte(`{"field":"order"}`)))
+	other := load(t, e, metered, stageConfig(m, []byte(`{"field":"order"}`)))
 	if err := other.CheckGolden(t.Context(), golden); err == nil {
 		t.Error("a guest that answers otherwise reproduces the golden frames")
+	}
+}
+
+func TestExamineSaysWhatAModuleIsWorth(t *testing.T) {
+	e := newEngine(t)
+	m, _ := builtin(t, "filter-json")
+	module, err := os.ReadFile("../builtin/filter-json.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := Examine(t.Context(), e, m, module)
+	if err != nil || !x.Passed() || len(x.Cases) != 11 || len(x.Golden) != 2 || x.Report.Records == 0 {
+		t.Fatalf("%+v, %v", x, err)
+	}
+	again := load(t, e, x.Metered, stageConfig(m, GoldenConfig(m)))
+	if err := again.CheckGolden(t.Context(), x.Golden); err != nil {
+		t.Error(err)
+	}
+	m.Cases[0].Records[0].Want = "drop"
+	if x, err := Examine(t.Context(), e, m, module); err != nil || x.Passed() {
+		t.Errorf("a case that is answered otherwise: %v", err)
+	}
+	m.Cases[0].Config = []byte(`{"field":""}`)
+	if _, err := Examine(t.Context(), e, m, module); err == nil || !strings.Contains(err.Error(), m.Cases[0].Name) {
+		t.Errorf("a configuration that is refused: %v", err)
+	}
+	if _, err := Examine(t.Context(), e, m, module[:40]); err == nil {
+		t.Error("half a module is taken")
 	}
 }
 

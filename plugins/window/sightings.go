@@ -106,12 +106,9 @@ func (s *Sightings) probe(p *Fingerprint, masks []uint16, stride int) (int64, bo
 			top := bits.Len16(mask) - 1
 			mask &^= 1 << top
 			number := n - int64(lane-top)
-			if number < s.oldest {
-				break
-			}
 			b := s.slots[slot-lane+top]
 			if b == nil || b.Start != number<<s.geometry.BlockBits {
-				continue
+				continue // the lane's bit is another block's, fallen out of reach or current
 			}
 			if i, ok := b.find(p); ok {
 				return b.Start + int64(i), true

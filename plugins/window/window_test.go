@@ -3,6 +3,7 @@ package window
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -177,6 +178,43 @@ func TestShapesThatDoNotFitTheirFieldsAreRefused(t *testing.T) {
 	}
 	if err := Default().Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+// 0 and 8 are within reach of each other, but 0 is not within reach of 24: following 8's second distance would lead to a
+// block that is forgotten.
+func TestHoldsLooksNoFurtherThanTheReachOfTheLastSighting(t *testing.T) {
+	s := New(Geometry{BlockBits: 3, Reach: 2})
+	s.Add(nil, []Sighting{{Offset: 0, Timestamp: 100, Print: printOf(1)}, {Offset: 8, Timestamp: 50, Print: printOf(1)}})
+	if !s.Holds(printOf(1), 0, 60) || s.Holds(printOf(1), 1, 60) || s.Holds(printOf(2), 0, 0) {
+		t.Error("before the block is forgotten")
+	}
+	s.Add(nil, []Sighting{{Offset: 24, Print: printOf(2)}})
+	if s.Holds(printOf(1), 0, 60) || !s.Holds(printOf(1), 0, 50) || !s.Holds(printOf(1), 8, 50) || s.Holds(printOf(1), 9, 50) {
+		t.Error("after it")
+	}
+	if New(Default()).Holds(printOf(1), 0, 0) {
+		t.Error("an empty window holds something")
+	}
+}
+
+// The answer would be right without the filter; this is what it is for.
+func TestAnAbsentIDIsSeldomProbedFor(t *testing.T) {
+	s := New(Geometry{BlockBits: 10, Reach: 15})
+	rng := rand.New(rand.NewPCG(3, 4))
+	var log []Sighting
+	for o := range int64(64 << 10) { // every lane is taken four times
+		log = append(log, Sighting{Offset: o, Print: Fingerprint{rng.Uint64(), rng.Uint64()}})
+	}
+	s.Add(nil, log)
+	candidates := 0
+	const asked = 10_000
+	for range asked {
+		p := Fingerprint{rng.Uint64(), rng.Uint64()}
+		candidates += bits.OnesCount16(s.filters[0].candidates(&p))
+	}
+	if candidates > asked/8 {
+		t.Errorf("%d probes for %d ids that are not there", candidates, asked)
 	}
 }
 

@@ -1,0 +1,195 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+func running(t *testing.T, racks ...string) *bound {
+	b := &bound{cluster: newCluster(5), t: t}
+	for i, rack := range racks {
+		node := broker.NodeID(i + 1)
+		epoch := b.must(RegisterBroker{Node: node, Incarnation: broker.UUID{1}, Directory: directoryOf(node), Rack: rack}).(BrokerRegistered).Epoch
+		b.must(UnfenceBroker{Node: node, Epoch: epoch, Applied: b.img.Index()})
+	}
+	return b
+}
+
+// RC15.
+func TestDefaultsFollowTheNumberOfBrokers(t *testing.T) {
+	for brokers, want := range map[int]struct {
+		factor int16
+		minISR int32
+	}{1: {1, 1}, 2: {2, 1}, 3: {3, 2}, 5: {3, 2}} {
+		b := running(t, slices.Repeat([]string{""}, brokers)...)
+		made := b.must(CreateTopic{Name: "t", Partitions: -1, ReplicationFactor: -1}).(TopicCreated)
+		p := b.img.Partitions(made.ID)[0]
+		if made.Partitions != 1 || made.ReplicationFactor != want.factor || p.MinISR != want.minISR {
+			t.Errorf("%d brokers: made %+v with min.insync.replicas %d, want %+v", brokers, made, p.MinISR, want)
+		}
+	}
+}
+
+func TestPlacementSpreadsLeadersFollowersAndRacks(t *testing.T) {
+	b := running(t, "a", "a", "b", "b", "c", "c")
+	id := b.must(CreateTopic{Name: "t", Partitions: 60, ReplicationFactor: 3}).(TopicCreated).ID
+	leads, holds := map[broker.NodeID]int{}, map[broker.NodeID]int{}
+	for _, p := range b.img.Partitions(id) {
+		leads[p.Leader]++
+		racks := map[string]bool{}
+		nodes := map[broker.NodeID]bool{}
+		for _, r := range p.Replicas {
+			holds[r.Node]++
+			nodes[r.Node] = true
+			registration, _ := b.img.Broker(r.Node)
+			racks[registration.Rack] = true
+		}
+		if len(nodes) != 3 || len(racks) < 2 || p.Leader != p.Replicas[0].Node {
+			t.Errorf("partition %d: replicas %v on %d racks", p.Partition, p.Replicas, len(racks))
+		}
+	}
+	for n := broker.NodeID(1); n <= 6; n++ {
+		if leads[n] != 10 || holds[n] < 25 || holds[n] > 35 {
+			t.Errorf("node %d leads %d and holds %d of 60 partitions", n, leads[n], holds[n])
+		}
+	}
+}
+
+func TestTopicsThatCannotBeAreRefused(t *testing.T) {
+	b := running(t, "", "")
+	b.must(CreateTopic{Name: "t", Partitions: 1, ReplicationFactor: 1})
+	good := CreateTopic{Name: "u", Partitions: 1, ReplicationFactor: 1}
+	edit := func(change func(*CreateTopic)) CreateTopic { r := good; change(&r); return r }
+	cases := []struct {
+		code broker.Code
+		req  CreateTopic
+	}{
+		{broker.TopicAlreadyExists, edit(func(r *CreateTopic) { r.Name = "t" })},
+		{broker.InvalidTopic, edit(func(r *CreateTopic) { r.Name = "no/slash" })},
+		{broker.InvalidPartitions, edit(func(r *CreateTopic) { r.Partitions = 0 })},
+		{broker.InvalidPartitions, edit(func(r *CreateTopic) { r.Partitions = PartitionsMax + 1 })},
+		{broker.InvalidRequest, edit(func(r *CreateTopic) { r.Partitions = PartitionsMax })}, // over the size of an entry
+		{broker.InvalidReplicationFactor, edit(func(r *CreateTopic) { r.ReplicationFactor = 0 })},
+		{broker.InvalidReplicationFactor, edit(func(r *CreateTopic) { r.ReplicationFactor = 3 })},
+		{broker.InvalidConfig, edit(func(r *CreateTopic) { r.Configs = map[string]string{"no.such": "1"} })},
+		{broker.InvalidConfig, edit(func(r *CreateTopic) { r.Configs = map[string]string{metadata.RetentionMs: "soon"} })},
+		{broker.InvalidRequest, edit(func(r *CreateTopic) { r.Assignment = map[int32][]broker.NodeID{0: {1}} })},
+		{broker.InvalidReplicaAssignment, CreateTopic{Name: "u", Partitions: -1, ReplicationFactor: -1, Assignment: map[int32][]broker.NodeID{1: {1}}}},
+		{broker.InvalidReplicaAssignment, CreateTopic{Name: "u", Partitions: -1, ReplicationFactor: -1, Assignment: map[int32][]broker.NodeID{0: {1, 1}}}},
+		{broker.InvalidReplicaAssignment, CreateTopic{Name: "u", Partitions: -1, ReplicationFactor: -1, Assignment: map[int32][]broker.NodeID{0: {9}}}},
+	}
+	for _, c := range cases {
+		b.refused(c.code, c.req)
+	}
+	before := b.img
+	good.ValidateOnly = true
+	if made := b.must(good).(TopicCreated); !made.ID.IsZero() || made.Partitions != 1 || b.img != before {
+		t.Errorf("validation alone made %+v", made)
+	}
+}
+
+func TestConfigsAreSetAndRemovedOneByOne(t *testing.T) {
+	b := running(t, "")
+	b.must(CreateTopic{Name: "t", Partitions: 1, ReplicationFactor: 1, Configs: map[string]string{metadata.RetentionMs: "5", metadata.SegmentMs: "6"}})
+	resource := metadata.TopicResource("t")
+	b.must(AlterConfigs{Resource: resource, Set: map[string]string{metadata.RetentionMs: "7"}, Remove: []string{metadata.SegmentMs, metadata.RetentionBytes}})
+	if got := fmt.Sprint(b.img.Configs(resource)); got != "map[retention.ms:7]" {
+		t.Errorf("configs %s", got)
+	}
+	if got := b.img.TopicSetting("t", metadata.SegmentMs); got != "604800000" {
+		t.Errorf("the removed config has %s, not the default", got)
+	}
+	before := b.entries
+	b.must(AlterConfigs{Resource: resource, Set: map[string]string{metadata.RetentionMs: "7"}})
+	b.must(AlterConfigs{Resource: resource, Set: map[string]string{metadata.RetentionMs: "8"}, ValidateOnly: true})
+	if b.entries != before {
+		t.Error("nothing changed and something was recorded")
+	}
+	b.refused(broker.InvalidConfig, AlterConfigs{Resource: resource, Set: map[string]string{"x": "1"}})
+	b.refused(broker.InvalidConfig, AlterConfigs{Resource: resource, Remove: []string{"x"}})
+	b.refused(broker.InvalidConfig, AlterConfigs{Resource: metadata.Resource{Kind: metadata.ResourceBroker, Name: "1"}})
+	b.refused(broker.UnknownTopicOrPartition, AlterConfigs{Resource: metadata.TopicResource("u")})
+}
+
+func TestInternalTopicsAreNotForClients(t *testing.T) {
+	b := running(t, "")
+	id := b.must(CreateTopic{Name: broker.OffsetsTopic, Partitions: broker.OffsetsPartitions, ReplicationFactor: -1, Internal: true}).(TopicCreated).ID
+	b.refused(broker.PolicyViolation, DeleteTopic{ID: id})
+	b.refused(broker.PolicyViolation, CreateBinding{Group: "g", Topic: id})
+}
+
+// RH19: what one broker's death changes is recorded in entries of bounded size, the leaderless partitions first.
+func TestFencingManyPartitionsIsChunkedLeaderlessFirst(t *testing.T) {
+	b := running(t, "", "", "")
+	for i := range 5 {
+		b.must(CreateTopic{Name: fmt.Sprintf("t%d", i), Partitions: 2000, ReplicationFactor: 3})
+	}
+	d, err := b.core.Decide(b.img, FenceBroker{Node: 1, Epoch: b.epoch(1)}, b.nowMs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Entries) < 2 {
+		t.Fatalf("10,000 partitions in %d entries", len(d.Entries))
+	}
+	rest := false
+	for _, facts := range d.Entries {
+		if entry, err := metadata.EncodeEntry(facts); err != nil || len(entry) > metadata.EntryBytesMax {
+			t.Fatalf("an entry of %d bytes, %v", len(entry), err)
+		}
+		for _, fact := range facts {
+			if p := fact.GetPartition(); p != nil {
+				moved := p.GetLeaderEpoch() > 0
+				if rest && moved {
+					t.Fatal("a partition that lost its leader comes after one that did not")
+				}
+				rest = !moved
+			}
+		}
+	}
+	if !rest {
+		t.Fatal("every partition lost its leader: the order was not tested")
+	}
+	// Were the later entries lost with the controller, the next one's first look would make up for them.
+	half, _, err := metadata.Fold(b.img, b.img.Index()+1, 1, d.Entries[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.img = half
+	b.must(Tidy{})
+	for topic := range b.img.Topics() {
+		for _, p := range b.img.Partitions(topic.ID) {
+			if p.Leader == 1 || slices.Contains(p.ISR, 1) {
+				t.Fatalf("partition %s still counts on node 1", p)
+			}
+		}
+	}
+}
+
+func TestProducerIDsAreGivenOutOnce(t *testing.T) {
+	b := running(t, "", "")
+	for i, node := range []broker.NodeID{1, 2, 1} {
+		got := b.must(AllocateProducerIDs{Node: node, Epoch: b.epoch(node)}).(ProducerIDs)
+		if got.First != broker.ProducerID(i*ProducerIDBlock) || got.Count != ProducerIDBlock {
+			t.Errorf("block %d is %+v", i, got)
+		}
+	}
+	b.refused(broker.StaleBrokerEpoch, AllocateProducerIDs{Node: 1, Epoch: b.epoch(1) - 1})
+	b.refused(broker.BrokerIDNotRegistered, AllocateProducerIDs{Node: 9})
+}
+
+func TestForeignRegistrationsAreRefused(t *testing.T) {
+	b := running(t, "", "")
+	fresh := RegisterBroker{Node: 3, Incarnation: broker.UUID{9}, Directory: directoryOf(3)}
+	edit := func(change func(*RegisterBroker)) RegisterBroker { r := fresh; change(&r); return r }
+	b.refused(broker.InconsistentClusterID, edit(func(r *RegisterBroker) { r.Cluster = broker.ClusterID{1} }))
+	b.refused(broker.DuplicateBrokerRegistration, edit(func(r *RegisterBroker) { r.Directory = directoryOf(1) })) // a copied directory
+	b.refused(broker.DuplicateBrokerRegistration, edit(func(r *RegisterBroker) { r.Node = 1 }))                   // node 1 is running elsewhere
+	b.refused(broker.InvalidRequest, edit(func(r *RegisterBroker) { r.Incarnation = broker.UUID{} }))
+	b.refused(broker.InvalidRequest, edit(func(r *RegisterBroker) { r.Node = -1 }))
+	b.must(FenceBroker{Node: 1, Epoch: b.epoch(1)})
+	b.must(edit(func(r *RegisterBroker) { r.Node = 1 })) // its disk is gone, and so is the process
+}

@@ -1,0 +1,155 @@
+package node
+
+import (
+	"context"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/delivery"
+	"github.com/millrace-io/millrace/broker/kafka"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+// newChains makes the delivery host and glues it to its neighbours.
+func (n *Node) newChains() (*delivery.Host, error) {
+	return delivery.New(delivery.Config{
+		FS: n.seams.FS, Dir: n.config.Data, Metadata: decisions{n}, Engine: n.plugins, Groups: chainGroups{n.groups},
+		OpenLog: n.openLetters, Logger: n.component("delivery"),
+	})
+}
+
+// openLetters opens a partition of a dead-letter topic that this node leads.
+func (n *Node) openLetters(topic string, partition int32) (delivery.Log, error) {
+	t, ok := n.quorum.Image().TopicNamed(topic)
+	if !ok {
+		return nil, broker.Errorf(broker.UnknownTopicOrPartition, "dead-letter topic %s is gone: make it again with as many partitions as its source", topic)
+	}
+	r, err := n.set.Get(broker.TopicPartition{Topic: t.ID, Partition: partition})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CheckLeader(broker.NoLeaderEpoch); err != nil {
+		return nil, err
+	}
+	return internalLog{r}, nil
+}
+
+// decisions is the metadata log as delivery uses it.
+type decisions struct{ node *Node }
+
+// Image implements delivery.Metadata.
+func (d decisions) Image() delivery.Image { return d.node.quorum.Image() }
+
+// ProposeFrom implements delivery.Metadata. A leader whose log ends below a row's offset lowers it.
+func (d decisions) ProposeFrom(ctx context.Context, p delivery.Proposal) error {
+	_, err := d.node.quorum.Submit(ctx, controller.ProposeFrom{
+		Binding: p.Binding, Row: p.Row, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, From: p.Offset, Clamp: true,
+	})
+	return err
+}
+
+// ProposeOrigin implements delivery.Metadata.
+func (d decisions) ProposeOrigin(ctx context.Context, p delivery.Proposal) error {
+	_, err := d.node.quorum.Submit(ctx, controller.ProposeOrigin{
+		Binding: p.Binding, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, Origin: p.Offset,
+	})
+	return err
+}
+
+// clientChains shows delivery to the Kafka face.
+type clientChains struct{ host *delivery.Host }
+
+// Filtered implements kafka.Chains.
+func (c clientChains) Filtered(binding broker.BindingID, tp broker.TopicPartition) (kafka.Filtered, error) {
+	f, err := c.host.Filtered(binding, tp)
+	if err != nil {
+		return nil, err
+	}
+	return clientFiltered{f}, nil
+}
+
+// clientFiltered is a filtered log as the Kafka face reads it.
+type clientFiltered struct{ delivery.Filtered }
+
+// Read implements kafka.Filtered.
+func (f clientFiltered) Read(r kafka.FilteredRead) (kafka.Records, error) {
+	result, err := f.Filtered.Read(delivery.FilteredRead{From: r.From, MaxBytes: r.MaxBytes, MinOne: r.MinOne, View: r.View})
+	if err != nil {
+		return kafka.Records{}, err
+	}
+	return kafka.Records{Bytes: result.Bytes, Release: result.Release, Ends: clientEnds(result.FilteredEnds)}, nil
+}
+
+// Ends implements kafka.Filtered.
+func (f clientFiltered) Ends(view bool) (kafka.Ends, error) {
+	return clientEnds(f.Filtered.Ends(view)), nil
+}
+
+func clientEnds(e delivery.FilteredEnds) kafka.Ends {
+	return kafka.Ends{LogStart: e.LogStart, HighWatermark: e.HighWatermark, LastStable: e.LastStable, LeaderEpoch: broker.NoLeaderEpoch}
+}
+
+// adminChains shows delivery to the admin API.
+type adminChains struct{ node *Node }
+
+// Status implements admin.Chains.
+func (c adminChains) Status(binding broker.BindingID) []admin.ChainStatus {
+	var all []admin.ChainStatus
+	for _, s := range c.node.chains.Describe(binding) {
+		status := admin.ChainStatus{
+			Partition: s.Partition, State: string(s.State), Reason: s.Reason, JudgedTo: s.JudgedTo, LastStable: s.LastStable,
+			Passed: int64(s.Counts.Visible), Dropped: int64(s.Counts.Dropped), Duplicates: int64(s.Counts.Duplicates),
+			Replaced: int64(s.Counts.Replaced), Lettered: int64(s.Counts.Lettered), Failed: int64(s.Failures),
+			FuelUsed: s.Fuel, LastError: s.LastError, LastStderr: s.LastStderr,
+			ReachFrom: max(0, s.JudgedTo-broker.Offset(s.ReachOffsets)),
+		}
+		if s.Reach > 0 {
+			status.ReachFromMs = c.node.seams.Now().Add(-s.Reach).UnixMilli()
+		}
+		all = append(all, status)
+	}
+	return all
+}
+
+// End implements admin.Chains.
+func (c adminChains) End(binding broker.BindingID, tp broker.TopicPartition) (broker.Offset, bool) {
+	f, err := c.node.chains.Filtered(binding, tp)
+	if err != nil {
+		return 0, false
+	}
+	return f.Ends(true).HighWatermark, true
+}
+
+// JudgeKey implements admin.Chains.
+func (c adminChains) JudgeKey(topic broker.TopicID, row *metadata.Row) string {
+	return delivery.KeyOf(topic, delivery.FrameBatch, row).Hex()
+}
+
+// adminMetadata is the quorum as the admin API uses it.
+type adminMetadata struct{ node *Node }
+
+// Image implements admin.Metadata.
+func (m adminMetadata) Image() *metadata.Image { return m.node.quorum.Image() }
+
+// Submit implements admin.Metadata.
+func (m adminMetadata) Submit(ctx context.Context, request controller.Request) (controller.Reply, error) {
+	return m.node.quorum.Submit(ctx, request)
+}
+
+// RaftLeader implements admin.Metadata.
+func (m adminMetadata) RaftLeader() broker.RaftID { return m.node.quorum.Status().Leader }
+
+// Await implements admin.Metadata.
+func (m adminMetadata) Await(ctx context.Context, done func(*metadata.Image) bool) error {
+	published := make(chan struct{}, 1)
+	defer m.node.quorum.Watch(published)()
+	for !done(m.node.quorum.Image()) {
+		select {
+		case <-published:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}

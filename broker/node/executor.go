@@ -1,0 +1,265 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/broker/reconcile"
+	"github.com/millrace-io/millrace/broker/replica"
+)
+
+// executor carries out what the images ask of this node, in their order. What it has not got to yet is kept as one change
+// set, so that a burst of images costs one pass.
+type executor struct {
+	node   *Node
+	before *metadata.Image // carried out; touched by openAll and run only
+
+	mu      sync.Mutex
+	self    reconcile.Self   // guarded by mu
+	pending metadata.Changes // guarded by mu
+	wake    chan struct{}
+}
+
+func newExecutor(n *Node) *executor {
+	e := &executor{node: n, before: metadata.NewImage(), self: reconcile.Self{Node: n.identity.Node}, wake: make(chan struct{}, 1)}
+	return e
+}
+
+// onImage takes note of a change set; the quorum's loop calls it.
+func (e *executor) onImage(_ *metadata.Image, changes metadata.Changes) {
+	e.mu.Lock()
+	e.pending.Merge(changes)
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// registered lets the node take roles from images that contain this registration.
+func (e *executor) registered(epoch broker.BrokerEpoch) {
+	e.mu.Lock()
+	e.self.Epoch = epoch
+	e.mu.Unlock()
+	e.onImage(nil, metadata.Changes{})
+}
+
+func (e *executor) epoch() broker.BrokerEpoch {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.self.Epoch
+}
+
+// openAll waits until this node's metadata is as new as the controller's and opens every replica that it names.
+func (e *executor) openAll(ctx context.Context) error {
+	if _, err := e.node.quorum.Submit(ctx, controller.Tidy{}); err != nil {
+		return fmt.Errorf("catch up with the controller: %w", err)
+	}
+	image := e.node.quorum.Image()
+	if err := e.carryOut(ctx, image, reconcile.Diff(e.before, image, e.self)); err != nil {
+		return err
+	}
+	e.before = image
+	return e.sweepStrays(image)
+}
+
+// sweepStrays moves aside what no image explains: a directory without a fact that says it was deleted is never removed.
+func (e *executor) sweepStrays(image *metadata.Image) error {
+	found, err := e.node.set.Directories()
+	if err != nil {
+		return fmt.Errorf("look for stray directories: %w", err)
+	}
+	for _, d := range found {
+		p, known := image.Partition(d.TopicPartition)
+		if known {
+			if _, holds := p.ReplicaOn(e.node.identity.Node); holds {
+				continue
+			}
+		}
+		if _, deleted := image.Deleted(d.Topic); deleted {
+			err = e.node.set.Delete(d.TopicPartition)
+		} else {
+			e.node.logger.Warn().Str("partition", d.TopicPartition.String()).Msg("a directory that no metadata explains is set aside")
+			err = e.node.set.SetAside(d.TopicPartition)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *executor) run(ctx context.Context) error {
+	for {
+		e.mu.Lock()
+		changes, self := e.pending, e.self
+		e.pending = metadata.Changes{}
+		e.mu.Unlock()
+		// Taken after the change set, the image contains at least what the set names.
+		image := e.node.quorum.Image()
+		actions := reconcile.FromChanges(e.before, image, changes, self)
+		if err := e.carryOut(ctx, image, actions); err != nil {
+			if ctx.Err() == nil {
+				e.node.fail(err)
+			}
+			return nil
+		}
+		e.before = image
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.wake:
+		}
+	}
+}
+
+// carryOut does the actions in order; replicas that open together open side by side.
+func (e *executor) carryOut(ctx context.Context, image *metadata.Image, actions []reconcile.Action) error {
+	var opening []replica.Placement
+	chainsChanged := false
+	for i, action := range actions {
+		if start, ok := action.(reconcile.StartReplica); ok {
+			opening = append(opening, replica.Placement{TopicPartition: start.TopicPartition, Replica: start.ID, Options: e.node.options(image, start.Topic)})
+			if i+1 < len(actions) {
+				continue
+			}
+		}
+		if len(opening) > 0 {
+			if err := e.node.set.OpenAll(ctx, opening, nil); err != nil {
+				return fmt.Errorf("open partitions: %w", err)
+			}
+			opening = nil
+		}
+		changed, err := e.do(image, action)
+		if err != nil {
+			return err
+		}
+		chainsChanged = chainsChanged || changed
+	}
+	if chainsChanged || len(actions) > 0 {
+		e.node.chains.OnImage()
+	}
+	return nil
+}
+
+// do carries out one action and tells whether it concerns chains.
+func (e *executor) do(image *metadata.Image, action reconcile.Action) (chains bool, err error) {
+	switch a := action.(type) {
+	case reconcile.StopReplica:
+		e.resign(image, a.TopicPartition)
+		return true, e.node.set.Stop(a.TopicPartition)
+	case reconcile.DeleteTopic:
+		return true, e.deleteTopic(a.Topic)
+	case reconcile.Configure:
+		for _, p := range image.Partitions(a.Topic) {
+			if r, err := e.node.set.Get(p.TopicPartition); err == nil {
+				r.Configure(e.node.options(image, a.Topic))
+			}
+		}
+	case reconcile.Lead:
+		e.role(image, a.State)
+	case reconcile.Follow:
+		e.role(image, a.State)
+	case reconcile.AttachBinding, reconcile.DetachBinding, reconcile.PutView, reconcile.RemoveView:
+		return true, nil
+	}
+	return false, nil
+}
+
+func (e *executor) deleteTopic(topic broker.TopicID) error {
+	for _, p := range e.before.Partitions(topic) {
+		if err := e.node.set.Delete(p.TopicPartition); err != nil {
+			return err
+		}
+	}
+	if t, ok := e.before.Topic(topic); ok {
+		e.node.groups.OnTopicDeleted(t.Name, topic)
+	}
+	return nil
+}
+
+// role gives a replica the role that the image has for it, and tells the rooms that work on leaders.
+func (e *executor) role(image *metadata.Image, state *metadata.Partition) {
+	r, err := e.node.set.Get(state.TopicPartition)
+	if err != nil {
+		return
+	}
+	of, ok := replica.ImageOf(image, state.TopicPartition)
+	if !ok {
+		return
+	}
+	was, led := r.Leading()
+	r.OnImage(of)
+	epoch, leads := r.Leading()
+	if led && (!leads || was != epoch) {
+		e.resign(e.before, state.TopicPartition)
+	}
+	if leads && (!led || was != epoch) {
+		e.node.metrics.elections.Inc()
+		e.lead(image, r, epoch)
+	}
+}
+
+func (e *executor) lead(image *metadata.Image, r *replica.Replica, epoch broker.LeaderEpoch) {
+	tp := r.TopicPartition()
+	topic, ok := image.Topic(tp.Topic)
+	if !ok {
+		return
+	}
+	switch topic.Name {
+	case broker.OffsetsTopic:
+		e.node.groups.Lead(tp.Partition, epoch, groupLog{internalLog{r}})
+	case broker.ModulesTopic:
+		e.node.plugins.lead(internalLog{r})
+	default:
+		e.node.chains.Lead(tp, epoch, source{r})
+	}
+}
+
+func (e *executor) resign(image *metadata.Image, tp broker.TopicPartition) {
+	topic, ok := image.Topic(tp.Topic)
+	if !ok {
+		return
+	}
+	switch topic.Name {
+	case broker.OffsetsTopic:
+		e.node.groups.Resign(tp.Partition)
+	case broker.ModulesTopic:
+		e.node.plugins.resign()
+	default:
+		e.node.chains.Resign(tp)
+	}
+}
+
+// options are a topic's configs with the broker's defaults.
+func (n *Node) options(image *metadata.Image, topic broker.TopicID) replica.Options {
+	o := replica.Options{
+		SegmentBytes: n.config.SegmentBytes, RetentionMs: n.config.RetentionMillis, RetentionBytes: n.config.RetentionBytes,
+		ProducerExpirationMs: n.config.ProducerIDExpiryMillis,
+	}
+	t, ok := image.Topic(topic)
+	if !ok {
+		return o
+	}
+	configs := image.Configs(metadata.TopicResource(t.Name))
+	number := func(name string, into *int64) {
+		if value, ok := configs[name]; ok {
+			if parsed, err := strconv.ParseInt(value, 10, 64); err == nil {
+				*into = parsed
+			}
+		}
+	}
+	number("segment.bytes", &o.SegmentBytes)
+	number("retention.ms", &o.RetentionMs)
+	number("retention.bytes", &o.RetentionBytes)
+	o.LogAppendTime = configs["message.timestamp.type"] == "LogAppendTime"
+	if configs["cleanup.policy"] == "compact" {
+		o.RetentionMs, o.RetentionBytes = -1, -1 // A compacted log is bounded by its keys, never by age or size.
+	}
+	return o
+}

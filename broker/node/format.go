@@ -1,0 +1,107 @@
+package node
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/quorum"
+	"github.com/millrace-io/millrace/internal/vfs"
+)
+
+// lockName is held while a process uses the directory.
+const lockName = "LOCK"
+
+// FormatSpec says what init makes.
+type FormatSpec struct {
+	Data  string
+	Node  broker.NodeID
+	Hosts []string // names and addresses that the node's certificate is good for, beside loopback
+	Now   time.Time
+}
+
+// Format founds a cluster of one node in an empty directory: it draws the cluster id, makes the certificates, writes the
+// first metadata snapshot, and last node.meta, whose presence says that all of it is there (RC14).
+func Format(files vfs.FS, spec FormatSpec) (Identity, error) {
+	if spec.Node < 0 {
+		return Identity{}, fmt.Errorf("node id %d: give a number from 0 up", spec.Node)
+	}
+	id := Identity{Node: spec.Node, Raft: quorum.FirstRaftID}
+	if _, err := rand.Read(id.Cluster[:]); err != nil {
+		return id, err
+	}
+	if _, err := rand.Read(id.Directory[:]); err != nil {
+		return id, err
+	}
+	if err := files.MkdirAll(spec.Data); err != nil {
+		return id, fmt.Errorf("make the data directory: %w", err)
+	}
+	lock, err := files.Lock(filepath.Join(spec.Data, lockName))
+	if err != nil {
+		return id, fmt.Errorf("data directory %s: %w", spec.Data, err)
+	}
+	err = format(files, spec, id)
+	return id, errors.Join(err, lock.Close())
+}
+
+func format(files vfs.FS, spec FormatSpec, id Identity) error {
+	if old, err := ReadIdentity(files, spec.Data); !errors.Is(err, ErrNotFormatted) {
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%s already holds node %d of cluster %s: run it, or name another directory", spec.Data, old.Node, old.Cluster)
+	}
+	if err := checkEmpty(files, spec.Data); err != nil {
+		return err
+	}
+	if err := makeCertificates(files, spec.Data, id, spec.Hosts, spec.Now); err != nil {
+		return err
+	}
+	first := quorum.InitSpec{Cluster: id.Cluster, Node: id.Node, Directory: id.Directory}
+	if err := quorum.Format(files, spec.Data, first); err != nil {
+		return fmt.Errorf("write the first metadata snapshot: %w", err)
+	}
+	return replaceFile(files, filepath.Join(spec.Data, metaName), id.encode())
+}
+
+// checkEmpty refuses a directory with anything in it that an earlier, broken-off init did not leave.
+func checkEmpty(files vfs.FS, dir string) error {
+	names, err := files.List(dir)
+	if err != nil {
+		return fmt.Errorf("look into %s: %w", dir, err)
+	}
+	ours := map[string]bool{lockName: true, "tls": true, "raft": true, metaName + ".tmp": true}
+	for _, name := range names {
+		if !ours[name] {
+			return fmt.Errorf("%s is not empty (it holds %s): name an empty directory for the new node", dir, name)
+		}
+	}
+	return nil
+}
+
+// hostOf returns the host of an advertised or bound address.
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// EnsureFormatted formats a node's directory unless it holds a node already.
+func EnsureFormatted(files vfs.FS, config Config, now time.Time) error {
+	if err := config.validate(); err != nil {
+		return err
+	}
+	_, err := ReadIdentity(files, config.Data)
+	if !errors.Is(err, ErrNotFormatted) {
+		return err
+	}
+	hosts := []string{hostOf(config.Client.Advertise), hostOf(config.Client.Bind)}
+	_, err = Format(files, FormatSpec{Data: config.Data, Node: config.NodeID, Hosts: hosts, Now: now})
+	return err
+}

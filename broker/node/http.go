@@ -1,0 +1,196 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/kafka"
+	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/internal/transport"
+)
+
+// listeners are a node's bound sockets. Binding comes early, so that a taken port is said before anything is opened and
+// the registration can carry the real ports; serving comes last.
+type listeners struct {
+	addresses Addresses
+	client    net.Listener // TCP
+	clientUDP *net.UDPConn
+	cluster   net.Listener
+	clusterU  *net.UDPConn
+	adminTCP  net.Listener
+	server    *http.Server
+	quic      *transport.QUICListener
+}
+
+func (n *Node) bind(ctx context.Context) (*listeners, error) {
+	l := &listeners{}
+	var err error
+	if l.client, l.clientUDP, err = transport.Bind(ctx, n.config.Client.Bind, n.component("client")); err != nil {
+		return nil, bindError("listeners.client.bind", err)
+	}
+	if l.cluster, l.clusterU, err = transport.Bind(ctx, n.config.Cluster.Bind, n.component("cluster")); err != nil {
+		return nil, errors.Join(bindError("listeners.cluster.bind", err), l.close())
+	}
+	if l.adminTCP, err = new(net.ListenConfig).Listen(ctx, "tcp", n.config.Admin.Bind); err != nil {
+		return nil, errors.Join(bindError("listeners.admin.bind", err), l.close())
+	}
+	l.addresses = Addresses{Client: l.client.Addr().String(), Cluster: l.cluster.Addr().String(), Admin: l.adminTCP.Addr().String()}
+	return l, nil
+}
+
+func bindError(key string, err error) error {
+	return fmt.Errorf("%s: %w: stop what holds the port, or name another address", key, err)
+}
+
+func (l *listeners) close() error {
+	var problems []error
+	for _, c := range []interface{ Close() error }{l.client, l.clientUDP, l.cluster, l.clusterU, l.adminTCP} {
+		switch v := c.(type) {
+		case *net.UDPConn:
+			if v == nil {
+				continue
+			}
+		case nil:
+			continue
+		}
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			problems = append(problems, err)
+		}
+	}
+	if l.server != nil {
+		problems = append(problems, l.server.Close())
+	}
+	return errors.Join(problems...)
+}
+
+// endpoints are what the registration says that others dial.
+func (l *listeners) endpoints(c Config) []metadata.Endpoint {
+	var all []metadata.Endpoint
+	for _, e := range []struct{ name, advertise, bound string }{
+		{"client", c.Client.Advertise, l.addresses.Client}, {"cluster", c.Cluster.Advertise, l.addresses.Cluster}, {"admin", c.Admin.Advertise, l.addresses.Admin},
+	} {
+		host, port := splitAddress(e.bound)
+		if e.advertise != "" {
+			advertisedHost, advertisedPort := splitAddress(e.advertise)
+			host = advertisedHost
+			if advertisedPort != 0 {
+				port = advertisedPort
+			}
+		}
+		all = append(all, metadata.Endpoint{Listener: e.name, Host: host, Port: port})
+	}
+	return all
+}
+
+func splitAddress(address string) (host string, port int32) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0
+	}
+	number, err := strconv.ParseInt(text, 10, 32)
+	if err != nil {
+		return host, 0
+	}
+	return host, int32(number)
+}
+
+// serve opens the faces.
+func (n *Node) serve(ctx context.Context) error {
+	if err := n.serveKafka(ctx); err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	server := admin.New(admin.Config{
+		Node: n.identity.Node, Version: Version, Metadata: adminMetadata{n}, Partitions: partitions{n.set},
+		Groups: adminGroups{n.groups, n.quorum.Image}, Chains: adminChains{n}, Plugins: n.plugins,
+		Logger: n.component("admin"), NowMs: func() int64 { return n.seams.Now().UnixMilli() },
+	})
+	server.Register(mux)
+	n.registerState()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", n.handleLive)
+	mux.HandleFunc("GET /readyz", n.handleReady)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	n.bound.server = &http.Server{Handler: mux, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	n.rooms.Go("admin listener", func(context.Context) error {
+		err := n.bound.server.Serve(n.bound.adminTCP)
+		if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		return err
+	})
+	return nil
+}
+
+// serveKafka serves clients on TCP and, with the node's certificate, on QUIC.
+func (n *Node) serveKafka(ctx context.Context) error {
+	var err error
+	n.kafka, err = kafka.New(context.WithoutCancel(ctx), kafka.Config{
+		Node: n.identity.Node, Metadata: n.quorum, Partitions: partitions{n.set}, Groups: clientGroups{n.groups},
+		Controller: n.quorum, Chains: clientChains{n.chains}, Gate: cpuGate{n.plugins.gate}, Metrics: n.metrics,
+		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics,
+		Limits: kafka.Limits{
+			FrameBytesMax: n.config.FrameBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
+			PipelineDepth: n.config.PipelineRequestsMax,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	files := transport.ServerFiles{
+		Certificate: n.tlsFile(nodeCertName), Key: n.tlsFile(nodeKeyName),
+	}
+	config, err := transport.ServerTLS(files, transport.ALPNKafka)
+	if err != nil {
+		return fmt.Errorf("tls of the client listener: %w", err)
+	}
+	streams, err := transport.ListenQUIC(context.WithoutCancel(ctx), n.bound.clientUDP, config, transport.Settings{})
+	if err != nil {
+		return err
+	}
+	host, port := "", int32(0)
+	for _, e := range n.bound.endpoints(n.config) {
+		if e.Listener == "client" {
+			host, port = e.Host, e.Port
+		}
+	}
+	for _, listener := range []net.Listener{n.bound.client, streams} {
+		l := kafka.Listener{Listener: listener, Name: "client", AdvertisedHost: host, AdvertisedPort: port}
+		n.rooms.Go("client listener", func(ctx context.Context) error {
+			err := n.kafka.Serve(l)
+			if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+				return nil
+			}
+			return err
+		})
+	}
+	n.bound.quic = streams
+	return nil
+}
+
+func (n *Node) handleLive(w http.ResponseWriter, _ *http.Request) {
+	select {
+	case <-n.failed:
+		http.Error(w, "the node is ending; its log says why", http.StatusServiceUnavailable)
+	default:
+		fmt.Fprintln(w, "alive")
+	}
+}
+
+func (n *Node) handleReady(w http.ResponseWriter, _ *http.Request) {
+	if !n.isReady() {
+		http.Error(w, "not ready: starting or stopping", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}

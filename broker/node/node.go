@@ -1,0 +1,404 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/commitlog"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/coordinator"
+	"github.com/millrace-io/millrace/broker/delivery"
+	"github.com/millrace-io/millrace/broker/kafka"
+	"github.com/millrace-io/millrace/broker/quorum"
+	"github.com/millrace-io/millrace/broker/replica"
+	"github.com/millrace-io/millrace/internal/task"
+	"github.com/millrace-io/millrace/internal/vfs"
+)
+
+// Version is what the node says of itself.
+const Version = "0.1.0"
+
+// Seams are where a node touches the world; a simulation has its own.
+type Seams struct {
+	FS     vfs.FS
+	Now    func() time.Time
+	Random io.Reader
+}
+
+// SystemSeams returns the operating system's.
+func SystemSeams() Seams { return Seams{FS: vfs.OS{}, Now: time.Now, Random: rand.Reader} }
+
+// Node is a running node. Its methods are safe for concurrent use.
+type Node struct {
+	config   Config
+	seams    Seams
+	logger   zerolog.Logger
+	identity Identity
+	metrics  *metrics
+
+	lock     io.Closer
+	flusher  *commitlog.Flusher
+	quorum   *quorum.Node
+	set      *replica.Set
+	groups   *coordinator.Host
+	chains   *delivery.Host
+	plugins  *pluginRoom
+	kafka    *kafka.Server
+	executor *executor
+	bound    *listeners
+
+	base  *task.Group // flusher and quorum: the last to stop
+	rooms *task.Group // everything above them
+
+	mu      sync.Mutex
+	failure error // guarded by mu: why the node must end
+	failed  chan struct{}
+	ready   bool // guarded by mu
+	epoch   broker.BrokerEpoch
+}
+
+// Addresses are where a node's listeners are bound.
+type Addresses struct {
+	Client  string // Kafka, on TCP and QUIC
+	Cluster string
+	Admin   string
+}
+
+// Run starts a node, serves until ctx ends, and stops it. It returns why the node ended, if not because of ctx.
+func Run(ctx context.Context, config Config, seams Seams, logger zerolog.Logger) error {
+	n, err := Start(ctx, config, seams, logger)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-n.failed:
+	}
+	return n.Stop()
+}
+
+// Start returns a node that serves. What was started is stopped again if it cannot be.
+func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logger) (*Node, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	identity, err := ReadIdentity(seams.FS, config.Data)
+	if errors.Is(err, ErrNotFormatted) {
+		return nil, fmt.Errorf("%s holds no node: `millrace init --data %s` founds a cluster there, `millrace run --init` does both", config.Data, config.Data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}),
+		logger: logger.With().Int32("node", int32(identity.Node)).Logger(),
+		base:   task.NewGroup(context.WithoutCancel(ctx)), rooms: task.NewGroup(context.WithoutCancel(ctx)),
+	}
+	if err := n.start(ctx); err != nil {
+		return nil, errors.Join(err, n.stop(false))
+	}
+	return n, nil
+}
+
+// start opens the rooms from the ground up. Each step leaves n in a state that stop can take down.
+func (n *Node) start(ctx context.Context) error {
+	started := n.seams.Now()
+	var err error
+	if n.lock, err = n.seams.FS.Lock(filepath.Join(n.config.Data, lockName)); err != nil {
+		return fmt.Errorf("data directory %s is in use: %w", n.config.Data, err)
+	}
+	previous, err := takeClean(n.seams.FS, n.config.Data)
+	if err != nil {
+		return err
+	}
+	if n.bound, err = n.bind(ctx); err != nil {
+		return err
+	}
+	if err := n.openMetadata(); err != nil {
+		return err
+	}
+	if err := n.openRooms(ctx); err != nil {
+		return err
+	}
+	if err := n.register(ctx, previous); err != nil {
+		return err
+	}
+	if err := n.serve(ctx); err != nil {
+		return err
+	}
+	n.setReady(true)
+	n.logger.Info().Str("cluster", n.identity.Cluster.String()).Str("client", n.bound.addresses.Client).
+		Str("admin", n.bound.addresses.Admin).Dur("took", n.seams.Now().Sub(started)).
+		Bool("clean", previous >= 0).Msg("node serves")
+	return nil
+}
+
+// openMetadata starts the flusher and the metadata quorum.
+func (n *Node) openMetadata() error {
+	n.executor = newExecutor(n)
+	var err error
+	n.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{
+		FS: n.seams.FS, Dir: n.config.Data, Logger: n.component("flusher"), OnFatal: n.fail, OnGroup: n.metrics.group,
+	})
+	if err != nil {
+		return fmt.Errorf("open the flush journal: %w", err)
+	}
+	n.base.Go("flusher", n.flusher.Run)
+	n.quorum, err = quorum.Open(quorum.Config{
+		FS: n.seams.FS, Dir: n.config.Data, Raft: n.identity.Raft, Flusher: n.flusher,
+		Core: controller.New(controller.Config{Partitions: n.config.DefaultPartitions}, n.seams.Random),
+		Now:  n.seams.Now, Logger: n.component("quorum"), OnImage: n.executor.onImage,
+	})
+	if err != nil {
+		return fmt.Errorf("open the metadata log: %w", err)
+	}
+	n.base.Go("quorum", func(ctx context.Context) error {
+		err := n.quorum.Run(ctx)
+		if err != nil {
+			n.fail(err)
+		}
+		return err
+	})
+	return nil
+}
+
+// openRooms makes the rooms that partitions and groups live in.
+func (n *Node) openRooms(ctx context.Context) error {
+	var err error
+	if n.plugins, err = newPluginRoom(n); err != nil {
+		return err
+	}
+	n.set, err = replica.NewSet(replica.Config{
+		FS: n.seams.FS, Dir: n.config.Data, Flusher: n.flusher, Node: n.identity.Node, Now: n.seams.Now,
+		Logger: n.component("replica"), Hooks: replica.Hooks{Offline: n.onOffline},
+	})
+	if err != nil {
+		return err
+	}
+	config := coordinator.DefaultConfig()
+	config.Group.SessionTimeoutMinMs = int32(n.config.GroupMinSession.Milliseconds())
+	config.Group.SessionTimeoutMaxMs = int32(n.config.GroupMaxSession.Milliseconds())
+	config.Group.InitialRebalanceDelayMs = int32(n.config.GroupInitialRebalance.Milliseconds())
+	config.OffsetsRetention = n.config.OffsetsRetention
+	config.Now, config.Random, config.Logger = n.seams.Now, n.seams.Random, n.component("coordinator")
+	if n.groups, err = coordinator.NewHost(config); err != nil {
+		return err
+	}
+	if n.chains, err = n.newChains(); err != nil {
+		return err
+	}
+	return n.executor.openAll(ctx)
+}
+
+// component returns the logger of one room.
+func (n *Node) component(name string) zerolog.Logger {
+	return n.logger.With().Str("component", name).Logger()
+}
+
+// register announces this incarnation, takes roles from the images behind it, and makes the internal topics (R8, RC13).
+func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error {
+	request := controller.RegisterBroker{
+		Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory,
+		Endpoints: n.bound.endpoints(n.config), Rack: n.config.Rack, PreviousEpoch: max(previous, 0),
+	}
+	if _, err := io.ReadFull(n.seams.Random, request.Incarnation[:]); err != nil {
+		return err
+	}
+	for _, failed := range n.set.Failed() {
+		request.Damaged = append(request.Damaged, controller.ReplicaRef{TopicPartition: failed.TopicPartition, ID: failed.Replica})
+	}
+	reply, err := n.quorum.Submit(ctx, request)
+	if err != nil {
+		return fmt.Errorf("register with the controller: %w", err)
+	}
+	registered, ok := reply.(controller.BrokerRegistered)
+	if !ok {
+		return fmt.Errorf("register with the controller: answered with %T", reply)
+	}
+	n.epoch = registered.Epoch
+	n.executor.registered(registered.Epoch)
+	n.rooms.Go("executor", n.executor.run)
+	n.rooms.Go("retention", n.retain)
+	unfence := controller.UnfenceBroker{Node: n.identity.Node, Epoch: registered.Epoch, Applied: n.quorum.Image().Index()}
+	if _, err := n.quorum.Submit(ctx, unfence); err != nil {
+		return fmt.Errorf("begin to serve: %w", err)
+	}
+	return n.makeInternalTopics(ctx)
+}
+
+// makeInternalTopics makes the topics that every cluster has, once.
+func (n *Node) makeInternalTopics(ctx context.Context) error {
+	for _, topic := range []controller.CreateTopic{
+		{Name: broker.OffsetsTopic, Partitions: broker.OffsetsPartitions, Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": "104857600"}},
+		{Name: broker.ModulesTopic, Partitions: 1, Configs: map[string]string{"retention.ms": "-1", "retention.bytes": "-1"}},
+	} {
+		if _, exists := n.quorum.Image().TopicNamed(topic.Name); exists {
+			continue
+		}
+		topic.ReplicationFactor, topic.Internal = -1, true
+		_, err := n.quorum.Submit(ctx, topic)
+		if err != nil && broker.CodeOf(err) != broker.TopicAlreadyExists {
+			return fmt.Errorf("make internal topic %s: %w", topic.Name, err)
+		}
+	}
+	return nil
+}
+
+// retain applies retention until the node stops.
+func (n *Node) retain(ctx context.Context) error {
+	ticker := time.NewTicker(n.config.RetentionCheck)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if err := n.set.Retain(n.seams.Now()); err != nil {
+				n.logger.Error().Err(err).Msg("retention could not be applied everywhere")
+			}
+		}
+	}
+}
+
+// fail ends the node: something happened after which nothing may be acknowledged any more.
+func (n *Node) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failure == nil {
+		n.failure = err
+		close(n.failed)
+		n.logger.Error().Err(err).Msg("the node ends")
+	}
+}
+
+// onOffline reports a damaged replica to the controller (RH24).
+func (n *Node) onOffline(tp broker.TopicPartition, rid broker.ReplicaID, err error) {
+	n.metrics.corruptions.Inc()
+	n.logger.Error().Err(err).Str("topic", tp.Topic.String()).Int32("partition", tp.Partition).Msg("partition is offline")
+	n.rooms.Go("report a failed replica", func(ctx context.Context) error {
+		request := controller.ReportFailedReplicas{Node: n.identity.Node, Epoch: n.brokerEpoch(), Replicas: []controller.ReplicaRef{{TopicPartition: tp, ID: rid}}}
+		if request.Epoch == 0 {
+			return nil // The registration itself will say so.
+		}
+		if _, err := n.quorum.Submit(ctx, request); err != nil {
+			n.logger.Error().Err(err).Msg("the controller could not be told of an offline partition")
+		}
+		return nil
+	})
+}
+
+func (n *Node) brokerEpoch() broker.BrokerEpoch {
+	if n.executor == nil {
+		return 0
+	}
+	return n.executor.epoch()
+}
+
+// beforeStart lets delivery record that records go unread, before they go (H9).
+func (n *Node) beforeStart(tp broker.TopicPartition, start broker.Offset) error {
+	ctx, cancel := context.WithTimeout(n.rooms.Context(), beforeStartWithin)
+	defer cancel()
+	return n.chains.BeforeStartAdvance(ctx, tp, start)
+}
+
+// beforeStartWithin bounds how long retention waits for an origin to be recorded; it tries again at its next turn.
+const beforeStartWithin = 10 * time.Second
+
+func (n *Node) setReady(ready bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ready = ready
+	n.metrics.ready.Set(map[bool]float64{true: 1}[ready])
+}
+
+func (n *Node) isReady() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ready && n.failure == nil
+}
+
+// Addresses tells where the listeners are bound.
+func (n *Node) Addresses() Addresses { return n.bound.addresses }
+
+// Identity tells which node this is.
+func (n *Node) Identity() Identity { return n.identity }
+
+// Failed is closed when the node can no longer serve; Stop then tells why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Stop drains requests, flushes, marks the stop as clean, and returns when nothing of the node runs any more.
+func (n *Node) Stop() error { return n.stop(true) }
+
+// stop takes down whatever start brought up, from the roof to the ground.
+func (n *Node) stop(serving bool) error {
+	n.setReady(false)
+	var problems []error
+	note := func(what string, err error) {
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			problems = append(problems, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	if serving {
+		n.standDown()
+	}
+	if n.bound != nil {
+		note("close listeners", n.bound.close())
+	}
+	if n.kafka != nil {
+		note("close client connections", n.kafka.Close())
+	}
+	if n.groups != nil {
+		note("close the coordinator", n.groups.Close())
+	}
+	if n.chains != nil {
+		note("close delivery", n.chains.Close())
+	}
+	n.rooms.Stop()
+	note("rooms", n.rooms.Wait())
+	if n.plugins != nil {
+		note("close plugins", n.plugins.close())
+	}
+	if n.set != nil {
+		note("close partitions", n.set.Close())
+	}
+	note("ground floor", n.stopBase())
+	n.mu.Lock()
+	failure := n.failure
+	n.mu.Unlock()
+	if serving && failure == nil && len(problems) == 0 {
+		note("mark the clean stop", writeClean(n.seams.FS, n.config.Data, n.epoch))
+	}
+	if n.lock != nil {
+		note("release the directory", n.lock.Close())
+	}
+	return errors.Join(append([]error{failure}, problems...)...)
+}
+
+// standDown tells the controller that this broker stops, so that leaders move where there is somewhere to move to (R9).
+func (n *Node) standDown() {
+	ctx, cancel := context.WithTimeout(context.Background(), n.config.ShutdownTimeout)
+	defer cancel()
+	if _, err := n.quorum.Submit(ctx, controller.StopBroker{Node: n.identity.Node, Epoch: n.epoch}); err != nil {
+		n.logger.Warn().Err(err).Msg("the controller could not be told of the stop")
+	}
+}
+
+// stopBase stops quorum and flusher. The flusher ends last: what the others wrote is synced by then.
+func (n *Node) stopBase() error {
+	n.base.Stop()
+	err := n.base.Wait()
+	if n.flusher != nil {
+		err = errors.Join(err, n.flusher.Close())
+	}
+	return err
+}

@@ -1,0 +1,359 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/plugins"
+	"github.com/millrace-io/millrace/plugins/abi"
+	"github.com/millrace-io/millrace/plugins/builtin"
+	"github.com/millrace-io/millrace/plugins/chain"
+	"github.com/millrace-io/millrace/plugins/engine"
+	"github.com/millrace-io/millrace/plugins/meter"
+	"github.com/millrace-io/millrace/plugins/tck"
+)
+
+// pluginRoom is where plugins are admitted, stored, loaded and lent to chains. The engine starts when the first plugin is
+// needed, so that a node without plugins carries none of its weight. It is safe for concurrent use.
+type pluginRoom struct {
+	node    *Node
+	gate    *engine.Gate
+	modules *tmpModules
+
+	mu     sync.Mutex
+	engine *engine.Engine            // guarded by mu; nil until needed
+	loaded map[moduleKey]*lentModule // guarded by mu
+	golden map[metadata.Digest]bool  // guarded by mu: reproduced by this process
+	closed bool                      // guarded by mu
+}
+
+// moduleKey is everything that makes a loaded module what it is.
+type moduleKey struct {
+	metered    metadata.Digest
+	projection uint16
+	config     string
+	configured bool
+	limits     plugins.Limits
+}
+
+// lentModule is a loaded module with the number of chains that have it.
+type lentModule struct {
+	module *engine.Module
+	users  int
+}
+
+func newPluginRoom(n *Node) (*pluginRoom, error) {
+	room := &pluginRoom{
+		node: n, gate: engine.NewGate(max(1, runtime.GOMAXPROCS(0)-1)),
+		loaded: map[moduleKey]*lentModule{}, golden: map[metadata.Digest]bool{},
+	}
+	var err error
+	room.modules, err = newTmpModules(tmpModulesConfig{FS: n.seams.FS, Dir: n.config.Data, Logger: n.component("modules")})
+	return room, err
+}
+
+func (p *pluginRoom) lead(log internalLog) { p.modules.Lead(log) }
+func (p *pluginRoom) resign()              { p.modules.Resign() }
+
+func (p *pluginRoom) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	if p.engine == nil {
+		return nil
+	}
+	return p.engine.Close(context.Background())
+}
+
+// start returns the engine, made at the first call.
+func (p *pluginRoom) start(ctx context.Context) (*engine.Engine, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, broker.Errorf(broker.BrokerNotAvailable, "the node is stopping")
+	}
+	if p.engine != nil {
+		return p.engine, nil
+	}
+	cache := p.node.config.Data + "/plugins/cache"
+	if err := p.node.seams.FS.MkdirAll(cache); err != nil {
+		return nil, fmt.Errorf("make the cache of compiled plugins: %w", err)
+	}
+	made, err := engine.New(context.WithoutCancel(ctx), engine.Config{CacheDir: cache, Gate: p.gate, Logger: p.node.component("engine")})
+	if err != nil {
+		return nil, err
+	}
+	p.engine = made
+	return made, nil
+}
+
+// Open implements delivery.Engine: the stages of a row, for one chain.
+func (p *pluginRoom) Open(ctx context.Context, row *metadata.Row) ([]chain.Stage, func(), error) {
+	var stages []chain.Stage
+	var keys []moduleKey
+	done := func() {
+		for _, key := range keys {
+			p.giveBack(key)
+		}
+	}
+	for _, s := range row.Stages {
+		key := keyOf(s, row.Limits)
+		module, err := p.borrow(ctx, key, s)
+		if err != nil {
+			done()
+			return nil, nil, fmt.Errorf("plugin %s@%s: %w", s.Plugin, s.Version, err)
+		}
+		keys = append(keys, key)
+		stages = append(stages, stage{ctx, module})
+	}
+	return stages, done, nil
+}
+
+func keyOf(s metadata.Stage, limits metadata.Limits) moduleKey {
+	return moduleKey{s.Metered, s.Projection, string(s.Config), s.Config != nil, plugins.Limits(limits)}
+}
+
+// stage is a loaded module in a chain.
+type stage struct {
+	ctx    context.Context
+	module *engine.Module
+}
+
+// Projection implements chain.Stage.
+func (s stage) Projection() abi.Projection { return s.module.Projection() }
+
+// Judge implements chain.Stage.
+func (s stage) Judge(frame *abi.Frame, answer *abi.Answer) (uint64, error) {
+	return s.module.Judge(s.ctx, frame, answer)
+}
+
+// borrow lends a module, loading it if nobody has it.
+func (p *pluginRoom) borrow(ctx context.Context, key moduleKey, s metadata.Stage) (*engine.Module, error) {
+	p.mu.Lock()
+	if lent := p.loaded[key]; lent != nil {
+		lent.users++
+		p.mu.Unlock()
+		return lent.module, nil
+	}
+	p.mu.Unlock()
+	code, err := p.modules.Module(ctx, key.metered)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.reproduce(ctx, s, code); err != nil {
+		return nil, err
+	}
+	module, err := p.load(ctx, code, key)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if lent := p.loaded[key]; lent != nil { // Another chain was quicker.
+		lent.users++
+		return lent.module, module.Close(ctx)
+	}
+	p.loaded[key] = &lentModule{module: module, users: 1}
+	return module, nil
+}
+
+func (p *pluginRoom) giveBack(key moduleKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lent := p.loaded[key]
+	lent.users--
+	if lent.users > 0 {
+		return
+	}
+	delete(p.loaded, key)
+	if err := lent.module.Close(context.Background()); err != nil {
+		p.node.logger.Warn().Err(err).Msg("a plugin was not closed")
+	}
+}
+
+func (p *pluginRoom) load(ctx context.Context, metered []byte, key moduleKey) (*engine.Module, error) {
+	e, err := p.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	config := engine.StageConfig{Projection: abi.Projection(key.projection), Limits: key.limits}
+	if key.configured {
+		config.Config = []byte(key.config)
+	}
+	return e.Load(ctx, metered, config)
+}
+
+// reproduce judges a version's golden frames once in this process: a broker that answers otherwise than the one that
+// admitted it must not judge with it (H26).
+func (p *pluginRoom) reproduce(ctx context.Context, s metadata.Stage, metered []byte) error {
+	p.mu.Lock()
+	known := p.golden[s.Metered]
+	p.mu.Unlock()
+	if known {
+		return nil
+	}
+	version, ok := p.node.quorum.Image().Plugin(s.Plugin, s.Version)
+	if !ok {
+		return broker.Errorf(broker.ResourceNotFound, "the metadata does not know this version")
+	}
+	manifest, err := plugins.ParseManifest(version.Manifest)
+	if err != nil {
+		return err
+	}
+	module, err := p.load(ctx, metered, goldenKey(manifest, s.Metered))
+	if err != nil {
+		return err
+	}
+	var frames []engine.Golden
+	for _, g := range version.Golden {
+		frames = append(frames, engine.Golden(g))
+	}
+	if err := errors.Join(module.CheckGolden(ctx, frames), module.Close(ctx)); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.golden[s.Metered] = true
+	return nil
+}
+
+// goldenKey is how a version is loaded to judge its golden frames: with the configuration of its first case. It is a
+// function of the manifest, so that every broker does the same.
+func goldenKey(m *plugins.Manifest, metered metadata.Digest) moduleKey {
+	key := moduleKey{metered: metered, projection: uint16(m.Projection), limits: m.Limits()}
+	if config := goldenConfig(m); config != nil {
+		key.config, key.configured = string(config), true
+	}
+	return key
+}
+
+func goldenConfig(m *plugins.Manifest) []byte {
+	if len(m.Cases) == 0 {
+		return nil
+	}
+	return m.Cases[0].Config
+}
+
+// Admit implements admin.Plugins: admission checks and metering, the manifest's cases, the conformance kit, and the golden
+// frames.
+func (p *pluginRoom) Admit(ctx context.Context, m *plugins.Manifest, manifestText, module []byte) (admin.Admitted, error) {
+	metered, info, err := meter.Admit(module, m.Limits())
+	if err != nil {
+		return admin.Admitted{}, err
+	}
+	admitted := admin.Admitted{MeteredModule: metered, Version: metadata.PluginVersion{
+		Name: m.Name, Version: m.Version, Given: sha256.Sum256(module), Metered: sha256.Sum256(metered),
+		CostTable: info.CostTable, ABI: m.ABI, Manifest: manifestText,
+	}}
+	load := func(ctx context.Context, config []byte) (tck.Guest, func(), error) {
+		key := goldenKey(m, admitted.Version.Metered)
+		key.config, key.configured = string(config), config != nil
+		guest, err := p.load(ctx, metered, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		return guest, func() { p.discard(guest) }, nil
+	}
+	results, err := tck.RunCases(ctx, m, load)
+	if err != nil {
+		return admin.Admitted{}, err
+	}
+	var wrong []string
+	for _, r := range results {
+		admitted.FuelMaxRecord = max(admitted.FuelMaxRecord, r.Fuel)
+		if !r.Passed {
+			wrong = append(wrong, fmt.Sprintf("case %q, record %d: want %s, got %s", r.Case, r.Record, r.Want, r.Got))
+		}
+	}
+	if len(wrong) > 0 {
+		return admin.Admitted{}, fmt.Errorf("its own cases fail: %s", strings.Join(wrong, "; "))
+	}
+	admitted.CasesPassed = len(m.Cases)
+	return admitted, p.prove(ctx, m, &admitted, load)
+}
+
+// conformSeed is the seed of the conformance kit at admission: the same module is admitted or refused everywhere alike.
+const conformSeed = 1
+
+// prove runs the conformance kit and makes the golden frames.
+func (p *pluginRoom) prove(ctx context.Context, m *plugins.Manifest, admitted *admin.Admitted, load tck.Load) error {
+	guest, release, err := load(ctx, goldenConfig(m))
+	if err != nil {
+		return err
+	}
+	defer release()
+	records := tck.OddRecords()
+	for i := range m.Cases {
+		records = append(records, tck.CaseRecords(&m.Cases[i])...)
+	}
+	if _, err := tck.Conform(ctx, guest, records, conformSeed); err != nil {
+		return fmt.Errorf("it does not conform: %w", err)
+	}
+	module, ok := guest.(*engine.Module)
+	if !ok {
+		return fmt.Errorf("the engine lent a %T", guest)
+	}
+	for _, frame := range tck.GoldenFrames(m, goldenConfig(m)) {
+		golden, err := module.MakeGolden(ctx, frame)
+		if err != nil {
+			return err
+		}
+		admitted.Version.Golden = append(admitted.Version.Golden, metadata.Golden(golden))
+	}
+	return nil
+}
+
+func (p *pluginRoom) discard(module *engine.Module) {
+	if err := module.Close(context.Background()); err != nil {
+		p.node.logger.Warn().Err(err).Msg("a plugin was not closed")
+	}
+}
+
+// Store implements admin.Plugins.
+func (p *pluginRoom) Store(ctx context.Context, admitted admin.Admitted, module []byte) error {
+	return errors.Join(p.modules.Put(ctx, module), p.modules.Put(ctx, admitted.MeteredModule))
+}
+
+// Try implements admin.Plugins.
+func (p *pluginRoom) Try(ctx context.Context, s metadata.Stage, limits metadata.Limits) error {
+	key := keyOf(s, limits)
+	if _, err := p.borrow(ctx, key, s); err != nil {
+		return err
+	}
+	p.giveBack(key)
+	return nil
+}
+
+// Builtins implements admin.Plugins.
+func (p *pluginRoom) Builtins() []admin.Builtin {
+	var all []admin.Builtin
+	for _, name := range builtin.Names() {
+		b, err := builtin.Open(name)
+		if err != nil {
+			p.node.logger.Error().Err(err).Msg("a built-in plugin is broken")
+			continue
+		}
+		all = append(all, admin.Builtin{Manifest: b.Manifest, ManifestText: b.ManifestSource, Module: b.Module})
+	}
+	return all
+}
+
+// cpuGate is the engine's gate as the protocol face enters it, to decompress.
+type cpuGate struct{ gate *engine.Gate }
+
+// Enter implements kafka.Gate.
+func (g cpuGate) Enter(ctx context.Context) (leave func(), err error) {
+	place, err := g.gate.Enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return place.Leave, nil
+}

@@ -1,0 +1,134 @@
+// Command millrace is the broker and controller: `init` formats a data directory, `run` runs the node in it, `version`
+// says what this is. It turns flags, environment and file into a node.Config and runs it; everything else is in
+// broker/node.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/node"
+	"github.com/millrace-io/millrace/internal/vfs"
+)
+
+func main() {
+	if err := root().Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "millrace:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "millrace",
+		Short:         "Millrace: a stream platform with Wasm plugins at the point where a consumer group drinks",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.AddCommand(initCommand(), runCommand(), versionCommand())
+	return cmd
+}
+
+func initCommand() *cobra.Command {
+	var spec node.FormatSpec
+	var id int32
+	cmd := &cobra.Command{
+		Use:   "init --data DIR [--node-id N] [--host NAME ...]",
+		Short: "Found a cluster of one node in an empty directory",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if spec.Data == "" {
+				return errors.New("init: name the directory with --data DIR")
+			}
+			spec.Node, spec.Now = broker.NodeID(id), time.Now()
+			identity, err := node.Format(vfs.OS{}, spec)
+			if err != nil {
+				return fmt.Errorf("init: %w", err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "node %d of the new cluster %s in %s\nnext: millrace run --data %s\n",
+				identity.Node, identity.Cluster, spec.Data, spec.Data)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&spec.Data, "data", "", "data directory to format")
+	cmd.Flags().Int32Var(&id, "node-id", 1, "the node's number, as Kafka clients see it")
+	cmd.Flags().StringArrayVar(&spec.Hosts, "host", nil, "a name or address that the node's certificate is good for, beside loopback")
+	return cmd
+}
+
+func runCommand() *cobra.Command {
+	var file string
+	var format bool
+	cmd := &cobra.Command{
+		Use:   "run [--config FILE] [--data DIR] [--KEY VALUE ...]",
+		Short: "Run the node in a data directory until SIGTERM",
+		Args:  cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (YAML)")
+	cmd.Flags().BoolVar(&format, "init", false, "format the data directory first if it holds no node")
+	keyByFlag := map[string]string{}
+	for _, key := range node.Keys() {
+		name, initial, doc := key[0], key[1], key[2]
+		keyByFlag[node.Flag(name)] = name
+		cmd.Flags().String(node.Flag(name), initial, doc)
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		flags := map[string]string{}
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			if key, ok := keyByFlag[f.Name]; ok {
+				flags[key] = f.Value.String()
+			}
+		})
+		config, err := node.Load(file, os.LookupEnv, flags)
+		if err != nil {
+			return fmt.Errorf("configuration:\n%w", err)
+		}
+		return run(config, format)
+	}
+	return cmd
+}
+
+// run starts the node and takes it down at SIGTERM or SIGINT; a second signal ends the process at once.
+func run(config node.Config, format bool) error {
+	logger := zerolog.New(os.Stderr).Level(config.LogLevel).With().Timestamp().Logger()
+	if format {
+		if err := node.EnsureFormatted(vfs.OS{}, config, time.Now()); err != nil {
+			return err
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return node.Run(ctx, config, node.SystemSeams(), logger)
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Say which build this is",
+		Args:  cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			revision := "unknown"
+			if info, ok := debug.ReadBuildInfo(); ok {
+				for _, s := range info.Settings {
+					if s.Key == "vcs.revision" {
+						revision = s.Value
+					}
+				}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "millrace %s (revision %s, %s)\n", node.Version, revision, runtime.Version())
+		},
+	}
+}
