@@ -3,7 +3,6 @@ package raftctl
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -39,8 +38,13 @@ func (f *chainFlags) register(cmd *cobra.Command) {
 	cmd.Flags().Uint32Var(&f.memory, "mem", 0, "bytes of memory a plugin may use (0: 16 MiB)")
 	cmd.Flags().BoolVar(&f.force, "force", false, "allow a policy that is otherwise refused for the chain")
 	cmd.Flags().Uint32Var(&f.blockBits, "block-bits", 0, "log2 of a block's offsets, for tests (0: 16)")
-	if err := cmd.Flags().MarkHidden("block-bits"); err != nil {
-		panic(err)
+	hide(cmd, "block-bits")
+}
+
+// hide leaves a flag out of the help text.
+func hide(cmd *cobra.Command, name string) {
+	if flag := cmd.Flags().Lookup(name); flag != nil {
+		flag.Hidden = true
 	}
 }
 
@@ -63,14 +67,10 @@ func (f *chainFlags) spec(plugins []string) (*adminapi.ChainSpec, error) {
 	for i, plugin := range plugins {
 		stage := &adminapi.Stage{Plugin: plugin}
 		if i < len(f.config) {
-			config := []byte(f.config[i])
-			if name, isFile := strings.CutPrefix(f.config[i], "@"); isFile {
-				var err error
-				if config, err = os.ReadFile(name); err != nil {
-					return nil, usageError("--config: %w", err)
-				}
+			var err error
+			if stage.Config, err = configBytes(f.config[i]); err != nil {
+				return nil, err
 			}
-			stage.Config = config
 		}
 		spec.Stages = append(spec.Stages, stage)
 	}
@@ -82,17 +82,19 @@ func (c *cli) bindCreate() *cobra.Command {
 	var chain chainFlags
 	var from string
 	cmd := &cobra.Command{
-		Use:   "create GROUP PLUGIN[@VERSION][,PLUGIN ...] --topic T ...",
+		Use:   "create GROUP PLUGIN[@VERSION][,PLUGIN ...] --topics T,...",
 		Short: "Bind a chain to a group; returns when every partition's first offset is decided",
 		Args:  exactly("GROUP", "PLUGIN"),
 	}
-	cmd.Flags().StringSliceVar(&request.Topics, "topic", nil, "topic to bind on; repeat for more")
+	cmd.Flags().StringSliceVar(&request.Topics, "topics", nil, "topics to bind on (--topic does as well)")
+	cmd.Flags().StringSliceVar(&request.Topics, "topic", nil, "the other commands' name for their one topic")
+	hide(cmd, "topic")
 	cmd.Flags().StringVar(&from, "from", "", "start or end: where the chain begins (default: start for a group with neither commits nor members, else end)")
 	cmd.Flags().BoolVar(&request.ValidateOnly, "dry-run", false, "check, bind nothing")
 	chain.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(request.Topics) == 0 {
-			return usageError("bind create: name a topic with --topic")
+			return usageError("bind create: name a topic with --topics")
 		}
 		var err error
 		request.Group = args[0]

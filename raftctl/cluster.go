@@ -62,47 +62,74 @@ func (c *cli) clusterHealth() *cobra.Command {
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "look again until interrupted")
 	cmd.Flags().BoolVarP(&exitWhenHealthy, "exit-when-healthy", "e", false, "look again until healthy, for at most --timeout")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		deadline := c.now().Add(c.timeout)
-		for {
-			healthy, err := c.healthOnce(cmd.Context())
-			switch {
-			case err == nil && healthy && !watch:
-				return nil
-			case !watch && !exitWhenHealthy && err != nil:
-				return err
-			case !watch && !exitWhenHealthy:
-				return &codedError{exitUnhealthy, errors.New("the cluster is not healthy")}
-			case exitWhenHealthy && !watch && c.now().After(deadline):
-				return &codedError{exitUnhealthy, errors.Join(fmt.Errorf("the cluster did not become healthy within %s", c.timeout), err)}
-			}
-			select {
-			case <-cmd.Context().Done():
-				return nil
-			case <-time.After(healthEvery):
-			}
+		ctx := cmd.Context()
+		if !watch && !exitWhenHealthy {
+			return c.health(ctx, true)
 		}
+		if exitWhenHealthy {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, c.timeout)
+			defer cancel()
+		}
+		stop := c.progress("waiting, seconds", secondsSince(c))
+		defer stop()
+		return c.watchHealth(ctx, watch, exitWhenHealthy)
 	}
 	return cmd
 }
 
-func (c *cli) healthOnce(ctx context.Context) (healthy bool, err error) {
-	err = c.call(ctx, func(ctx context.Context, client *sdk.Client) error {
+// watchHealth looks again and again, until the cluster is healthy if that is to end it, or until ctx ends.
+func (c *cli) watchHealth(ctx context.Context, showEach, exitWhenHealthy bool) error {
+	for {
+		err := c.health(ctx, showEach)
+		if err == nil && exitWhenHealthy {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if !exitWhenHealthy {
+				return nil // Interrupted, as a watch always is.
+			}
+			return unhealthy("the cluster did not become healthy within %s: %w", c.timeout, err)
+		case <-time.After(healthEvery):
+		}
+		if err != nil && showEach && !errors.Is(err, errUnhealthy) {
+			fmt.Fprintln(c.errs, "raftctl:", err)
+		}
+	}
+}
+
+var errUnhealthy = errors.New("the cluster is not healthy")
+
+// health asks once. What is wrong is an error.
+func (c *cli) health(ctx context.Context, show bool) error {
+	return c.call(ctx, func(ctx context.Context, client *sdk.Client) error {
 		r, err := client.Cluster().GetHealth(ctx, &adminapi.GetHealthRequest{})
 		if err != nil {
 			return err
 		}
-		healthy = r.Healthy
-		about := &table{columns: []string{"healthy", "leaderless", "under-replicated", "offline", "stalled chains"}}
-		about.add(r.Healthy, r.LeaderlessPartitions, r.UnderReplicatedPartitions, r.OfflinePartitions, r.StalledChains)
-		tables := []*table{about}
-		if len(r.Problems) > 0 {
-			problems := &table{columns: []string{"what is wrong", "where", "what to do"}}
-			for _, p := range r.Problems {
-				problems.add(p.What, p.Subject, p.Action)
-			}
-			tables = append(tables, problems)
+		if show {
+			err = c.showHealth(r)
 		}
-		return c.show(r, tables...)
+		if err != nil || r.Healthy {
+			return err
+		}
+		if len(r.Problems) > 0 && !show {
+			return unhealthy("%w: %s: %s", errUnhealthy, r.Problems[0].Subject, r.Problems[0].What)
+		}
+		return &codedError{exitUnhealthy, errUnhealthy}
 	})
-	return healthy, err
+}
+
+func (c *cli) showHealth(r *adminapi.GetHealthResponse) error {
+	about := &table{columns: []string{"healthy", "leaderless", "under-replicated", "offline", "stalled chains"}}
+	about.add(r.Healthy, r.LeaderlessPartitions, r.UnderReplicatedPartitions, r.OfflinePartitions, r.StalledChains)
+	if len(r.Problems) == 0 {
+		return c.show(r, about)
+	}
+	problems := &table{columns: []string{"what is wrong", "where", "what to do"}}
+	for _, p := range r.Problems {
+		problems.add(p.What, p.Subject, p.Action)
+	}
+	return c.show(r, about, problems)
 }

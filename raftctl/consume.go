@@ -49,6 +49,7 @@ func (c *cli) consumeCommand() *cobra.Command {
 
 // poller is what both kinds of reading have.
 type poller struct {
+	kafka  *kgo.Client
 	poll   func(ctx context.Context, most int) ([]*sdk.Record, error) // most 0: no limit
 	commit func(ctx context.Context) error
 	close  func() error
@@ -69,6 +70,9 @@ func (c *cli) consume(ctx context.Context, topics []string, f consumeFlags) erro
 	p, err := c.poller(topics, f)
 	if err != nil {
 		return err
+	}
+	if err := c.checkTopics(ctx, p.kafka, topics...); err != nil {
+		return errors.Join(err, p.close())
 	}
 	out := bufio.NewWriter(c.out)
 	printed := 0
@@ -140,6 +144,7 @@ func (c *cli) poller(topics []string, f consumeFlags) (*poller, error) {
 			return nil, err
 		}
 		return &poller{
+			kafka: client.Kafka(),
 			poll: func(ctx context.Context, most int) ([]*sdk.Record, error) {
 				fetches := client.Kafka().PollRecords(ctx, most)
 				return fetches.Records(), fetches.Err()
@@ -161,6 +166,7 @@ func (c *cli) poller(topics []string, f consumeFlags) (*poller, error) {
 		return nil, errors.Join(err, client.Close())
 	}
 	return &poller{
+		kafka:  consumer.Kafka(),
 		poll:   consumer.PollUpTo,
 		commit: consumer.Commit,
 		close:  func() error { return errors.Join(consumer.Close(), client.Close()) },

@@ -91,7 +91,7 @@ func (c *cli) openDump(name string) (*dump, error) {
 	}
 	d := &dump{cli: c, folder: folder, fsys: os.DirFS(folder)}
 	if d.segments, err = inspect.Segments(d.fsys, "."); errors.Is(err, fs.ErrNotExist) {
-		return nil, &codedError{exitNotFound, fmt.Errorf("%s: %w", name, err)}
+		return nil, notFound("%s: %w", name, err)
 	}
 	return d, err
 }

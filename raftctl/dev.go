@@ -11,11 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+
+	"github.com/millrace-io/millrace/internal/vfs"
 )
 
 // devNode is one process of the local cluster, as its state file describes it.
@@ -48,6 +51,25 @@ func (c *cli) devCommand() *cobra.Command {
 func (c *cli) devFolder() (string, error) {
 	dir, err := c.homeFolder("XDG_STATE_HOME", filepath.Join(".local", "state"))
 	return filepath.Join(dir, "millrace", "dev"), err
+}
+
+// lockDev keeps another raftctl from starting or removing the local cluster at the same time.
+func (c *cli) lockDev() (release func(), err error) {
+	dir, err := c.devFolder()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := vfs.OS{}.Lock(filepath.Join(dir, "LOCK"))
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, refused("another raftctl is starting or stopping the local cluster: wait for it")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = lock.Close() }, nil // The process's end would release it too.
 }
 
 // readDev returns the local cluster's node, or nil if there is none.
@@ -119,12 +141,17 @@ func (c *cli) devUp() *cobra.Command {
 		if nodes != 1 {
 			return usageError("--nodes %d: clusters of several nodes are not built yet; this version runs one", nodes)
 		}
+		release, err := c.lockDev()
+		if err != nil {
+			return err
+		}
+		defer release()
 		node, err := c.readDev()
 		if err != nil {
 			return err
 		}
 		if node.running() {
-			return c.devReport(node, "already running")
+			return errors.Join(c.devReport(node, "already running"), c.writeDevProfile(node))
 		}
 		started := c.now()
 		if node, err = c.startDev(cmd.Context(), node, program); err != nil {
@@ -173,10 +200,14 @@ func (c *cli) startDev(ctx context.Context, node *devNode, program string) (*dev
 	if err := c.writeDev(node); err != nil {
 		return nil, err
 	}
-	if err := waitReady(ctx, node, run, log.Name()); err != nil {
+	stop := c.progress("starting, seconds", secondsSince(c))
+	err = waitReady(ctx, node, log.Name())
+	stop()
+	if err != nil {
 		return nil, err
 	}
-	return node, c.writeDevProfile(node)
+	// Nobody waits for the process from here on: it outlives this one.
+	return node, errors.Join(run.Process.Release(), c.writeDevProfile(node))
 }
 
 // findProgram looks for the millrace program: the flag, beside raftctl, on PATH.
@@ -215,25 +246,45 @@ func freePort(first int) (string, error) {
 	return "", fmt.Errorf("no free port from %d upward", first)
 }
 
-func waitReady(ctx context.Context, node *devNode, run *exec.Cmd, log string) error {
-	ctx, cancel := context.WithTimeout(ctx, devReadyWithin)
+// waitReady waits until the node serves, and notices when it ends instead. It is this process's child until then.
+func waitReady(ctx context.Context, node *devNode, log string) error {
+	limited, cancel := context.WithTimeout(ctx, devReadyWithin)
 	defer cancel()
-	exited := make(chan error, 1)
-	go func() { exited <- run.Wait() }()
 	ticker := time.NewTicker(25 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		if ready(ctx, node.Admin) {
+		if ready(limited, node.Admin) {
 			return nil
 		}
+		var status syscall.WaitStatus
+		if pid, err := syscall.Wait4(node.PID, &status, syscall.WNOHANG, nil); err == nil && pid == node.PID {
+			return fmt.Errorf("the node ended with exit code %d%s; its log is %s", status.ExitStatus(), lastLine(log), log)
+		}
 		select {
-		case err := <-exited:
-			return fmt.Errorf("the node ended (%v); its log is %s", err, log)
-		case <-ctx.Done():
-			return &codedError{exitUnhealthy, fmt.Errorf("the node was not ready within %s; its log is %s", devReadyWithin, log)}
+		case <-limited.Done():
+			if ctx.Err() != nil {
+				return fmt.Errorf("interrupted; the node goes on starting: `raftctl dev status` shows it, `raftctl dev down` stops it")
+			}
+			return unhealthy("the node was not ready within %s; its log is %s", devReadyWithin, log)
 		case <-ticker.C:
 		}
 	}
+}
+
+// logTailBytes is how much of a log's end is looked at for its last line.
+const logTailBytes = 4 << 10
+
+// lastLine returns the last line of a log, to be put into a sentence, or nothing.
+func lastLine(name string) string {
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return ""
+	}
+	text := strings.TrimSpace(string(raw[max(0, len(raw)-logTailBytes):]))
+	if text == "" {
+		return ""
+	}
+	return ": " + text[strings.LastIndexByte(text, '\n')+1:]
 }
 
 func ready(ctx context.Context, admin string) bool {
@@ -248,20 +299,44 @@ func ready(ctx context.Context, admin string) bool {
 	return errors.Join(response.Body.Close()) == nil && response.StatusCode == http.StatusOK
 }
 
+// devProfile is the name of the local cluster's profile.
+const devProfile = "dev"
+
 func (c *cli) writeDevProfile(node *devNode) error {
 	all, err := c.readProfiles()
 	if err != nil {
 		return err
 	}
-	all.Profiles["dev"] = profile{Brokers: []string{node.Client}, Admin: node.Admin, TLSCA: filepath.Join(node.Data, "tls", "ca.crt")}
-	all.Current = "dev"
+	all.Profiles[devProfile] = profile{Brokers: []string{node.Client}, Admin: node.Admin, TLSCA: filepath.Join(node.Data, "tls", "ca.crt")}
+	all.Current = devProfile
 	return c.writeProfiles(all)
 }
 
+// dropDevProfile forgets the profile of a local cluster that is gone.
+func (c *cli) dropDevProfile() error {
+	all, err := c.readProfiles()
+	if err != nil {
+		return err
+	}
+	if _, ok := all.Profiles[devProfile]; !ok {
+		return nil
+	}
+	delete(all.Profiles, devProfile)
+	if all.Current == devProfile {
+		all.Current = ""
+	}
+	return c.writeProfiles(all)
+}
+
+// devReport shows the local cluster; node is nil if there is none.
 func (c *cli) devReport(node *devNode, state string) error {
 	t := &table{columns: []string{"node", "state", "kafka (tcp, quic)", "admin", "pid", "+data"}}
-	t.add(node.ID, state, node.Client, "http://"+node.Admin, node.PID, node.Data)
-	if err := c.showValue(map[string]any{"state": state, "nodes": []*devNode{node}}, t); err != nil {
+	nodes := []*devNode{}
+	if node != nil {
+		nodes = append(nodes, node)
+		t.add(node.ID, state, node.Client, "http://"+node.Admin, node.PID, node.Data)
+	}
+	if err := c.showValue(map[string]any{"state": state, "nodes": nodes}, t); err != nil {
 		return err
 	}
 	if node.running() {
@@ -277,11 +352,11 @@ func (c *cli) devStatus() *cobra.Command {
 		case err != nil:
 			return err
 		case node == nil:
-			return &codedError{exitNotFound, errors.New("there is no local cluster: `raftctl dev up` starts one")}
+			return notFound("there is no local cluster: `raftctl dev up` starts one")
 		case !node.running():
-			return errors.Join(c.devReport(node, "stopped"), &codedError{exitUnhealthy, errors.New("the local cluster is stopped")})
+			return errors.Join(c.devReport(node, "stopped"), unhealthy("the local cluster is stopped"))
 		case !ready(cmd.Context(), node.Admin):
-			return errors.Join(c.devReport(node, "not ready"), &codedError{exitUnhealthy, errors.New("the local cluster is not ready")})
+			return errors.Join(c.devReport(node, "not ready"), unhealthy("the local cluster is not ready"))
 		}
 		return c.devReport(node, "ready")
 	}}
@@ -294,10 +369,12 @@ func (c *cli) devDown() *cobra.Command {
 			return err
 		}
 		if !node.running() {
-			c.say("the local cluster is not running")
-			return nil
+			return c.devReport(node, "stopped")
 		}
-		return c.stopDev(cmd.Context(), node)
+		if err := c.stopDev(cmd.Context(), node); err != nil {
+			return err
+		}
+		return c.devReport(node, "stopped")
 	}}
 }
 
@@ -307,14 +384,16 @@ func (c *cli) stopDev(ctx context.Context, node *devNode) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, devReadyWithin)
 	defer cancel()
+	stop := c.progress("stopping, seconds", secondsSince(c))
+	defer stop()
 	for node.running() {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("process %d did not stop within %s", node.PID, devReadyWithin)
+			return unhealthy("process %d did not stop within %s: `kill -KILL %d` ends it", node.PID, devReadyWithin, node.PID)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	return c.devReport(node, "stopped")
+	return nil
 }
 
 func (c *cli) devReset() *cobra.Command {
@@ -329,13 +408,21 @@ func (c *cli) devReset() *cobra.Command {
 		if !yes {
 			return refused("this would stop the local cluster and delete %s: repeat with --yes", dir)
 		}
-		node, err := c.readDev()
-		if err == nil && node.running() {
+		release, err := c.lockDev()
+		if err != nil {
+			return err
+		}
+		defer release()
+		// A state file that cannot be read must not stand in the way of starting over.
+		if node, err := c.readDev(); err == nil && node.running() {
 			if err := c.stopDev(cmd.Context(), node); err != nil {
 				return err
 			}
 		}
-		return os.RemoveAll(dir)
+		if err := errors.Join(os.RemoveAll(dir), c.dropDevProfile()); err != nil {
+			return err
+		}
+		return c.showValue(map[string]string{"deleted": dir}, &table{columns: []string{"deleted"}, rows: [][]any{{dir}}})
 	}
 	return cmd
 }

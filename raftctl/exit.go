@@ -8,6 +8,10 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace-io/millrace/sdk"
 )
 
 // Exit codes.
@@ -37,20 +41,38 @@ func refused(format string, args ...any) error {
 	return &codedError{exitRefused, fmt.Errorf(format, args...)}
 }
 
+func notFound(format string, args ...any) error {
+	return &codedError{exitNotFound, fmt.Errorf(format, args...)}
+}
+
+func unhealthy(format string, args ...any) error {
+	return &codedError{exitUnhealthy, fmt.Errorf(format, args...)}
+}
+
 // exitCode maps an error to the code that the process ends with.
 func exitCode(err error) int {
-	if err == nil {
-		return exitDone
-	}
 	var coded *codedError
-	if errors.As(err, &coded) {
-		return coded.code
-	}
 	var remote *connect.Error
-	if !errors.As(err, &remote) {
-		return exitError
+	var protocol *kerr.Error
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &coded):
+		return coded.code
+	case errors.As(err, &remote):
+		return connectExitCode(remote.Code())
+	case errors.As(err, &protocol):
+		return kafkaExitCode(protocol)
+	case errors.Is(err, sdk.ErrChainRequired):
+		return exitRefused
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrRecordTimeout), errors.Is(err, kgo.ErrRecordRetries):
+		return exitUnhealthy
 	}
-	switch remote.Code() {
+	return exitError
+}
+
+func connectExitCode(code connect.Code) int {
+	switch code {
 	case connect.CodeNotFound:
 		return exitNotFound
 	case connect.CodeUnavailable, connect.CodeDeadlineExceeded:
@@ -62,6 +84,21 @@ func exitCode(err error) int {
 	default:
 		return exitError
 	}
+}
+
+func kafkaExitCode(err *kerr.Error) int {
+	switch err {
+	case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.GroupIDNotFound:
+		return exitNotFound
+	case kerr.PolicyViolation:
+		return exitRefused
+	case kerr.InvalidTopicException:
+		return exitUsage
+	}
+	if err.Retriable {
+		return exitUnhealthy
+	}
+	return exitError
 }
 
 // complain prints an error for a person: what happened and, where it is known, what to do.

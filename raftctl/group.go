@@ -3,6 +3,7 @@ package raftctl
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,18 +29,19 @@ func known(n int64) string {
 func (c *cli) groupList() *cobra.Command {
 	var lagging bool
 	cmd := &cobra.Command{Use: "list [--lagging]", Short: "List groups with their total lag", Args: exactly()}
-	cmd.Flags().BoolVar(&lagging, "lagging", false, "only groups that are behind")
+	cmd.Flags().BoolVar(&lagging, "lagging", false, "only groups that are behind, or may be")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.call(cmd.Context(), func(ctx context.Context, client *sdk.Client) error {
 			r, err := client.Groups().ListGroups(ctx, &adminapi.ListGroupsRequest{})
 			if err != nil {
 				return err
 			}
+			if lagging {
+				r.Groups = slices.DeleteFunc(r.Groups, func(g *adminapi.GroupSummary) bool { return g.TotalLag == 0 })
+			}
 			t := &table{columns: []string{"group", "state", "members", "total lag", "+protocol type"}}
 			for _, g := range r.Groups {
-				if !lagging || g.TotalLag != 0 {
-					t.add(g.Group, g.State, g.Members, known(g.TotalLag), g.ProtocolType)
-				}
+				t.add(g.Group, g.State, g.Members, known(g.TotalLag), g.ProtocolType)
 			}
 			return c.show(r, t)
 		})

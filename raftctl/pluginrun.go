@@ -127,7 +127,7 @@ func (c *cli) moduleAt(ctx context.Context, name string) (*plugins.Manifest, []b
 }
 
 func (c *cli) runPlugin(ctx context.Context, manifest *plugins.Manifest, module, config []byte) (err error) {
-	s, err := openSandbox(ctx, manifest, module)
+	s, err := c.openSandbox(ctx, manifest, module)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func (c *cli) testPlugin(ctx context.Context, dir string, options testOptions) (
 	}
 	stop := c.progress("testing, seconds", secondsSince(c))
 	defer stop()
-	s, err := openSandbox(ctx, manifest, module)
+	s, err := c.openSandbox(ctx, manifest, module)
 	if err != nil {
 		return err
 	}

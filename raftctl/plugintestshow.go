@@ -32,6 +32,9 @@ func (c *cli) showTest(report *testReport) error {
 		c.explainCase(&report.Cases[i])
 	}
 	c.say("fuel: %d at most, %d at the 99th percentile, of %d that a record may use", report.FuelMax, report.FuelP99, report.RecordFuel)
+	if report.FuelMax > report.RecordFuel/2 {
+		c.say("  that is more than half: if real records are larger, raise limits.fuel in plugin.yaml")
+	}
 	c.say("memory: %s when it comes up, of %s that it may use; module: %s, metered %s", bytesText(int64(report.MemoryBytes)),
 		bytesText(int64(report.MemoryBytesMax)), bytesText(int64(report.ModuleBytes)), bytesText(int64(report.MeteredBytes)))
 	var problems []string

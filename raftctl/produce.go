@@ -131,6 +131,9 @@ func (c *cli) produce(ctx context.Context, topic string, read func([]byte) (*sdk
 	if err != nil {
 		return err
 	}
+	if err := c.checkTopics(ctx, client.Kafka(), topic); err != nil {
+		return errors.Join(err, client.Close())
+	}
 	count := &acknowledgements{topic: topic}
 	stop := c.progress("records acknowledged", func() int { n, _ := count.soFar(); return n })
 	err = c.lines(func(number int, line []byte) error {

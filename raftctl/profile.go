@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
 )
 
 // profile is a named cluster in the configuration file.
@@ -136,4 +139,95 @@ func orElse(value, otherwise string) string {
 		return otherwise
 	}
 	return value
+}
+
+func (c *cli) profileCommand() *cobra.Command {
+	return parent("profile", "Named clusters", c.profileList(), c.profileUse(), c.profileCreate(), c.profileDelete())
+}
+
+// jsonProfile is a profile as commands print it.
+type jsonProfile struct {
+	Name    string   `json:"name"`
+	Current bool     `json:"current"`
+	Brokers []string `json:"brokers"`
+	Admin   string   `json:"admin"`
+	TLSCA   string   `json:"tls_ca"`
+}
+
+func (c *cli) profileList() *cobra.Command {
+	return &cobra.Command{Use: "list", Short: "List profiles", Args: exactly(), RunE: func(*cobra.Command, []string) error {
+		all, err := c.readProfiles()
+		if err != nil {
+			return err
+		}
+		t := &table{columns: []string{"profile", "current", "brokers", "admin", "+tls ca"}}
+		list := []jsonProfile{}
+		for _, name := range slices.Sorted(maps.Keys(all.Profiles)) {
+			p := all.Profiles[name]
+			list = append(list, jsonProfile{Name: name, Current: name == all.Current, Brokers: p.Brokers, Admin: p.Admin, TLSCA: p.TLSCA})
+			t.add(name, name == all.Current, p.Brokers, p.Admin, p.TLSCA)
+		}
+		return c.showValue(map[string]any{"profiles": list}, t)
+	}}
+}
+
+func (c *cli) profileUse() *cobra.Command {
+	return &cobra.Command{Use: "use NAME", Short: "Make a profile the current one", Args: exactly("NAME"), RunE: func(_ *cobra.Command, args []string) error {
+		return c.changeProfile(args[0], func(all *profiles) { all.Current = args[0] })
+	}}
+}
+
+func (c *cli) profileCreate() *cobra.Command {
+	return &cobra.Command{
+		Use:   "create NAME --brokers HOST:PORT,... --admin HOST:PORT [--tls-ca FILE]",
+		Short: "Make or replace a profile, from the global flags, and make it the current one",
+		Args:  exactly("NAME"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(c.brokers) == 0 || c.admin == "" {
+				return usageError("profile create: say where the cluster is with --brokers and --admin")
+			}
+			made := profile{Brokers: c.brokers, Admin: c.admin}
+			if c.caFile != "" {
+				var err error
+				if made.TLSCA, err = filepath.Abs(c.caFile); err != nil {
+					return err
+				}
+			}
+			all, err := c.readProfiles()
+			if err != nil {
+				return err
+			}
+			all.Profiles[args[0]], all.Current = made, args[0]
+			return errors.Join(c.writeProfiles(all), c.showProfile(all, args[0]))
+		},
+	}
+}
+
+func (c *cli) profileDelete() *cobra.Command {
+	return &cobra.Command{Use: "delete NAME", Short: "Forget a profile; the cluster is not touched", Args: exactly("NAME"), RunE: func(_ *cobra.Command, args []string) error {
+		return c.changeProfile(args[0], func(all *profiles) {
+			delete(all.Profiles, args[0])
+			if all.Current == args[0] {
+				all.Current = ""
+			}
+		})
+	}}
+}
+
+// changeProfile changes the file, in which the profile must be.
+func (c *cli) changeProfile(name string, change func(*profiles)) error {
+	all, err := c.readProfiles()
+	if err != nil {
+		return err
+	}
+	if _, ok := all.Profiles[name]; !ok {
+		return notFound("there is no profile %q; `raftctl profile list` names them", name)
+	}
+	change(&all)
+	return errors.Join(c.writeProfiles(all), c.showProfile(all, name))
+}
+
+func (c *cli) showProfile(all profiles, name string) error {
+	return c.showValue(map[string]string{"profile": name, "current": all.Current},
+		&table{columns: []string{"profile", "current is"}, rows: [][]any{{name, all.Current}}})
 }

@@ -78,7 +78,8 @@ func (c *cli) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%w", err) })
 	root.AddCommand(
 		c.devCommand(), c.clusterCommand(), c.topicCommand(), c.produceCommand(), c.consumeCommand(),
-		c.groupCommand(), c.pluginCommand(), c.bindCommand(), c.viewCommand(), c.debugCommand(), c.versionCommand(),
+		c.groupCommand(), c.pluginCommand(), c.bindCommand(), c.viewCommand(), c.profileCommand(), c.debugCommand(),
+		c.versionCommand(),
 	)
 	return root
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/rs/zerolog"
 
@@ -28,12 +30,34 @@ type stage struct {
 	printed []byte // over the last frame
 }
 
-func openSandbox(ctx context.Context, manifest *plugins.Manifest, module []byte) (*sandbox, error) {
+// compiledFilesMax is how many files of compiled code, some 10 MB each, are kept; then all go, and are made again as they are needed.
+const compiledFilesMax = 16
+
+// compiledFolder returns where compiled code is kept between runs: compiling a Go plugin takes most of a second. Where no
+// folder can be had it is kept in memory only.
+func (c *cli) compiledFolder() string {
+	cache, err := c.homeFolder("XDG_CACHE_HOME", ".cache")
+	if err != nil {
+		return ""
+	}
+	dir := filepath.Join(cache, "millrace", "compiled")
+	if kept, err := filepath.Glob(filepath.Join(dir, "*", "*")); err == nil && len(kept) > compiledFilesMax {
+		if err := os.RemoveAll(dir); err != nil {
+			return ""
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return ""
+	}
+	return dir
+}
+
+func (c *cli) openSandbox(ctx context.Context, manifest *plugins.Manifest, module []byte) (*sandbox, error) {
 	metered, info, err := meter.Admit(module, manifest.Limits())
 	if err != nil {
 		return nil, err
 	}
-	e, err := engine.New(ctx, engine.Config{Gate: engine.NewGate(0), Logger: zerolog.Nop()})
+	e, err := engine.New(ctx, engine.Config{CacheDir: c.compiledFolder(), Gate: engine.NewGate(0), Logger: zerolog.Nop()})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package raftctl
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,10 +83,10 @@ func (c *cli) viewDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete VIEW --yes", Short: "Delete a view; the base topic's records stay", Args: exactly("VIEW")}
 	cmd.Flags().BoolVar(&yes, "yes", false, "really delete")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if !yes {
-			return refused("this would delete view %s; its readers would find no such topic: repeat with --yes", args[0])
-		}
 		return c.call(cmd.Context(), func(ctx context.Context, client *sdk.Client) error {
+			if !yes {
+				return wouldDeleteView(ctx, client, args[0])
+			}
 			if _, err := client.Views().DeleteView(ctx, &adminapi.DeleteViewRequest{Name: args[0]}); err != nil {
 				return err
 			}
@@ -93,4 +94,16 @@ func (c *cli) viewDelete() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// wouldDeleteView is the answer without --yes: the view is not there, or a refusal.
+func wouldDeleteView(ctx context.Context, client *sdk.Client, name string) error {
+	r, err := client.Views().ListViews(ctx, &adminapi.ListViewsRequest{})
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(r.Views, func(v *adminapi.View) bool { return v.Name == name }) {
+		return notFound("there is no view %s; `raftctl view list` names them", name)
+	}
+	return refused("this would delete view %s; its readers would find no such topic: repeat with --yes", name)
 }
