@@ -100,7 +100,7 @@ func (c *cli) openDump(name string) (*dump, error) {
 var dumpColumns = map[dumpKind][]string{
 	batchDump:  {"offsets", "records", "epoch", "bytes", "codec", "crc", "producer", "kind", "largest time", "+segment", "+position", "problems"},
 	recordDump: {"offset", "time", "key", "value", "headers", "+kind"},
-	entryDump:  {"index", "term", "type", "bytes", "crc", "facts", "+segment", "+position", "problems"},
+	entryDump:  {"index", "term", "type", "bytes", "crc", "+segment", "+position", "problems", "facts"},
 }
 
 func (d *dump) run() error {
@@ -293,7 +293,7 @@ func (d *dump) entry(b *inspect.Batch) error {
 	for i, fact := range entry.Facts {
 		facts[i] = factText(fact)
 	}
-	d.table.add(entry.Index, entry.Term, entry.Type, b.View.Len(), crcText(b), strings.Join(facts, " "), b.Segment, b.Position, strings.Join(problems, "; "))
+	d.table.add(entry.Index, entry.Term, entry.Type, b.View.Len(), crcText(b), b.Segment, b.Position, strings.Join(problems, "; "), strings.Join(facts, " "))
 	return nil
 }
 

@@ -26,6 +26,14 @@ func known(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
+// committedText prints a commit; there may be none.
+func committedText(offset int64) string {
+	if offset < 0 {
+		return "none"
+	}
+	return strconv.FormatInt(offset, 10)
+}
+
 func (c *cli) groupList() *cobra.Command {
 	var lagging bool
 	cmd := &cobra.Command{Use: "list [--lagging]", Short: "List groups with their total lag", Args: exactly()}
@@ -60,7 +68,7 @@ func (c *cli) groupDescribe() *cobra.Command {
 			about.add(r.Summary.Group, r.Summary.State, r.Summary.Members, known(r.Summary.TotalLag), r.Protocol, r.Bindings)
 			offsets := &table{columns: []string{"topic", "partition", "committed", "end", "lag", "through a chain", "+metadata"}}
 			for _, o := range r.Offsets {
-				offsets.add(o.Topic, o.Partition, known(o.Committed), known(o.End), known(o.Lag), o.Filtered, o.Metadata)
+				offsets.add(o.Topic, o.Partition, committedText(o.Committed), known(o.End), known(o.Lag), o.Filtered, o.Metadata)
 			}
 			members := &table{columns: []string{"member", "client", "host", "assigned", "+instance"}}
 			for _, m := range r.Members {
@@ -97,7 +105,7 @@ func (c *cli) groupSeek() *cobra.Command {
 			}
 			t := &table{columns: []string{"topic", "partition", "from", "to"}}
 			for _, change := range r.Changes {
-				t.add(change.Topic, change.Partition, known(change.From), change.To)
+				t.add(change.Topic, change.Partition, committedText(change.From), change.To)
 			}
 			if err := c.show(r, t); err != nil || r.Executed {
 				return err

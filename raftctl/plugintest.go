@@ -180,7 +180,7 @@ func (t *pluginTester) run(ctx context.Context) error {
 func (t *pluginTester) sum() {
 	slices.Sort(t.fuel)
 	if n := len(t.fuel); n > 0 {
-		t.report.FuelMax, t.report.FuelP99 = t.fuel[n-1], t.fuel[(n-1)*99/100]
+		t.report.FuelMax, t.report.FuelP99 = t.fuel[n-1], t.fuel[(n*99+99)/100-1]
 	}
 	t.report.Passed = t.report.Conformance.Error == "" && !slices.ContainsFunc(t.report.Cases, func(c testCase) bool { return !c.Passed })
 }

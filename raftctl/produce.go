@@ -8,10 +8,12 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace-io/millrace/internal/task"
 	"github.com/millrace-io/millrace/sdk"
 )
 
@@ -127,7 +129,7 @@ func partitioner() kgo.Partitioner {
 }
 
 func (c *cli) produce(ctx context.Context, topic string, read func([]byte) (*sdk.Record, error)) error {
-	client, err := c.client(sdk.WithKafka(kgo.RecordPartitioner(partitioner()), kgo.RecordDeliveryTimeout(c.timeout)))
+	client, err := c.client(sdk.WithKafka(kgo.RecordPartitioner(partitioner())))
 	if err != nil {
 		return err
 	}
@@ -135,6 +137,7 @@ func (c *cli) produce(ctx context.Context, topic string, read func([]byte) (*sdk
 		return errors.Join(err, client.Close())
 	}
 	count := &acknowledgements{topic: topic}
+	sending := c.untilStalled(ctx, count, client.Kafka().BufferedProduceRecords)
 	stop := c.progress("records acknowledged", func() int { n, _ := count.soFar(); return n })
 	err = c.lines(func(number int, line []byte) error {
 		record, err := read(line)
@@ -142,21 +145,49 @@ func (c *cli) produce(ctx context.Context, topic string, read func([]byte) (*sdk
 			return fmt.Errorf("line %d: %w", number, err)
 		}
 		if record != nil {
-			client.Kafka().Produce(ctx, record, count.done)
+			client.Kafka().Produce(sending.Context(), record, count.done)
 		}
 		_, failed := count.soFar()
-		return errors.Join(failed, ctx.Err())
+		return errors.Join(failed, sending.Context().Err())
 	})
-	flushed := client.Kafka().Flush(ctx)
+	flushed := client.Kafka().Flush(sending.Context())
+	sending.Stop()
 	stop()
 	acknowledged, failed := count.soFar()
-	if err == nil {
+	switch stalled := sending.Wait(); {
+	case stalled != nil:
+		err = stalled
+	case err == nil:
 		err = errors.Join(failed, flushed)
 	}
 	if !c.quiet {
 		fmt.Fprintf(c.errs, "%s acknowledged\n", plural(acknowledged, "record"))
 	}
 	return errors.Join(err, client.Close())
+}
+
+// untilStalled returns a group whose context ends when records wait and none was acknowledged for the time limit. The
+// client's own limit on a record's age counts from the record's timestamp, so old records would never be sent.
+func (c *cli) untilStalled(ctx context.Context, count *acknowledgements, buffered func() int64) *task.Group {
+	watch := task.NewGroup(ctx)
+	watch.Go("produce", func(ctx context.Context) error {
+		ticker := time.NewTicker(c.timeout)
+		defer ticker.Stop()
+		before, waiting := 0, false
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-ticker.C:
+			}
+			now, _ := count.soFar()
+			if waiting && now == before {
+				return unhealthy("nothing was acknowledged for %s: see `raftctl cluster health`, or raise --timeout", c.timeout)
+			}
+			before, waiting = now, buffered() > 0
+		}
+	})
+	return watch
 }
 
 // acknowledgements counts what the brokers took. It is safe for concurrent use.

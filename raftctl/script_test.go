@@ -3,6 +3,7 @@ package raftctl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -44,8 +46,11 @@ func fakeMillrace(args []string) int {
 		os.Stderr.WriteString("starting\nthe data directory is of another age\n")
 		return 7
 	}
-	stopped, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	// A script that fails must not leave it behind for long.
+	limited, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	stopped, stop := signal.NotifyContext(limited, syscall.SIGTERM)
+	defer stop()
 	listener, err := net.Listen("tcp", value("--listeners-admin-bind"))
 	if err != nil {
 		os.Stderr.WriteString(err.Error())
@@ -71,6 +76,14 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	logs, err := filepath.Abs(filepath.Join("inspect", "testdata"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raftctl, err := exec.LookPath("raftctl")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:           filepath.Join("testdata", "script"),
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
@@ -83,13 +96,15 @@ func TestScripts(t *testing.T) {
 			}
 			env.Defer(cluster.Close)
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("LOGS", logs)
+			env.Setenv("RAFTCTL", raftctl)
 			env.Setenv("GOCACHE", strings.TrimSpace(string(goCache)))
 			env.Setenv("MILLRACE_ADMIN", strings.TrimPrefix(admin.URL, "http://"))
 			env.Setenv("MILLRACE_BROKERS", strings.Join(cluster.ListenAddrs(), ","))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "builtin": unpackBuiltin, "segment": writeSegment,
+			"exits": exits, "builtin": unpackBuiltin, "foreign": writeForeign,
 		},
 	})
 }
@@ -125,4 +140,16 @@ func unpackBuiltin(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.MkdirAll(dir, 0o755))
 	ts.Check(os.WriteFile(filepath.Join(dir, manifestName), plugin.ManifestSource, 0o644))
 	ts.Check(os.WriteFile(filepath.Join(dir, moduleName), plugin.Module, 0o644))
+}
+
+// foreign FILE writes the state of a local cluster whose process id is that of this process.
+func writeForeign(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: foreign FILE")
+	}
+	name := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(name), 0o755))
+	state := fmt.Sprintf("id: 1\ndata: %s\nclient: 127.0.0.1:1\ncluster: 127.0.0.1:1\nadmin: 127.0.0.1:1\npid: %d\nprogram: millrace\n",
+		filepath.Join(filepath.Dir(name), "node-1"), os.Getpid())
+	ts.Check(os.WriteFile(name, []byte(state), 0o644))
 }
