@@ -91,6 +91,21 @@ func TestBindingsOfOneKeyShareWorkAndKeepTheirOwnOrigins(t *testing.T) {
 	})
 }
 
+func TestABlockJudgedFromTooFarUpIsJudgedAgain(t *testing.T) {
+	inBubble(t, 1, func(w *world) {
+		w.append(batch.None, "a=1", "b=2", "c=3", "k=4", "e=5", "f=6", "g=7", "h=8", "i=9", "j=10")
+		w.groups.commit("late", "orders", 10)
+		late := w.bind("late", "v1", nil)
+		w.settle()
+		w.append(batch.None, "k=11", "l=12", "m=13", "n=14", "o=15", "p=16")
+		w.wantOffsets(late, 10, 10, 11, 12, 13, 14, 15)
+		early := w.bind("early", "v1", nil) // the same key, but k was sighted below the base of the block's file
+		w.wantOffsets(early, 8, 8, 9, 11, 12, 13, 14, 15)
+		w.check(late)
+		w.check(early)
+	})
+}
+
 func TestARecordThatDidNotComeThroughOwnsNoID(t *testing.T) {
 	inBubble(t, 1, func(w *world) {
 		id := w.bind("a", "v1", nil)
