@@ -39,7 +39,7 @@ func (s *Server) row(ctx context.Context, spec *adminapi.ChainSpec) (metadata.Ro
 		}
 		row.Stages = append(row.Stages, metadata.Stage{
 			Plugin: version.Name, Version: version.Version, Metered: version.Metered,
-			Projection: uint16(manifest.Projection), Config: config,
+			Projection: uint16(manifest.Projection), Config: config, Unique: manifest.Uses(plugins.VerdictUnique),
 		})
 		limits = widest(limits, manifest.Limits())
 		if manifest.Uses("unique") {

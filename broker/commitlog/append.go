@@ -65,6 +65,11 @@ func (l *Log) makeRoom(batches []byte) error {
 		seg, end = l.active(), int64(len(batches))
 	}
 	err := seg.reserve(end)
+	if errors.Is(err, ErrFull) && seg.size > 0 && l.hasSpare() {
+		if err = l.roll(); err == nil {
+			err = l.active().reserve(int64(len(batches)))
+		}
+	}
 	if err != nil && !errors.Is(err, ErrFull) {
 		l.flusher.fail(err)
 	}
@@ -130,7 +135,6 @@ func (l *Log) roll() error {
 	}
 	if l.cfg.OnRoll != nil {
 		seg.state = l.cfg.OnRoll(seg.base)
-		seg.pending = seg.state != nil
 	}
 	l.mu.Lock()
 	old.rolled = true
@@ -143,8 +147,11 @@ func (l *Log) roll() error {
 // createSegment makes the file of an empty segment at base. Its directory entry is durable with the next flush.
 func (l *Log) createSegment(base broker.Offset) (*segment, error) {
 	seg := &segment{base: base, end: base, name: segmentName(l.cfg.Dir, base), index: newIndex(), loaded: true}
-	file, err := l.cfg.FS.Create(seg.name + logSuffix)
-	if err == nil {
+	file, err := l.takeSpare(seg)
+	if file == nil && err == nil {
+		file, err = l.cfg.FS.Create(seg.name + logSuffix)
+	}
+	if err == nil && seg.reserved == 0 {
 		// A file of that name may be left over from before a reset.
 		if err = file.Truncate(0); err != nil {
 			err = errors.Join(err, file.Close())

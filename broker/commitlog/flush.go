@@ -95,7 +95,7 @@ func (l *Log) journalEntry() JournalEntry {
 // because recovery takes it as the sign that all the others are there, and the segment with them.
 func (l *Log) closeRolled() error {
 	l.mu.Lock()
-	due := len(l.segments) > 1 && l.segments[len(l.segments)-1].pending
+	due := false
 	for _, s := range l.segments {
 		due = due || s.rolled && !s.sealed
 	}
@@ -120,7 +120,7 @@ func (l *Log) closeRolled() error {
 		}
 		if seg == nil {
 			l.mu.Unlock()
-			return nil
+			return l.fillSpares()
 		}
 		seg.refs++
 		c := closing{seg: seg, file: seg.file, size: seg.size, index: seg.index.sealed(seg.rel(seg.end), uint32(seg.size)),
@@ -130,11 +130,16 @@ func (l *Log) closeRolled() error {
 		if err == nil {
 			l.mu.Lock()
 			seg.sealed, seg.index = true, c.index
-			after.state, after.pending = nil, false
+			after.state = nil
 			l.savedEpochs = len(c.epochs)
 			l.mu.Unlock()
 		}
 		l.release(seg)
+		if errors.Is(err, vfs.ErrNoSpace) {
+			// Until it succeeds the segment stays open, and recovery reads it instead of its index.
+			l.logger.Warn().Err(err).Str("segment", seg.name).Msg("no space to close a segment")
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("close segment %s: %w", seg.name, err)
 		}

@@ -24,9 +24,12 @@ import (
 //
 // The last entry for a partition holds. A file begins with the whole state, so only the newest one counts.
 const (
-	journalSuffix       = ".journal"
-	journalDir          = "flush"
-	journalBytesMax     = 16 << 20
+	journalSuffix   = ".journal"
+	journalDir      = "flush"
+	journalBytesMax = 16 << 20
+	// journalAheadBytes is the space kept reserved ahead, so that a full disk, which stops produce and nothing else, does
+	// not stop the journal.
+	journalAheadBytes   = 1 << 20
 	journalEntryBytes   = 16 + 4 + 8 + 8 + 8 + 8
 	journalRecordPrefix = 8
 	// journalRecordEntriesMax bounds one record, so that a wrong length is told from a long one.
@@ -73,6 +76,7 @@ type journal struct {
 	file     vfs.File
 	sequence uint64
 	size     int64
+	reserved int64
 	state    journalState
 }
 
@@ -88,11 +92,36 @@ func openJournal(fsys vfs.FS, dataDir string) (*journal, error) {
 	}
 	if n := len(sequences); n > 0 {
 		j.sequence = sequences[n-1]
-		if j.state, err = readJournal(fsys, j.name(j.sequence)); err != nil {
+		if j.state, j.size, err = readJournal(fsys, j.name(j.sequence)); err != nil {
 			return nil, fmt.Errorf("read flush journal: %w", err)
 		}
 	}
-	return j, j.begin()
+	err = j.begin()
+	if errors.Is(err, vfs.ErrNoSpace) && j.sequence > 0 {
+		err = j.resume()
+	}
+	return j, err
+}
+
+// resume goes on in the file that was read, without what lies behind its last good record: a node must be able to start
+// on a full disk.
+func (j *journal) resume() error {
+	file, err := j.fs.Open(j.name(j.sequence))
+	if err != nil {
+		return fmt.Errorf("resume flush journal: %w", err)
+	}
+	size, err := file.Size()
+	if err == nil && size > j.size {
+		err = file.Truncate(j.size)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("resume flush journal: %w", err), file.Close())
+	}
+	j.file, j.reserved = file, j.size
+	return nil
 }
 
 func (j *journal) name(sequence uint64) string {
@@ -120,18 +149,18 @@ func listJournals(fsys vfs.FS, dir string) ([]uint64, error) {
 
 // readJournal folds a journal file. A record that does not hold ends it; if one that holds follows nevertheless, the
 // file is corrupt, since records are synced one after another.
-func readJournal(fsys vfs.FS, name string) (journalState, error) {
+func readJournal(fsys vfs.FS, name string) (state journalState, size int64, err error) {
 	b, err := readAll(fsys, name)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := checkPrefix(b, journalMagic, name); err != nil {
 		if errors.Is(err, errUnreadable) {
-			return nil, &CorruptError{File: name, Reason: "it does not begin as a flush journal does"}
+			return nil, 0, &CorruptError{File: name, Reason: "it does not begin as a flush journal does"}
 		}
-		return nil, err
+		return nil, 0, err
 	}
-	state := journalState{}
+	state = journalState{}
 	at := prefixBytes
 	for n := journalRecord(b[at:]); n > 0; n = journalRecord(b[at:]) {
 		for e := b[at+journalRecordPrefix : at+n]; len(e) > 0; e = e[journalEntryBytes:] {
@@ -142,10 +171,10 @@ func readJournal(fsys vfs.FS, name string) (journalState, error) {
 	}
 	for later := at + 1; later < len(b); later++ {
 		if journalRecord(b[later:]) > 0 {
-			return nil, &CorruptError{File: name, Position: int64(at), Reason: "a damaged record with good ones behind it"}
+			return nil, 0, &CorruptError{File: name, Position: int64(at), Reason: "a damaged record with good ones behind it"}
 		}
 	}
-	return state, nil
+	return state, int64(at), nil
 }
 
 // journalRecord returns the size of the valid record that b begins with, 0 if there is none.
@@ -193,7 +222,8 @@ func (j *journal) begin() error {
 		err = j.fs.SyncDir(j.dir)
 	}
 	if err != nil {
-		return fmt.Errorf("begin flush journal %d: %w", next, err)
+		// A half-written file would keep space that is wanted.
+		return errors.Join(fmt.Errorf("begin flush journal %d: %w", next, err), removeFiles(j.fs, j.name(next)+tmpSuffix))
 	}
 	file, err := j.fs.Open(j.name(next))
 	if err != nil {
@@ -204,8 +234,14 @@ func (j *journal) begin() error {
 			return errors.Join(fmt.Errorf("close flush journal: %w", err), file.Close())
 		}
 	}
-	j.file, j.sequence, j.size = file, next, int64(len(b))
-	return j.removeOlder()
+	j.file, j.sequence, j.size, j.reserved = file, next, int64(len(b)), int64(len(b))
+	if err := j.removeOlder(); err != nil {
+		return err
+	}
+	if err := j.reserve(0); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
+		return err
+	}
+	return nil
 }
 
 func (j *journal) removeOlder() error {
@@ -237,14 +273,35 @@ func (j *journal) write(entries []JournalEntry) error {
 		j.state[e.Partition] = e
 	}
 	if j.size >= journalBytesMax {
-		return j.begin()
+		if err := j.begin(); err == nil || !errors.Is(err, vfs.ErrNoSpace) {
+			return err
+		}
 	}
 	b := appendJournalRecord(nil, entries)
+	if err := j.reserve(int64(len(b))); err != nil {
+		return err
+	}
 	if _, err := j.file.WriteAt(b, j.size); err != nil {
 		return fmt.Errorf("write flush journal: %w", err)
 	}
 	j.size += int64(len(b))
 	return nil
+}
+
+// reserve takes space for n bytes more and for what follows them. That the latter is not to be had is no error.
+func (j *journal) reserve(n int64) error {
+	if j.size+n+journalAheadBytes/2 <= j.reserved {
+		return nil
+	}
+	err := j.file.Reserve(j.size + n + journalAheadBytes)
+	if err == nil {
+		j.reserved = j.size + n + journalAheadBytes
+		return nil
+	}
+	if errors.Is(err, vfs.ErrNoSpace) && j.size+n <= j.reserved {
+		return nil
+	}
+	return fmt.Errorf("reserve space for the flush journal: %w", err)
 }
 
 func (j *journal) sync() error {

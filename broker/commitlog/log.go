@@ -24,7 +24,10 @@ type Config struct {
 
 	SegmentBytes       int64 // a segment that reached it is followed by another; 0 = 1 GiB
 	IndexIntervalBytes int   // log bytes an index entry; 0 = 4 KiB
-	SpareSegments      int   // files kept reserved so that a full disk cannot stop a roll; for the metadata log
+	// SpareSegments is how many files of SegmentBytes are kept reserved, so that a full disk cannot stop a roll; ZeroFill
+	// has them written with zeros, which makes syncs cheaper. Both are for the metadata log.
+	SpareSegments int
+	ZeroFill      bool
 
 	Logger zerolog.Logger
 	// OnDurable is called by the flushing goroutine whenever the durable end rose. It must not block.
@@ -61,6 +64,7 @@ type Log struct {
 	epochs   epochs
 	tail     []*tailBlock
 	open     *tailBlock // the last of tail, while appends go to it
+	spares   []vfs.File // prepared files by number, nil where one is missing
 	queued   bool       // in the flusher's list of dirty logs
 	// savedEpochs is how many of epochs the epochs file holds; -1 = it must be written anew.
 	savedEpochs int

@@ -78,6 +78,10 @@ func (r *recovery) run() error {
 	if err := r.harden(); err != nil {
 		return err
 	}
+	l.spares = make([]vfs.File, l.cfg.SpareSegments)
+	if err := l.fillSpares(); err != nil {
+		return err
+	}
 	l.segments, l.epochs = r.segments, r.epochs
 	l.start = max(r.entry.Start, l.segments[0].base)
 	l.end, l.durable = r.want, r.want
@@ -162,7 +166,11 @@ func (r *recovery) walk() error {
 		} else if r.adoptLast(seg) {
 			continue
 		}
-		torn, err := r.scan(seg)
+		next := broker.NoOffset
+		if seg.rolled {
+			next = r.bases[i+1]
+		}
+		torn, err := r.scan(seg, next)
 		if err != nil {
 			return err
 		}
@@ -253,8 +261,8 @@ func (r *recovery) lastIndexEntry(seg *segment) (e indexEntry, ok bool) {
 	return decodeEntry(b[:]), true
 }
 
-// scan reads a segment to its end, or to the torn tail, which it cuts.
-func (r *recovery) scan(seg *segment) (torn bool, err error) {
+// scan reads a segment to its end, or to the torn tail, which it cuts. next is where the segment behind it begins.
+func (r *recovery) scan(seg *segment, next broker.Offset) (torn bool, err error) {
 	last := broker.NoLeaderEpoch
 	if n := len(r.epochs); n > 0 {
 		last = r.epochs[n-1].epoch
@@ -273,6 +281,13 @@ func (r *recovery) scan(seg *segment) (torn bool, err error) {
 	}
 	r.want = s.want
 	seg.end, seg.loaded, seg.synced = s.want, true, s.pos
+	if s.bad != "" && s.want == next {
+		// Nothing is missing: the bytes behind the last batch are what a spare segment was filled with.
+		s.bad = ""
+		if tail < 0 {
+			tail = s.pos
+		}
+	}
 	if s.bad != "" && s.want < r.flushed {
 		return false, &CorruptError{File: seg.name + logSuffix, Position: s.pos, Offset: s.want, Reason: s.bad}
 	}

@@ -40,15 +40,14 @@ type segment struct {
 	index  index // nothing where it was not loaded
 	loaded bool
 
-	synced  int64 // bytes known to be on stable storage
-	named   bool  // its directory entry is
-	rolled  bool  // another segment follows
-	sealed  bool  // its index files are written
-	doomed  bool  // removed from the log
-	file    vfs.File
-	refs    int
-	state   []byte // producer state at base, to be written when the segment before it closes
-	pending bool   // state is still to be written
+	synced int64 // bytes known to be on stable storage
+	named  bool  // its directory entry is
+	rolled bool  // another segment follows
+	sealed bool  // its index files are written
+	doomed bool  // removed from the log
+	file   vfs.File
+	refs   int
+	state  []byte // producer state at base, to be written when the segment before it closes
 
 	reserved int64
 }

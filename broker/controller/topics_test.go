@@ -28,6 +28,9 @@ func TestDefaultsFollowTheNumberOfBrokers(t *testing.T) {
 		b := running(t, slices.Repeat([]string{""}, brokers)...)
 		made := b.must(CreateTopic{Name: "t", Partitions: -1, ReplicationFactor: -1}).(TopicCreated)
 		p := b.img.Partitions(made.ID)[0]
+		if got := b.img.TopicSettingInt("t", metadata.MinInsyncReplicas); got != int64(want.minISR) {
+			t.Errorf("%d brokers: min.insync.replicas reads %d", brokers, got)
+		}
 		if made.Partitions != 1 || made.ReplicationFactor != want.factor || p.MinISR != want.minISR {
 			t.Errorf("%d brokers: made %+v with min.insync.replicas %d, want %+v", brokers, made, p.MinISR, want)
 		}

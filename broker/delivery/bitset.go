@@ -54,14 +54,17 @@ func (b bitset) last(from, end int) int {
 
 // count returns how many of [from, end) are set.
 func (b bitset) count(from, end int) int {
-	n := 0
-	for i := b.next(from, end); i < end; i = b.next(i+1, end) {
-		if i&63 == 0 && end-i >= 64 {
-			n += bits.OnesCount64(b[i>>6])
-			i += 63
-			continue
-		}
-		n++
+	if from >= end {
+		return 0
+	}
+	first, last := from>>6, (end-1)>>6
+	low, high := ^uint64(0)<<(from&63), ^uint64(0)>>(63-(end-1)&63)
+	if first == last {
+		return bits.OnesCount64(b[first] & low & high)
+	}
+	n := bits.OnesCount64(b[first]&low) + bits.OnesCount64(b[last]&high)
+	for _, word := range b[first+1 : last] {
+		n += bits.OnesCount64(word)
 	}
 	return n
 }

@@ -268,14 +268,14 @@ func (g *groupOffsets) commit(group, topic string, o broker.Offset) {
 	g.committed[group+"/"+topic] = o
 }
 
-func (g *groupOffsets) Active(group, topic string) bool {
+func (g *groupOffsets) active(group, topic string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	_, ok := g.committed[group+"/"+topic]
 	return ok
 }
 
-func (g *groupOffsets) LowestCommitted(group, topic string, _ int32) (broker.Offset, bool) {
+func (g *groupOffsets) LowestCommitted(group, topic string, _ int32) (broker.Offset, bool, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	lowest, found := broker.Offset(0), false
@@ -285,7 +285,7 @@ func (g *groupOffsets) LowestCommitted(group, topic string, _ int32) (broker.Off
 			lowest, found = o, true
 		}
 	}
-	return lowest, found
+	return lowest, found, nil
 }
 
 // native is a plugin in Go. A record's value is a set of letters: x drop, L dead-letter, T trap, r replace, n no id;

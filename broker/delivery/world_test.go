@@ -3,8 +3,6 @@ package delivery_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +29,7 @@ var (
 type world struct {
 	t       *testing.T
 	rng     *rand.Rand
+	fs      *vfs.Mem
 	dir     string
 	log     *memoryLog
 	control *controller
@@ -49,7 +48,7 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 7)), dir: t.TempDir(), log: newMemoryLog(),
+		t: t, rng: rand.New(rand.NewPCG(seed, 7)), fs: vfs.NewMem(), dir: "/data", log: newMemoryLog(),
 		control: &controller{next: 100, epoch: 1, now: &image{
 			topics:  map[broker.TopicID]*metadata.Topic{topicID: {ID: topicID, Name: "orders", Partitions: 1, Fingerprint: metadata.FingerprintKey{Function: 1}}},
 			rows:    map[broker.BindingID][]*metadata.Row{},
@@ -75,7 +74,7 @@ func (w *world) deadLetters(topic string, _ int32) (delivery.Log, error) {
 func (w *world) start() {
 	w.t.Helper()
 	host, err := delivery.New(delivery.Config{
-		FS: vfs.OS{}, Dir: w.dir, Metadata: w.control, Engine: w.engine, Groups: w.groups, OpenLog: w.deadLetters,
+		FS: w.fs, Dir: w.dir, Metadata: w.control, Engine: w.engine, Groups: w.groups, OpenLog: w.deadLetters,
 		Logger: zerolog.Nop(),
 	})
 	if err != nil {
@@ -108,7 +107,12 @@ func (w *world) bind(group, version string, change func(*metadata.Row)) broker.B
 	w.control.edit(func(next *image) {
 		next.bindings = append(next.bindings, &metadata.Binding{ID: id, Group: group, Topic: topicID, DeadLetter: "orders.dlq." + group})
 	})
-	w.update(id, version, change)
+	w.update(id, version, func(row *metadata.Row) {
+		row.AtLogStart = !w.groups.active(group, "orders") // as bind create decides it
+		if change != nil {
+			change(row)
+		}
+	})
 	return id
 }
 
@@ -330,7 +334,7 @@ func (w *world) lettersOf(id broker.BindingID) []broker.Offset {
 
 func (w *world) dropCaches() {
 	w.t.Helper()
-	if err := os.RemoveAll(filepath.Join(w.dir, "chains")); err != nil {
+	if err := w.fs.RemoveAll(w.dir + "/chains"); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -156,7 +156,7 @@ func (c *fakeCluster) log(topic string, partition int32) *fakePartition {
 func (c *fakeCluster) Filtered(id broker.BindingID, tp broker.TopicPartition) (Filtered, error) {
 	chain, ok := c.chains[id]
 	if !ok {
-		return nil, broker.UnknownServerError
+		return nil, broker.ResourceNotFound
 	}
 	return &fakeFiltered{chain: chain, base: c.partitions[tp]}, nil
 }
@@ -226,8 +226,8 @@ func (p *fakePartition) Read(r Read) (Records, error) {
 	if p.err != nil {
 		return Records{}, p.err
 	}
-	if code := checkEpoch(r.LeaderEpoch, p.epoch); code != broker.None {
-		return Records{}, code
+	if err := p.checkLeader(r.LeaderEpoch); err != nil {
+		return Records{}, err
 	}
 	if r.From < p.start || r.From > p.end {
 		return Records{}, broker.OffsetOutOfRange
@@ -280,22 +280,42 @@ func (p *fakePartition) EpochEnd(epoch broker.LeaderEpoch) (broker.EpochEnd, err
 	return broker.EpochEnd{Epoch: 3, End: min(2, p.end)}, nil
 }
 
-func (p *fakePartition) OffsetForTime(ms int64) (TimedOffset, bool, error) {
+// checkLeader is CheckLeader for callers that hold mu.
+func (p *fakePartition) checkLeader(asked broker.LeaderEpoch) error {
+	switch {
+	case asked == broker.NoLeaderEpoch || asked == p.epoch:
+		return nil
+	case asked < p.epoch:
+		return broker.FencedLeaderEpoch
+	default:
+		return broker.UnknownLeaderEpoch
+	}
+}
+
+func (p *fakePartition) CheckLeader(asked broker.LeaderEpoch) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.checkLeader(asked)
+}
+
+func (p *fakePartition) EpochAt(broker.Offset) broker.LeaderEpoch { return broker.NoLeaderEpoch }
+
+func (p *fakePartition) OffsetForTime(ms int64) (broker.Offset, int64, bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, v := range p.batches {
 		reader, err := v.Records(new(batch.Decompressor))
 		if err != nil {
-			return TimedOffset{}, false, err
+			return broker.NoOffset, -1, false, err
 		}
 		var r batch.Record
 		for reader.Next(&r) {
 			if at := v.Timestamp(r.TimestampDelta); at >= ms {
-				return TimedOffset{Offset: v.BaseOffset() + broker.Offset(r.OffsetDelta), TimestampMs: at}, true, nil
+				return v.BaseOffset() + broker.Offset(r.OffsetDelta), at, true, nil
 			}
 		}
 	}
-	return TimedOffset{}, false, nil
+	return broker.NoOffset, -1, false, nil
 }
 
 // fakeChain drops whole batches, by the offset of their first record.
@@ -322,14 +342,14 @@ func (f *fakeFiltered) Read(r FilteredRead) (Records, error) {
 		}
 	}
 	if r.View {
-		kept.Ends, _ = f.Ends(true)
+		kept.Ends = f.Ends(true)
 	} else if len(kept.Bytes) == 0 {
 		kept.Ends.HighWatermark, kept.Ends.LastStable = r.From, r.From
 	}
 	return kept, nil
 }
 
-func (f *fakeFiltered) Ends(bool) (Ends, error) {
+func (f *fakeFiltered) Ends(bool) Ends {
 	ends := f.base.Ends()
 	ends.HighWatermark = ends.LogStart
 	f.base.mu.Lock()
@@ -340,7 +360,7 @@ func (f *fakeFiltered) Ends(bool) (Ends, error) {
 		}
 	}
 	ends.LastStable = ends.HighWatermark
-	return ends, nil
+	return ends
 }
 
 func (f *fakeFiltered) Watch(chan<- struct{}) func() { return func() {} }

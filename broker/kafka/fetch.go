@@ -2,6 +2,9 @@ package kafka
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -108,9 +111,19 @@ func (s *session) openFetch(img *metadata.Image, f *fetched, number int32) {
 	}
 	var err error
 	if f.source, err = s.Partitions.Partition(tp); err == nil && f.chain.present() {
-		f.filtered, err = s.Chains.Filtered(f.chain.binding, tp)
+		f.filtered, err = s.filtered(f.chain.binding, tp)
 	}
 	f.code = broker.CodeOf(err)
+}
+
+// filtered finds a filtered log. One that is not there yet, because delivery has not seen the newest image, is answered
+// as a leader that is not there yet: every client asks again, and none skips.
+func (s *Server) filtered(binding broker.BindingID, tp broker.TopicPartition) (Filtered, error) {
+	found, err := s.Chains.Filtered(binding, tp)
+	if errors.Is(err, broker.ResourceNotFound) {
+		return nil, broker.NotLeaderOrFollower
+	}
+	return found, err
 }
 
 // fetchUntil reads until the request is satisfied or its time is up.
@@ -161,7 +174,23 @@ func (s *session) fetchOnce(all []fetched, req *kmsg.FetchRequest) (enough bool)
 		left = max(left-f.size, 0)
 		enough = enough || f.code != broker.None || f.diverging != nil
 	}
-	return enough || total >= int(req.MinBytes)
+	return enough || total >= int(req.MinBytes) || total > 0 && moreWaits(all)
+}
+
+// moreWaits reports that a limit, not the end of a log, cut what was read: then waiting brings nothing, even if a reader
+// asked for more bytes than its limits let through.
+func moreWaits(all []fetched) bool {
+	for i := range all {
+		f := &all[i]
+		next := broker.Offset(math.MaxInt64)
+		heads(f.records.Bytes, func(head []byte) {
+			next = broker.Offset(be64(head)) + broker.Offset(int32(be32(head[lastOffsetDeltaAt:]))) + 1
+		})
+		if f.size > 0 && next < f.records.Ends.HighWatermark {
+			return true
+		}
+	}
+	return false
 }
 
 // readOne reads one partition. The first partition with records may pass the limits by one batch.
@@ -177,7 +206,7 @@ func (s *session) readOne(f *fetched, req *kmsg.FetchRequest, rp *kmsg.FetchRequ
 	}
 	var err error
 	if f.filtered != nil {
-		if f.code = checkEpoch(epoch, f.source.Ends().LeaderEpoch); f.code != broker.None {
+		if f.code = broker.CodeOf(f.source.CheckLeader(epoch)); f.code != broker.None {
 			return
 		}
 		f.records, err = f.filtered.Read(FilteredRead{From: from, MaxBytes: limit, MinOne: first, View: f.chain.view})
@@ -199,21 +228,9 @@ func (s *session) readOne(f *fetched, req *kmsg.FetchRequest, rp *kmsg.FetchRequ
 	}
 }
 
-// checkEpoch compares the leader epoch that a client knows with the one in force (T15).
-func checkEpoch(asked, current broker.LeaderEpoch) broker.Code {
-	switch {
-	case asked == broker.NoLeaderEpoch || asked == current:
-		return broker.None
-	case asked < current:
-		return broker.FencedLeaderEpoch
-	default:
-		return broker.UnknownLeaderEpoch
-	}
-}
-
 // diverges reports that the log which the client read up to from is not this one, or that its epoch is refused.
 func (s *session) diverges(f *fetched, from broker.Offset, last, current broker.LeaderEpoch) bool {
-	if f.code = checkEpoch(current, f.source.Ends().LeaderEpoch); f.code != broker.None {
+	if f.code = broker.CodeOf(f.source.CheckLeader(current)); f.code != broker.None {
 		return true
 	}
 	end, err := f.source.EpochEnd(last)
@@ -231,11 +248,12 @@ func (s *session) diverges(f *fetched, from broker.Offset, last, current broker.
 
 // Positions in a batch header that heads reads.
 const (
-	lengthAt     = 8
-	lengthEnd    = 12
-	attributesAt = 21
-	countAt      = 57
-	codecMask    = 7
+	lengthAt          = 8
+	lengthEnd         = 12
+	attributesAt      = 21
+	lastOffsetDeltaAt = 23
+	countAt           = 57
+	codecMask         = 7
 )
 
 // heads calls visit with the header of every batch in chunks; batches may lie across chunk borders.
@@ -260,9 +278,8 @@ func heads(chunks [][]byte, visit func(head []byte)) {
 	}
 }
 
-func be32(b []byte) uint32 {
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-}
+func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
 
 func holdsZstd(chunks [][]byte) (found bool) {
 	heads(chunks, func(head []byte) {

@@ -5,24 +5,60 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"sync"
 )
 
-// pooledFrameBytes is what a connection sets aside for a frame before the first byte of it has come. Larger frames take
-// memory as their bytes arrive: at most four times what is already here, whatever the size prefix promises (X1).
-const pooledFrameBytes = 64 << 10
+// Frames are read into pooled buffers of these sizes. A connection sets the smallest aside before the first byte of a
+// frame has come; larger frames take memory as their bytes arrive, at most four times what is already here, whatever
+// the size prefix promises (X1). Only a connection that has sent large frames before is believed up to trustedBytesMax,
+// which saves the copying.
+const (
+	frameClasses    = 4
+	frameClassBytes = 64 << 10 // of the smallest; each is four times the one before
+	trustedBytesMax = 1 << 20
+)
 
-// frame is one request as it came, without its size. The buffer goes back to the pool with release.
+// framePools holds buffers by class.
+type framePools [frameClasses]sync.Pool
+
+// get returns a buffer with room for size bytes. Beyond the largest class it is not pooled.
+func (p *framePools) get(size int) frameBuffer {
+	room := frameClassBytes
+	for class := range p {
+		if size <= room {
+			if pooled, ok := p[class].Get().(*[]byte); ok {
+				return frameBuffer{bytes: pooled, home: &p[class]}
+			}
+			made := make([]byte, room)
+			return frameBuffer{bytes: &made, home: &p[class]}
+		}
+		room *= 4
+	}
+	made := make([]byte, size)
+	return frameBuffer{bytes: &made}
+}
+
+// frameBuffer is a buffer with the pool that it goes back to.
+type frameBuffer struct {
+	bytes *[]byte
+	home  *sync.Pool // nil if it is not pooled
+}
+
+func (b frameBuffer) release() {
+	if b.home != nil {
+		b.home.Put(b.bytes)
+	}
+}
+
+// frame is one request as it came, without its size. The buffer goes back to its pool with release.
 type frame struct {
 	body   []byte
-	pooled *[]byte
-	server *Server
+	buffer frameBuffer
 }
 
 func (f *frame) release() {
-	if f.pooled != nil {
-		f.server.frames.Put(f.pooled)
-	}
-	f.body, f.pooled = nil, nil
+	f.buffer.release()
+	*f = frame{}
 }
 
 // readSize reads a frame's size and checks it against limit.
@@ -38,34 +74,37 @@ func readSize(r *bufio.Reader, limit int) (int, error) {
 	return int(size), nil
 }
 
-// readFrame reads size bytes. first tells it the header as soon as that is here, so that the caller can refuse the rest.
-func (s *Server) readFrame(r *bufio.Reader, size int, first func(header []byte) error) (frame, error) {
-	pooled := s.frames.Get().(*[]byte)
-	f := frame{pooled: pooled, server: s}
-	f.body = (*pooled)[:min(size, pooledFrameBytes)]
-	if _, err := io.ReadFull(r, f.body[:minHeaderBytes]); err != nil {
-		f.release()
-		return frame{}, err
-	}
-	if err := first(f.body[:minHeaderBytes]); err != nil {
-		f.release()
-		return frame{}, err
-	}
-	if _, err := io.ReadFull(r, f.body[minHeaderBytes:]); err != nil {
+// readFrame reads size bytes, of which trusted are believed to come. first is told the header as soon as that is here,
+// so that it can refuse the rest.
+func (p *framePools) readFrame(r *bufio.Reader, size, trusted int, first func(header []byte) error) (frame, error) {
+	f := frame{buffer: p.get(min(size, max(trusted, frameClassBytes)))}
+	f.body = (*f.buffer.bytes)[:min(size, len(*f.buffer.bytes))]
+	if err := readInto(r, f.body, first); err != nil {
 		f.release()
 		return frame{}, err
 	}
 	for have := len(f.body); have < size; have = len(f.body) {
-		grown := make([]byte, min(size, 4*have))
-		copy(grown, f.body)
-		if f.pooled != nil {
-			s.frames.Put(f.pooled)
-			f.pooled = nil
-		}
-		f.body = grown
-		if _, err := io.ReadFull(r, grown[have:]); err != nil {
+		grown := p.get(min(size, 4*have))
+		body := (*grown.bytes)[:min(size, len(*grown.bytes))]
+		copy(body, f.body)
+		f.release()
+		f = frame{body: body, buffer: grown}
+		if _, err := io.ReadFull(r, body[have:]); err != nil {
+			f.release()
 			return frame{}, err
 		}
 	}
 	return f, nil
+}
+
+// readInto reads the first part of a frame.
+func readInto(r *bufio.Reader, body []byte, first func(header []byte) error) error {
+	if _, err := io.ReadFull(r, body[:minHeaderBytes]); err != nil {
+		return err
+	}
+	if err := first(body[:minHeaderBytes]); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(r, body[minHeaderBytes:])
+	return err
 }

@@ -30,6 +30,15 @@ const (
 	timeEarliestTier  = -6
 )
 
+// timedOffset is a record's offset with its timestamp.
+type timedOffset struct {
+	offset      broker.Offset
+	timestampMs int64
+}
+
+// nowhere is the answer that no record matches.
+func nowhere() timedOffset { return timedOffset{offset: broker.NoOffset, timestampMs: -1} }
+
 func (s *session) listOffsets(req *kmsg.ListOffsetsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
 	img := s.Metadata.Image()
@@ -71,8 +80,8 @@ func (s *session) listOne(img *metadata.Image, t target, req *kmsg.ListOffsetsRe
 	if req.Version >= 4 {
 		asked = broker.LeaderEpoch(rp.CurrentLeaderEpoch)
 	}
-	if code := checkEpoch(asked, base.LeaderEpoch); code != broker.None {
-		lp.ErrorCode = s.note(code)
+	if err := partition.CheckLeader(asked); err != nil {
+		lp.ErrorCode = s.fail(err)
 		return
 	}
 	if base.Unsettled && rp.Timestamp != timeEarliest && rp.Timestamp != timeEarliestLocal {
@@ -86,11 +95,11 @@ func (s *session) listOne(img *metadata.Image, t target, req *kmsg.ListOffsetsRe
 	shown := base
 	if t.view != nil {
 		var filtered Filtered
-		if filtered, err = s.Chains.Filtered(t.view.Binding, tp); err == nil {
-			shown, err = filtered.Ends(true)
+		if filtered, err = s.filtered(t.view.Binding, tp); err == nil {
+			shown = filtered.Ends(true)
 		}
 	}
-	found := TimedOffset{Offset: broker.NoOffset, TimestampMs: -1}
+	found := nowhere()
 	if err == nil {
 		found, err = offsetAt(partition, shown, base, rp.Timestamp, req.IsolationLevel == 1)
 	}
@@ -98,62 +107,64 @@ func (s *session) listOne(img *metadata.Image, t target, req *kmsg.ListOffsetsRe
 		lp.ErrorCode = s.fail(err)
 		return
 	}
-	lp.Offset, lp.Timestamp = int64(found.Offset), found.TimestampMs
-	if found.Offset != broker.NoOffset {
+	lp.Offset, lp.Timestamp = int64(found.offset), found.timestampMs
+	if found.offset != broker.NoOffset {
 		lp.LeaderEpoch = int32(base.LeaderEpoch)
+		if epoch := partition.EpochAt(found.offset); epoch != broker.NoLeaderEpoch {
+			lp.LeaderEpoch = int32(epoch)
+		}
 	}
 }
 
 // offsetAt answers one timestamp. shown are the ends that the client is told, base those of the log that is searched.
-func offsetAt(partition Partition, shown, base Ends, timestamp int64, committed bool) (TimedOffset, error) {
-	none := TimedOffset{Offset: broker.NoOffset, TimestampMs: -1}
+func offsetAt(partition Partition, shown, base Ends, timestamp int64, committed bool) (timedOffset, error) {
 	latest, limit := shown.HighWatermark, base.HighWatermark
 	if committed {
 		latest, limit = shown.LastStable, base.LastStable
 	}
 	switch timestamp {
 	case timeLatest:
-		return TimedOffset{Offset: latest, TimestampMs: -1}, nil
+		return timedOffset{offset: latest, timestampMs: -1}, nil
 	case timeEarliest, timeEarliestLocal, timeEarliestTier:
-		return TimedOffset{Offset: shown.LogStart, TimestampMs: -1}, nil
+		return timedOffset{offset: shown.LogStart, timestampMs: -1}, nil
 	case timeLatestTiered:
-		return none, nil
+		return nowhere(), nil
 	case timeMax:
 		return maxTimestamp(partition, limit)
 	}
 	if timestamp < 0 {
-		return none, broker.Errorf(broker.UnsupportedForMessageFormat, "timestamp %d has no meaning", timestamp)
+		return nowhere(), broker.Errorf(broker.UnsupportedForMessageFormat, "timestamp %d has no meaning", timestamp)
 	}
-	at, found, err := partition.OffsetForTime(timestamp)
-	if err != nil || !found || at.Offset >= limit {
-		return none, err
+	at, ms, found, err := partition.OffsetForTime(timestamp)
+	if err != nil || !found || at >= limit {
+		return nowhere(), err
 	}
-	return at, nil
+	return timedOffset{offset: at, timestampMs: ms}, nil
 }
 
 // maxTimestamp finds the first record with the largest timestamp: the largest time at or after which there still is one.
 // Each step halves what is left of the int64 range, so there are at most 63.
-func maxTimestamp(partition Partition, limit broker.Offset) (TimedOffset, error) {
-	best := TimedOffset{Offset: broker.NoOffset, TimestampMs: -1}
+func maxTimestamp(partition Partition, limit broker.Offset) (timedOffset, error) {
+	best := nowhere()
 	low, high := int64(0), int64(math.MaxInt64) // the answer's timestamp, if any, is in [low, high]
 	for low <= high {
 		middle := low + (high-low)/2
-		at, found, err := partition.OffsetForTime(middle)
+		at, ms, found, err := partition.OffsetForTime(middle)
 		if err != nil {
 			return best, err
 		}
-		if !found || at.Offset >= limit {
+		if !found || at >= limit {
 			if middle == 0 {
 				return best, nil
 			}
 			high = middle - 1
 			continue
 		}
-		best = at
-		if at.TimestampMs == math.MaxInt64 {
+		best = timedOffset{offset: at, timestampMs: ms}
+		if ms == math.MaxInt64 {
 			return best, nil
 		}
-		low = max(at.TimestampMs, middle) + 1
+		low = max(ms, middle) + 1
 	}
 	return best, nil
 }

@@ -51,8 +51,8 @@ func (s *session) epochEnd(t target, rp *kmsg.OffsetForLeaderEpochRequestTopicPa
 	if err != nil {
 		return broker.EpochEnd{}, err
 	}
-	if code := checkEpoch(broker.LeaderEpoch(rp.CurrentLeaderEpoch), partition.Ends().LeaderEpoch); code != broker.None {
-		return broker.EpochEnd{}, code
+	if err := partition.CheckLeader(broker.LeaderEpoch(rp.CurrentLeaderEpoch)); err != nil {
+		return broker.EpochEnd{}, err
 	}
 	return partition.EpochEnd(broker.LeaderEpoch(rp.LeaderEpoch))
 }

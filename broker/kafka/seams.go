@@ -29,9 +29,14 @@ type Partition interface {
 	Ends() Ends
 	// Watch sends to changed, without blocking, whenever the ends or the role change.
 	Watch(changed chan<- struct{}) (cancel func())
+	// CheckLeader compares the leader epoch that a client believes in (KIP-320); NoLeaderEpoch is not compared. Its
+	// errors carry NotLeaderOrFollower, FencedLeaderEpoch or UnknownLeaderEpoch.
+	CheckLeader(epoch broker.LeaderEpoch) error
 	EpochEnd(epoch broker.LeaderEpoch) (broker.EpochEnd, error)
-	// OffsetForTime returns the first record at or after a time; found is false if there is none.
-	OffsetForTime(ms int64) (at TimedOffset, found bool, err error)
+	// EpochAt returns the leader epoch of the batch that holds offset, or NoLeaderEpoch outside the log.
+	EpochAt(offset broker.Offset) broker.LeaderEpoch
+	// OffsetForTime returns the first record at or after a time in Unix milliseconds; found is false if there is none.
+	OffsetForTime(ms int64) (at broker.Offset, timestampMs int64, found bool, err error)
 }
 
 // Append is what a client wants appended to one partition.
@@ -75,12 +80,6 @@ type Ends struct {
 	Unsettled bool
 }
 
-// TimedOffset is a record's offset with its timestamp.
-type TimedOffset struct {
-	Offset      broker.Offset
-	TimestampMs int64
-}
-
 // Chains serves the filtered logs of bindings, on the leader of the base partition.
 type Chains interface {
 	Filtered(binding broker.BindingID, tp broker.TopicPartition) (Filtered, error)
@@ -89,7 +88,7 @@ type Chains interface {
 // Filtered is one partition as a binding shows it.
 type Filtered interface {
 	Read(read FilteredRead) (Records, error)
-	Ends(view bool) (Ends, error)
+	Ends(view bool) Ends
 	Watch(changed chan<- struct{}) (cancel func())
 }
 
@@ -107,16 +106,17 @@ type Controller interface {
 	Submit(ctx context.Context, request controller.Request) (controller.Reply, error)
 }
 
-// Gate bounds how many long computations run at a time; decompressing a batch is one.
-type Gate interface {
-	Enter(ctx context.Context) (leave func(), err error)
-}
+// Gate waits for a place among the few long computations that run at a time; decompressing a batch is one.
+type Gate func(ctx context.Context) (leave func(), err error)
 
 // Metrics counts what the face does. Its methods are safe for concurrent use and do not block.
 type Metrics interface {
 	Request(api string, code broker.Code, took time.Duration)
 	Connections(listener string, change int)
+	// UnsupportedVersion counts a request that is not served: an unknown api is -1, a version above the highest is the
+	// highest plus one.
 	UnsupportedVersion(api, version int16)
+	// Produced counts what was appended, Fetched what was sent, whether or not it arrived.
 	Produced(topic string, bytes int, records int64)
 	Fetched(topic string, bytes int, records int64)
 	// BindingBypassed says that a group committed on a topic it has a binding for without ever fetching in its own name.

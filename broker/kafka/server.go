@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -47,7 +48,8 @@ type Limits struct {
 	ConnectionsPerIP       int           // open at a time from one address; default 4,096
 	Idle                   time.Duration // connections.max.idle.ms; default 10 min
 	Handshake              time.Duration // until a connection's first whole request; default 30 s
-	Transfer               time.Duration // of one frame in or out, beside a second for every 64 KiB; default 30 s
+	Transfer               time.Duration // of one frame in or out, beside what TransferRate adds; default 30 s
+	TransferRate           int           // bytes per second of the slowest peer that is waited for; default 64 KiB
 	DecompressedBytesMax   int           // of one batch's records; default that of package batch
 }
 
@@ -66,6 +68,7 @@ func (l Limits) withDefaults() Limits {
 		Idle:                   orDefault(l.Idle, 10*time.Minute),
 		Handshake:              orDefault(l.Handshake, 30*time.Second),
 		Transfer:               orDefault(l.Transfer, 30*time.Second),
+		TransferRate:           orDefault(l.TransferRate, 64<<10),
 		DecompressedBytesMax:   l.DecompressedBytesMax,
 	}
 }
@@ -98,13 +101,15 @@ type Server struct {
 	bypass      bypassAlarm
 	producerIDs producerIDBlock
 	complaints  complaints
-	frames      sync.Pool // of *[]byte with room for pooledFrameBytes
+	frames      framePools
 	coalescing  sync.Pool // of *[]byte with room for coalesceBytes
 	decompress  sync.Pool // of *batch.Decompressor
 
-	mu    sync.Mutex
-	conns map[net.Conn]string // open connections and their IPs; guarded by mu
-	perIP map[string]int      // guarded by mu
+	mu        sync.Mutex
+	closed    bool                  // guarded by mu
+	listeners map[net.Listener]bool // that are served; guarded by mu
+	conns     map[net.Conn]string   // open connections and their IPs; guarded by mu
+	perIP     map[string]int        // guarded by mu
 }
 
 // New returns a server whose connections end with ctx.
@@ -116,16 +121,22 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	if config.Metrics == nil {
 		config.Metrics = NoMetrics{}
 	}
-	return &Server{
+	s := &Server{
 		Config:      config,
 		tasks:       task.NewGroup(ctx),
-		frames:      sync.Pool{New: func() any { return newBuffer(pooledFrameBytes) }},
 		coalescing:  sync.Pool{New: func() any { return newBuffer(coalesceBytes) }},
 		decompress:  sync.Pool{New: func() any { return new(batch.Decompressor) }},
 		producerIDs: newProducerIDBlock(),
 		conns:       make(map[net.Conn]string),
 		perIP:       make(map[string]int),
-	}, nil
+		listeners:   make(map[net.Listener]bool),
+	}
+	s.tasks.Go("kafka end", func(ctx context.Context) error {
+		<-ctx.Done()
+		s.closeAll()
+		return nil
+	})
+	return s, nil
 }
 
 func newBuffer(size int) *[]byte {
@@ -150,9 +161,33 @@ func (c Config) validate() error {
 
 // Serve accepts connections until the listener is closed or the server ends, and returns nil in both cases.
 func (s *Server) Serve(listener Listener) error {
-	ctx := s.tasks.Context()
-	stop := context.AfterFunc(ctx, func() { _ = listener.Close() }) // Accept then returns; nobody is left to tell
-	defer stop()
+	result := make(chan error, 1)
+	if !s.begin(listener, result) {
+		return listener.Close()
+	}
+	return <-result
+}
+
+// begin starts the goroutine that accepts, and reports false if the server is closed already. The lock orders it before
+// closeAll, so that nobody joins the group behind its last member.
+func (s *Server) begin(listener Listener, result chan<- error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.listeners[listener.Listener] = true
+	s.tasks.Go("kafka accept", func(ctx context.Context) error {
+		result <- s.accept(ctx, &listener)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listeners, listener.Listener)
+		return nil
+	})
+	return true
+}
+
+func (s *Server) accept(ctx context.Context, listener *Listener) error {
 	for {
 		conn, err := listener.Accept()
 		switch {
@@ -176,7 +211,7 @@ func (s *Server) Serve(listener Listener) error {
 			defer s.dismiss(conn)
 			s.Metrics.Connections(listener.Name, 1)
 			defer s.Metrics.Connections(listener.Name, -1)
-			newSession(s, conn, &listener).run(ctx)
+			newSession(s, conn, listener).run(ctx)
 			return nil
 		})
 	}
@@ -206,7 +241,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (s *Server) admit(conn net.Conn) bool {
 	ip := hostOf(conn.RemoteAddr())
 	s.mu.Lock()
-	refused := s.conns == nil || len(s.conns) >= s.Limits.Connections || s.perIP[ip] >= s.Limits.ConnectionsPerIP
+	refused := s.closed || len(s.conns) >= s.Limits.Connections || s.perIP[ip] >= s.Limits.ConnectionsPerIP
 	if !refused {
 		s.conns[conn] = ip
 		s.perIP[ip]++
@@ -234,16 +269,27 @@ func (s *Server) dismiss(conn net.Conn) {
 	}
 }
 
+// closeAll closes what is open and lets nothing new in. What a close reports has nobody left to hear it: the goroutine
+// that uses the connection or listener ends with it.
+func (s *Server) closeAll() {
+	s.mu.Lock()
+	s.closed = true
+	var open []io.Closer
+	for listener := range s.listeners {
+		open = append(open, listener)
+	}
+	for conn := range s.conns {
+		open = append(open, conn)
+	}
+	s.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close()
+	}
+}
+
 // Close ends every connection and waits for it. Listeners that Serve was given are closed.
 func (s *Server) Close() error {
 	s.tasks.Stop()
-	s.mu.Lock()
-	open := s.conns
-	s.conns = nil
-	s.mu.Unlock()
-	for conn := range open {
-		_ = conn.Close() // ends the session's read or write; the session reports nothing then
-	}
 	return s.tasks.Wait()
 }
 

@@ -28,6 +28,7 @@ type session struct {
 	listener      *Listener
 	preamble      *adminapi.Preamble // nil on a plain Kafka stream
 	authenticated bool
+	trusted       int // bytes of the largest frame so far, up to a bound
 	outbox        outbox
 	scratch       []byte      // the last response's bytes, used again
 	code          broker.Code // the first error that the request at hand was answered with
@@ -159,12 +160,14 @@ func (s *session) nextFrame() (frame, error) {
 	if err := s.conn.SetReadDeadline(s.transferDeadline(size)); err != nil {
 		return frame{}, err
 	}
-	return s.readFrame(s.reader, size, func(b []byte) error {
+	f, err := s.frames.readFrame(s.reader, size, s.trusted, func(b []byte) error {
 		if h := readFixedHeader(b); h.key != keyProduce && size > s.Limits.SmallFrameBytesMax {
 			return refuse("frame size", "api %d with %d bytes: at most %d are accepted", h.key, size, s.Limits.SmallFrameBytesMax)
 		}
 		return nil
 	})
+	s.trusted = min(max(s.trusted, len(f.body)), trustedBytesMax)
+	return f, err
 }
 
 func isNetworkError(err error) bool {
@@ -209,12 +212,12 @@ func (s *session) decode(body []byte) (header, kmsg.Request, error) {
 	row, known := lookup(h.key)
 	switch {
 	case !known:
-		s.Metrics.UnsupportedVersion(h.key, h.version)
+		s.Metrics.UnsupportedVersion(-1, -1) // a label for each number that a client can think of would be too many
 		return h, nil, refuse("unknown api", "api %d is not served", h.key)
 	case !s.authenticated && h.key != keyApiVersions:
 		return h, nil, refuse("unauthenticated", "%s before authentication", row.name)
 	case !row.serves(h.version):
-		s.Metrics.UnsupportedVersion(h.key, h.version)
+		s.Metrics.UnsupportedVersion(h.key, max(min(h.version, row.max+1), -1))
 		if h.key == keyApiVersions {
 			return h, nil, errFutureApiVersions
 		}

@@ -160,10 +160,14 @@ func number(n float64) string {
 	return strconv.FormatFloat(n, 'f', -1, 64)
 }
 
-// TopicSetting returns what holds for a topic: its own value, or else the default.
+// TopicSetting returns what holds for a topic: its own value, or else the default. That of min.insync.replicas was
+// settled when the topic was made, and is in its partitions.
 func (m *Image) TopicSetting(topic, name string) string {
 	if value, ok := m.Config(TopicResource(topic), name); ok {
 		return value
+	}
+	if all := m.partitions[m.topicNames[topic]]; name == MinInsyncReplicas && len(all) > 0 {
+		return strconv.Itoa(int(all[0].MinISR))
 	}
 	c, _ := TopicConfigNamed(name)
 	return c.Default

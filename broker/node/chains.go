@@ -82,9 +82,7 @@ func (f clientFiltered) Read(r kafka.FilteredRead) (kafka.Records, error) {
 }
 
 // Ends implements kafka.Filtered.
-func (f clientFiltered) Ends(view bool) (kafka.Ends, error) {
-	return clientEnds(f.Filtered.Ends(view)), nil
-}
+func (f clientFiltered) Ends(view bool) kafka.Ends { return clientEnds(f.Filtered.Ends(view)) }
 
 func clientEnds(e delivery.FilteredEnds) kafka.Ends {
 	return kafka.Ends{LogStart: e.LogStart, HighWatermark: e.HighWatermark, LastStable: e.LastStable, LeaderEpoch: broker.NoLeaderEpoch}

@@ -22,6 +22,8 @@ type executor struct {
 	mu      sync.Mutex
 	self    reconcile.Self   // guarded by mu
 	pending metadata.Changes // guarded by mu
+	done    broker.Index     // guarded by mu: every image up to it is carried out
+	waiters []chan struct{}  // guarded by mu: told when done rises
 	wake    chan struct{}
 }
 
@@ -110,10 +112,41 @@ func (e *executor) run(ctx context.Context) error {
 			return nil
 		}
 		e.before = image
+		e.settle(image.Index())
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-e.wake:
+		}
+	}
+}
+
+// settle records that everything up to an index is carried out.
+func (e *executor) settle(index broker.Index) {
+	e.mu.Lock()
+	waiters := e.waiters
+	e.done, e.waiters = index, nil
+	e.mu.Unlock()
+	for _, w := range waiters {
+		close(w)
+	}
+}
+
+// await returns when what the image at index asks for is carried out.
+func (e *executor) await(ctx context.Context, index broker.Index) error {
+	for {
+		e.mu.Lock()
+		if e.done >= index {
+			e.mu.Unlock()
+			return nil
+		}
+		told := make(chan struct{})
+		e.waiters = append(e.waiters, told)
+		e.mu.Unlock()
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -215,7 +248,7 @@ func (e *executor) lead(image *metadata.Image, r *replica.Replica, epoch broker.
 	case broker.OffsetsTopic:
 		e.node.groups.Lead(tp.Partition, epoch, groupLog{internalLog{r}})
 	case broker.ModulesTopic:
-		e.node.plugins.lead(internalLog{r})
+		e.node.plugins.log.lead(internalLog{r})
 	default:
 		e.node.chains.Lead(tp, epoch, source{r})
 	}
@@ -230,7 +263,7 @@ func (e *executor) resign(image *metadata.Image, tp broker.TopicPartition) {
 	case broker.OffsetsTopic:
 		e.node.groups.Resign(tp.Partition)
 	case broker.ModulesTopic:
-		e.node.plugins.resign()
+		e.node.plugins.log.resign()
 	default:
 		e.node.chains.Resign(tp)
 	}

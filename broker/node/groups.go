@@ -153,26 +153,11 @@ func (g adminGroups) Delete(ctx context.Context, name string, validateOnly bool)
 // chainGroups tells delivery what consumer groups do on a partition.
 type chainGroups struct{ host *coordinator.Host }
 
-// Active implements delivery.Groups. While the group's coordinator is not loaded the group counts as active, which is the
-// careful answer: nothing is taken for unread.
-func (g chainGroups) Active(name, topic string) bool {
-	active, err := g.host.HasCommitsOrMembers(name, topic)
-	return active || err != nil
-}
-
 // LowestCommitted implements delivery.Groups.
-func (g chainGroups) LowestCommitted(name, topic string, partition int32) (broker.Offset, bool) {
+func (g chainGroups) LowestCommitted(name, topic string, partition int32) (broker.Offset, bool, error) {
 	p := group.NamedPartition{Topic: topic, Partition: partition}
-	var offset broker.Offset
-	var ok bool
-	var err error
 	if name == "" {
-		offset, ok, err = g.host.LowestCommitted(p)
-	} else {
-		offset, ok, err = g.host.CommittedOffset(name, p)
+		return g.host.LowestCommitted(p)
 	}
-	if err != nil {
-		return 0, true // Not loaded: taking everything for unread never suppresses a copy that somebody still needs.
-	}
-	return offset, ok
+	return g.host.CommittedOffset(name, p)
 }

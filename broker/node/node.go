@@ -175,9 +175,7 @@ func (n *Node) openMetadata() error {
 // openRooms makes the rooms that partitions and groups live in.
 func (n *Node) openRooms(ctx context.Context) error {
 	var err error
-	if n.plugins, err = newPluginRoom(n); err != nil {
-		return err
-	}
+	n.plugins = newPluginRoom(n)
 	n.set, err = replica.NewSet(replica.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Flusher: n.flusher, Node: n.identity.Node, Now: n.seams.Now,
 		Logger: n.component("replica"), Hooks: replica.Hooks{Offline: n.onOffline},
@@ -233,8 +231,40 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	if _, err := n.quorum.Submit(ctx, unfence); err != nil {
 		return fmt.Errorf("begin to serve: %w", err)
 	}
-	return n.makeInternalTopics(ctx)
+	if err := n.makeInternalTopics(ctx); err != nil {
+		return err
+	}
+	if err := n.awaitRoles(ctx); err != nil {
+		return err
+	}
+	n.rooms.Go("modules", n.plugins.keep)
+	return nil
 }
+
+// awaitRoles returns when the roles that the metadata gives this node are taken and its groups are loaded: from then on
+// what a client asks for is here.
+func (n *Node) awaitRoles(ctx context.Context) error {
+	if err := n.executor.await(ctx, n.quorum.Image().Index()); err != nil {
+		return fmt.Errorf("take up roles: %w", err)
+	}
+	ticker := time.NewTicker(loadingLook)
+	defer ticker.Stop()
+	for {
+		if _, err := n.groups.List(ctx); broker.CodeOf(err) != broker.CoordinatorLoadInProgress {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("load groups: %w", context.Cause(ctx))
+		case <-n.failed:
+			return errors.New("load groups: the node failed")
+		}
+	}
+}
+
+// loadingLook is how often a starting node looks whether its groups are loaded.
+const loadingLook = 2 * time.Millisecond
 
 // makeInternalTopics makes the topics that every cluster has, once.
 func (n *Node) makeInternalTopics(ctx context.Context) error {

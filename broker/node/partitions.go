@@ -55,19 +55,19 @@ func (p partitions) OffsetForTime(tp broker.TopicPartition, ms int64) (broker.Of
 }
 
 // clientPartition is a replica as the Kafka face uses it.
-type clientPartition struct{ r *replica.Replica }
+type clientPartition struct{ *replica.Replica }
 
 // Submit implements kafka.Partition.
 func (p clientPartition) Submit(a kafka.Append, done func(kafka.Appended)) {
 	request := replica.Append{Batches: a.Batches, Acks: a.Acks, LeaderEpoch: broker.NoLeaderEpoch}
-	p.r.Submit(request, func(x replica.Appended) {
+	p.Replica.Submit(request, func(x replica.Appended) {
 		done(kafka.Appended{Base: x.Base, AppendTimeMs: x.AppendTimeMs, LogStart: x.LogStart, Err: x.Err})
 	})
 }
 
 // Read implements kafka.Partition.
 func (p clientPartition) Read(q kafka.Read) (kafka.Records, error) {
-	result, err := p.r.Read(replica.Read{
+	result, err := p.Replica.Read(replica.Read{
 		From: q.From, MaxBytes: q.MaxBytes, MinOne: q.MinOne, LeaderEpoch: q.LeaderEpoch, Committed: q.Committed,
 	})
 	records := kafka.Records{Ends: kafka.Ends{
@@ -81,22 +81,8 @@ func (p clientPartition) Read(q kafka.Read) (kafka.Records, error) {
 
 // Ends implements kafka.Partition.
 func (p clientPartition) Ends() kafka.Ends {
-	e := p.r.Ends()
-	return kafka.Ends{LogStart: e.LogStart, HighWatermark: e.HighWatermark, LastStable: e.LastStable, LeaderEpoch: e.LeaderEpoch}
-}
-
-// Watch implements kafka.Partition.
-func (p clientPartition) Watch(changed chan<- struct{}) (cancel func()) { return p.r.Watch(changed) }
-
-// EpochEnd implements kafka.Partition.
-func (p clientPartition) EpochEnd(epoch broker.LeaderEpoch) (broker.EpochEnd, error) {
-	return p.r.EpochEnd(epoch)
-}
-
-// OffsetForTime implements kafka.Partition.
-func (p clientPartition) OffsetForTime(ms int64) (kafka.TimedOffset, bool, error) {
-	at, timestampMs, found, err := p.r.OffsetForTime(ms)
-	return kafka.TimedOffset{Offset: at, TimestampMs: timestampMs}, found, err
+	e := p.Replica.Ends()
+	return kafka.Ends{LogStart: e.LogStart, HighWatermark: e.HighWatermark, LastStable: e.LastStable, LeaderEpoch: e.LeaderEpoch, Unsettled: !e.Settled}
 }
 
 // source is a replica as delivery judges it.

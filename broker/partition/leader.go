@@ -215,6 +215,7 @@ func (l *Leader) adoptReplicas(nowMs int64, fx *Effects) {
 			f.Replica = r
 			if changed {
 				l.endSubscription(fx, &f, EndStale, nowMs)
+				f.highest = 0 // another process, which counts from anew
 			}
 			if (r.Fenced || r.Stopping || changed) && !slices.Contains(l.proposed, r.Node) {
 				f.joiningSinceMs = never

@@ -14,7 +14,8 @@ const never int64 = -1 << 62
 // follower is what the leader knows of one other replica in this leader epoch.
 type follower struct {
 	Replica
-	subscription SubscriptionID // the live one
+	subscription SubscriptionID // the live one, 0 = none
+	highest      SubscriptionID // the highest that was live in this incarnation: an older request came late
 	cursor       broker.Offset  // what was sent ends here
 	acked        broker.Offset  // durable end that the live subscription reported; NoOffset before its first ACK
 	appended     broker.Offset
@@ -119,7 +120,8 @@ func (l *Leader) OnSubscribe(s Subscribe, epochs Epochs, nowMs int64) (Answer, E
 		return Answer{Kind: Cut, Cut: ours}, Effects{}
 	}
 	// The request tells where the follower's log ends, not what of it is durable: it is no acknowledgement (m24).
-	f.subscription, f.cursor, f.acked, f.appended, f.levelSinceMs = s.Subscription, s.End, broker.NoOffset, s.End, never
+	f.subscription, f.highest = s.Subscription, s.Subscription
+	f.cursor, f.acked, f.appended, f.levelSinceMs = s.End, broker.NoOffset, s.End, never
 	return Answer{Kind: Live, HighWatermark: l.highWatermark, Start: l.start}, Effects{}
 }
 
@@ -127,7 +129,7 @@ func (l *Leader) OnSubscribe(s Subscribe, epochs Epochs, nowMs int64) (Answer, E
 func (l *Leader) admit(s Subscribe) (*follower, EndReason) {
 	f := l.follower(s.Node)
 	switch {
-	case f != nil && (s.Broker != f.Broker || s.Subscription <= f.subscription):
+	case f != nil && (s.Broker != f.Broker || s.Subscription <= f.highest):
 		return nil, EndStale
 	case s.LeaderEpoch != l.image.LeaderEpoch || l.deposed:
 		return nil, EndFenced

@@ -261,6 +261,8 @@ func (h *transcript) runFollower(t *testing.T, d *datadriven.TestData, b *string
 		f.OnMark(id, position("hw"), position("start"))
 	case "durable":
 		f.OnDurable(position("end"))
+	case "report":
+		fmt.Fprintf(b, "%+v\n", f.Ack())
 	case "cut":
 		at, safe := f.OnCut(id, broker.EpochEnd{Epoch: broker.LeaderEpoch(number(t, d, "epoch", 0)), End: position("end")}, h.epochs)
 		fmt.Fprintf(b, "at %d safe %v\n", at, safe)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,6 +138,39 @@ func TestPowerLossAtAnyOperationLosesNoAnsweredRequest(t *testing.T) {
 		if err != nil {
 			t.Fatalf("power loss before operation %d (%s %s), seed %d: %v", point.op.Number, point.op.Kind, point.op.Name, seed, err)
 		}
+	}
+}
+
+// RH21: a full disk puts a snapshot off and stops nothing; once there is space it is made up for.
+func TestFullDiskPutsSnapshotsOff(t *testing.T) {
+	fs := formatted(t)
+	var full atomic.Bool
+	full.Store(true)
+	fs.Inject(func(op vfs.Op) *vfs.Fault {
+		if full.Load() && op.Kind == vfs.OpWrite && strings.HasPrefix(op.Name, snapshotDir(crashDir)) {
+			return &vfs.Fault{Err: vfs.ErrNoSpace}
+		}
+		return nil
+	})
+	err := onDisk(t, fs, 10, func(ctx context.Context, n *Node) {
+		register(t, ctx, n, 1)
+		for i := range 60 {
+			if i == 30 {
+				marks, err := listSnapshots(fs, snapshotDir(crashDir))
+				names, _ := fs.List(snapshotDir(crashDir))
+				if err != nil || len(marks) != 1 || len(names) != 1 {
+					t.Errorf("with a full disk there are %v, %v", names, err)
+				}
+				full.Store(false)
+			}
+			submit[controller.TopicCreated](t, ctx, n, controller.CreateTopic{Name: fmt.Sprintf("t%d", i), Partitions: 1, ReplicationFactor: 1})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if marks, err := listSnapshots(fs, snapshotDir(crashDir)); err != nil || len(marks) != 2 || marks[1].index < 50 {
+		t.Fatalf("with space again the snapshots are %v, %v", marks, err)
 	}
 }
 

@@ -29,7 +29,7 @@ func replaceFile(fs vfs.FS, dir, name string, content []byte) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", temporary, err)
+		return fmt.Errorf("write %s: %w", temporary, errors.Join(err, fs.Remove(temporary)))
 	}
 	if err := fs.Rename(temporary, final); err != nil {
 		return fmt.Errorf("rename %s: %w", temporary, err)

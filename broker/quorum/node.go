@@ -27,6 +27,7 @@ const (
 	heartbeatTicks   = 1
 	tidyInterval     = time.Minute
 	snapshotEvery    = 10_000  // entries between snapshots
+	snapshotRetries  = 10      // tries in as many entries, while there is no space for one
 	messageBytesMax  = 1 << 20 // of entries in one message
 	readyBytesMax    = 8 << 20 // of committed entries applied at a time
 	uncommittedMax   = 64 << 20
@@ -91,6 +92,8 @@ type Node struct {
 	leading  leadership
 	answers  []answer // given once the image is published
 	nextTidy time.Time
+
+	snapshotAfter uint64 // no snapshot below this index: there was no space for one
 }
 
 // Status is how the quorum stands, as this node sees it.

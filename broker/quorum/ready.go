@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/internal/vfs"
 )
 
 // settle handles Readys until there is none, each to its end.
@@ -47,12 +49,23 @@ func (n *Node) handle(ctx context.Context, ready raft.Ready) error {
 		}
 	}
 	n.publish()
-	if uint64(n.applied.Index()) >= n.storage.newest.index+n.config.SnapshotEvery {
-		if err := n.storage.snapshot(n.applied); err != nil {
-			return err
-		}
+	return n.snapshot()
+}
+
+// snapshot saves the image when enough entries lie behind the newest one. A full disk only puts it off: the log has
+// everything, and deleting topics, which frees the disk, must go on (RH21).
+func (n *Node) snapshot() error {
+	index := uint64(n.applied.Index())
+	if index < max(n.storage.newest.index+n.config.SnapshotEvery, n.snapshotAfter) {
+		return nil
 	}
-	return nil
+	err := n.storage.snapshot(n.applied)
+	if errors.Is(err, vfs.ErrNoSpace) {
+		n.snapshotAfter = index + n.config.SnapshotEvery/snapshotRetries
+		n.config.Logger.Warn().Err(err).Msg("no space for a metadata snapshot; it is put off")
+		return nil
+	}
+	return err
 }
 
 // apply folds committed entries into one next image, and settles the proposals among them.

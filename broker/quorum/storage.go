@@ -149,7 +149,7 @@ func (s *storage) loadBallot() error {
 	}
 	content, err := readFile(s.fs, path.Join(raftDir(s.dir), "vote"))
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && s.lastIndex() == s.newest.index:
+	case errors.Is(err, fs.ErrNotExist) && s.older == s.newest && s.journal.Last() < s.journal.First():
 		s.ballot = ballot{term: lastTerm} // Nothing was ever voted for or appended.
 	case err != nil:
 		return &DamagedError{Dir: raftDir(s.dir), Err: fmt.Errorf("read the vote file: %w", err)}

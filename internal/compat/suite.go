@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func runSuite(ctx context.Context, shop workshop, broker *brokerProcess) report { return nil }
