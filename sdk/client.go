@@ -198,8 +198,15 @@ func (c *Client) dialQUIC(preamble *adminapi.Preamble) (*transport.QUICDialer, e
 	if err != nil {
 		return nil, fmt.Errorf("millrace client: %w", err)
 	}
-	return transport.DialQUIC(socket, config, transport.Settings{}, opening), nil
+	return transport.DialQUIC(socket, config, transport.Settings{IdleTimeout: idleTimeout, KeepAlive: keepAlive}, opening), nil
 }
+
+// QUIC does not notice when the peer's process dies: these bound how long that stays hidden. A broker that is back at the
+// same address disowns the old connection at the next probe.
+const (
+	idleTimeout = 3 * time.Second
+	keepAlive   = time.Second
+)
 
 var _ net.Conn = (*transport.Stream)(nil)
 

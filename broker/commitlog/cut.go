@@ -120,10 +120,8 @@ func (l *Log) cutFiles(seg *segment, file vfs.File, size int64, gone []*segment)
 
 // findBorder finds the position of the batch that begins at end, and makes the index up to there.
 func (l *Log) findBorder(seg *segment, end broker.Offset) (kept index, size int64, err error) {
-	if !seg.loaded { // only the owner and files change it back
-		if err := l.loadIndex(seg); err != nil {
-			return index{}, 0, err
-		}
+	if _, _, _, err := l.newest(seg); err != nil { // for the index
+		return index{}, 0, err
 	}
 	file, err := l.acquire(seg)
 	if err != nil {

@@ -159,7 +159,7 @@ func (f *Flusher) request(l *Log) {
 
 // noteJournal makes the journal learn of a log's start, end and high watermark, not at once.
 func (f *Flusher) noteJournal(l *Log) {
-	if l.noted.Swap(true) {
+	if l.closed.Load() || l.noted.Swap(true) {
 		return
 	}
 	f.mu.Lock()
@@ -247,7 +247,9 @@ func (f *Flusher) takeNoted() []JournalEntry {
 	logs := make([]*Log, 0, len(f.noted))
 	for l := range f.noted {
 		l.noted.Store(false)
-		logs = append(logs, l)
+		if !l.closed.Load() { // its directory may be open again as another Log
+			logs = append(logs, l)
+		}
 	}
 	clear(f.noted)
 	f.mu.Unlock()

@@ -73,34 +73,5 @@ func (b *block) extend(end broker.Offset, epoch broker.LeaderEpoch) {
 	b.end, b.epoch = end, epoch
 }
 
-// lettered returns the lowest lettered offset in [from, end), or end.
-func (b *block) lettered(from, end broker.Offset) broker.Offset {
-	last := int(end - b.start)
-	for i := b.withheld.next(int(from-b.start), last); i < last; i = b.withheld.next(i+1, last) {
-		if b.special.has(i) {
-			return b.start + broker.Offset(i)
-		}
-	}
-	return end
-}
-
-// show sets in bits the offsets of [from, end) that stages let through, and clears those that row says are repeats of
-// their own stretch. It returns how many repeats it found.
-func (b *block) show(bits bitset, from, end broker.Offset, row window.Row, h window.History) int {
-	for o := from; o < end; o++ {
-		if i := int(o - b.start); !b.withheld.has(i) {
-			bits.set(i)
-		}
-	}
-	repeats := 0
-	for _, r := range b.repeats.In(int64(from), int64(end)) {
-		if i := int(broker.Offset(r.Offset) - b.start); bits.has(i) && row.Repeats(r, h) {
-			bits.clear(i)
-			repeats++
-		}
-	}
-	return repeats
-}
-
 // blockOf returns the first offset of o's block.
 func blockOf(o broker.Offset, blockBits uint8) broker.Offset { return o >> blockBits << blockBits }

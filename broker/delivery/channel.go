@@ -53,7 +53,8 @@ type channel struct {
 	order      []broker.Offset                 // of chunks, oldest first
 	quiet      map[broker.Offset]broker.Offset // from → end: nothing visible in between
 	watchers   map[chan<- struct{}]struct{}
-	missed     bool // a reader found answers that have to be made again
+	mending    map[broker.Offset]*track // splices that readers miss, by an offset of their batch
+	missed     bool                     // a reader found answers that have to be made again
 	trouble    error
 	stopped    broker.Offset // where the policy stop parked, or NoOffset
 	counted    BindingCounts
@@ -67,7 +68,8 @@ type BindingCounts struct {
 func newChannel(l *lead, b *metadata.Binding) *channel {
 	c := &channel{
 		lead: l, id: b.ID, bell: newBell(), binding: b, watchers: map[chan<- struct{}]struct{}{},
-		logger: l.host.logger.With().Uint64("binding", uint64(b.ID)).Stringer("partition", l.tp).Logger(),
+		mending: map[broker.Offset]*track{},
+		logger:  l.host.logger.With().Uint64("binding", uint64(b.ID)).Stringer("partition", l.tp).Logger(),
 	}
 	c.letters = &letters{channel: c}
 	return c
@@ -140,7 +142,8 @@ func (c *channel) run(ctx context.Context) error {
 			if c.lead.host.metrics.Stalled != nil {
 				c.lead.host.metrics.Stalled(c.id, c.lead.tp)
 			}
-			pause(ctx, delay)
+			pause(ctx, delay, nil)
+			c.wakeReaders()
 			delay = min(2*delay, stallDelayMax)
 		case more:
 			delay = stallDelayMin
@@ -164,22 +167,27 @@ func (c *channel) report(err error) {
 
 // step does one piece of work and reports whether there may be more.
 func (c *channel) step(ctx context.Context) (bool, error) {
+	if err := c.mend(ctx); err != nil {
+		return false, err
+	}
 	s := c.now()
 	ends := c.lead.source.Ends()
-	if proposed, err := c.decide(ctx, s, ends); err != nil || proposed {
+	if clamped, err := c.clamp(ctx, s, ends); err != nil || clamped {
 		return false, err // the bell rings when the decision is taken up
 	}
 	if ready, err := c.reach(ctx, s, ends); err != nil || !ready {
 		return false, err
 	}
-	if s.stopped != broker.NoOffset {
-		return false, nil
-	}
 	if s.cleared < ends.LogStart {
 		c.skip(s, ends.LogStart)
 		return true, nil
 	}
-	return c.scan(ctx, s, min(ends.LastStable, s.pending))
+	if s.stopped == broker.NoOffset {
+		if more, err := c.scan(ctx, s, min(ends.LastStable, s.pending)); err != nil || more {
+			return more, err
+		}
+	}
+	return false, c.decide(ctx, s)
 }
 
 // skip passes over what retention took before it was answered.
@@ -191,26 +199,33 @@ func (c *channel) skip(s situation, start broker.Offset) {
 	}
 }
 
-// decide proposes what is missing: the offset of an undecided row, and the log end for a row that lies beyond it (an
-// uncommitted tail was lost, or an unclean election).
-func (c *channel) decide(ctx context.Context, s situation, ends Ends) (bool, error) {
-	proposal := Proposal{Binding: c.id, Partition: c.lead.tp.Partition, LeaderEpoch: c.lead.epoch}
+// clamp lowers a row that lies beyond the log end (an uncommitted tail was lost, or an unclean election), before the
+// chain is served at all.
+func (c *channel) clamp(ctx context.Context, s situation, ends Ends) (bool, error) {
 	for i := range s.plan.pieces {
 		if row := s.plan.pieces[i].row; row != nil && s.plan.pieces[i].from > ends.LogEnd {
-			proposal.Row, proposal.Offset, proposal.Clamp = row.ID, ends.LogEnd, true
+			return true, c.propose(ctx, Proposal{Row: row.ID, Offset: ends.LogEnd, Clamp: true})
 		}
 	}
-	if proposal.Row == 0 && s.plan.undecided != nil {
-		proposal.Row, proposal.Offset = s.row, s.pending
+	return false, nil
+}
+
+// decide proposes the offset of an undecided row.
+func (c *channel) decide(ctx context.Context, s situation) error {
+	if s.plan.undecided == nil {
+		return nil
 	}
-	if proposal.Row == 0 {
-		return false, nil
-	}
-	if err := c.lead.host.metadata.ProposeFrom(ctx, proposal); err != nil {
-		return false, fmt.Errorf("propose offset %d for row %d: %w", proposal.Offset, proposal.Row, err)
+	return c.propose(ctx, Proposal{Row: s.row, Offset: s.pending})
+}
+
+// propose commits a decision. It takes effect when the image is taken up, which rings the bell.
+func (c *channel) propose(ctx context.Context, p Proposal) error {
+	p.Binding, p.Partition, p.LeaderEpoch = c.id, c.lead.tp.Partition, c.lead.epoch
+	if err := c.lead.host.metadata.ProposeFrom(ctx, p); err != nil {
+		return fmt.Errorf("propose offset %d for row %d: %w", p.Offset, p.Row, err)
 	}
 	c.lead.stale.ring()
-	return true, nil
+	return nil
 }
 
 // reach makes sure that the ids asked for are there: where neither the log nor any id file reaches as low as sightings
@@ -258,7 +273,7 @@ func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (b
 	if from >= limit {
 		return false, nil
 	}
-	a, err := t.answer(from, limit, s.plan.rowOf(pc))
+	a, limit, err := c.upToLetter(s, pc, t, from, limit)
 	if errors.Is(err, errNotJudged) {
 		return false, nil
 	}
@@ -273,11 +288,25 @@ func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (b
 		return false, err
 	}
 	if pc.row.Policy == metadata.PolicyStop && len(a.lettered) > 0 {
-		limit = c.park(&a, from)
+		limit = c.park(&a)
 	} else if err := c.letters.write(ctx, pc.row, t, a.lettered); err != nil {
 		return false, err
 	}
 	return c.settle(s, from, limit, a, asked), nil
+}
+
+// upToLetter answers for [from, limit), or for what lies in front of the first letter that is still to be written: only
+// what is behind it waits for the dead-letter topic.
+func (c *channel) upToLetter(s situation, pc *piece, t *track, from, limit broker.Offset) (answer, broker.Offset, error) {
+	a, err := t.answer(from, limit, s.plan.rowOf(pc))
+	if err != nil {
+		return a, limit, err
+	}
+	if first := c.letters.first(pc.row, a.lettered, limit); first > from && first < limit {
+		a, err = t.answer(from, first, s.plan.rowOf(pc))
+		return a, first, err
+	}
+	return a, limit, nil
 }
 
 // rowOf is the row of a piece as the window knows it.
@@ -289,7 +318,7 @@ func (p *plan) rowOf(pc *piece) window.Row {
 }
 
 // park ends the answer at its first failed record, where the policy stops the partition.
-func (c *channel) park(a *answer, from broker.Offset) broker.Offset {
+func (c *channel) park(a *answer) broker.Offset {
 	at := a.lettered[0]
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -142,11 +142,25 @@ func (l *lead) end() error {
 	return errors.Join(failed, l.group.Wait())
 }
 
-// OnImage takes up the newest image of the metadata log.
+// OnImage takes up the newest image of the metadata log. It may wait for a frame that is being judged, where a chain
+// ends with the image, so it is not called by whoever applies the metadata log.
 func (h *Host) OnImage() {
-	for _, l := range h.all() {
-		l.adopt()
+	bound := map[broker.TopicID]bool{}
+	for _, b := range h.metadata.Image().Bindings() {
+		bound[b.Topic] = true
 	}
+	for _, l := range h.all() {
+		if bound[l.tp.Topic] || l.busy() {
+			l.adopt()
+		}
+	}
+}
+
+// busy reports whether the partition has channels or tracks.
+func (l *lead) busy() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.channels)+len(l.tracks) > 0
 }
 
 func (h *Host) all() []*lead {
@@ -185,7 +199,8 @@ func (h *Host) Filtered(id broker.BindingID, tp broker.TopicPartition) (Filtered
 
 // BeforeStartAdvance must be called, and must have succeeded, before the log start of a partition moves to start
 // (retention, DeleteRecords). Where that overtakes the lowest committed offset of a bound group, the origin of the
-// binding moves first, so that a copy deleted unread never suppresses a later one (H9).
+// binding moves first, so that a copy deleted unread never suppresses a later one (H9). The ids
+// of what is deleted are on disk when it returns (H10).
 func (h *Host) BeforeStartAdvance(ctx context.Context, tp broker.TopicPartition, start broker.Offset) error {
 	l := h.lead(tp)
 	if l == nil {
@@ -212,6 +227,30 @@ func (h *Host) BeforeStartAdvance(ctx context.Context, tp broker.TopicPartition,
 		}
 	}
 	l.adopt()
+	return l.saveIDs(ctx, start)
+}
+
+// saveIDs writes the ids of what the log is about to lose: afterwards the files are the only copy (H10).
+func (l *lead) saveIDs(ctx context.Context, start broker.Offset) error {
+	l.mu.RLock()
+	tracks := make([]*running[*track], 0, len(l.tracks))
+	for _, r := range l.tracks {
+		tracks = append(tracks, r)
+	}
+	l.mu.RUnlock()
+	for _, r := range tracks {
+		if e := r.it.extent(); !e.opened || blockOf(e.judged, r.it.window.BlockBits) >= start {
+			continue
+		}
+		within, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(r.group.Context(), cancel) // a track that ends saves by itself
+		err := r.it.ask(within, func(context.Context) error { return r.it.save() })
+		stop()
+		cancel()
+		if err != nil && r.group.Context().Err() == nil {
+			return fmt.Errorf("write the ids below %d: %w", start, err)
+		}
+	}
 	return nil
 }
 

@@ -28,9 +28,21 @@ type verdict struct {
 	offset  broker.Offset
 	delta   int64 // of its timestamp, as stored
 	outcome Outcome
-	// key, value and headers are the record as it is sent, if it is not sent as it lies.
-	key, value, headers []byte
+	more    *detail // of a record that was replaced or failed
+}
+
+// detail is what few records have.
+type detail struct {
+	key, value, headers []byte // the record as it is sent, if replaced
 	failure             *chain.Failure
+}
+
+// failure is why the record failed, or nil.
+func (v *verdict) failure() *chain.Failure {
+	if v.more == nil {
+		return nil
+	}
+	return v.more.failure
 }
 
 // judgement is what the stages made of one batch. Its bytes are its own.
@@ -95,15 +107,18 @@ func (j *judge) batch(v batch.View) (*judgement, error) {
 func (j *judge) take(out *judgement, record *chain.Record, delta int64, r *chain.Result) {
 	v := verdict{offset: broker.Offset(record.Offset), delta: delta, outcome: Outcome(r.Outcome)}
 	if r.Outcome == chain.Replaced {
-		v.key, v.value, v.headers = bytes.Clone(r.Key), bytes.Clone(r.Value), bytes.Clone(r.Headers)
+		v.more = &detail{key: bytes.Clone(r.Key), value: bytes.Clone(r.Value), headers: bytes.Clone(r.Headers)}
 		out.replaced++
 	}
 	if r.Failure != nil {
+		if v.more == nil {
+			v.more = &detail{}
+		}
 		f := *r.Failure
 		f.Stderr = bytes.Clone(f.Stderr)
-		v.failure = &f
+		v.more.failure = &f
 	}
-	if r.ID != nil && (r.Outcome == chain.Passed || r.Outcome == chain.Replaced) {
+	if r.ID != nil { // only what came through every stage has one (H21)
 		out.sightings = append(out.sightings, window.Sighting{
 			Offset: record.Offset, Timestamp: record.Timestamp, Print: j.hasher.Sum(r.ID),
 		})
@@ -128,10 +143,11 @@ func (j *judge) own(out *judgement) (encoded []byte, whole bool, err error) {
 	builder := batch.NewBuilder(batch.Spec{BaseOffset: v.BaseOffset(), BaseTimestamp: v.BaseTimestamp()})
 	for i := range out.verdicts {
 		r := &out.verdicts[i]
-		record := batch.Record{OffsetDelta: int32(r.offset - v.BaseOffset()), TimestampDelta: r.delta, Key: r.key, Value: r.value}
-		blob := r.headers
+		record := batch.Record{OffsetDelta: int32(r.offset - v.BaseOffset()), TimestampDelta: r.delta}
+		var blob []byte
 		switch {
 		case r.outcome == OutcomeReplaced:
+			record.Key, record.Value, blob = r.more.key, r.more.value, r.more.headers
 		case r.outcome == OutcomePass && whole:
 			record.Key, record.Value, blob = stored[i].Key, stored[i].Value, stored[i].Headers
 		default:

@@ -33,6 +33,16 @@ type letters struct {
 	marks   map[broker.RowID]broker.Offset // below a row's mark every letter is written
 }
 
+// first returns the lowest of lettered that may have no letter yet, or end.
+func (l *letters) first(row *metadata.Row, lettered []broker.Offset, end broker.Offset) broker.Offset {
+	for _, o := range lettered {
+		if o >= l.marks[row.ID] {
+			return o
+		}
+	}
+	return end
+}
+
 // write makes the letters of lettered durable, save those that are. It returns when the topic's ISR has them, so that
 // nothing passes an offset whose letter could be lost (H45).
 func (l *letters) write(ctx context.Context, row *metadata.Row, t *track, lettered []broker.Offset) error {
@@ -62,6 +72,7 @@ func (l *letters) write(ctx context.Context, row *metadata.Row, t *track, letter
 			return err
 		}
 		if err := l.log.Append(ctx, letter); err != nil {
+			l.log, l.marks = nil, nil // whether it was written is read back, perhaps from another leader
 			return fmt.Errorf("write the letter of the record at %d: %w", o, err)
 		}
 		l.marks[row.ID] = o + 1
@@ -74,8 +85,8 @@ func (l *letters) write(ctx context.Context, row *metadata.Row, t *track, letter
 
 func (j *judgement) failureAt(o broker.Offset) *chain.Failure {
 	for i := range j.verdicts {
-		if j.verdicts[i].offset == o && j.verdicts[i].failure != nil {
-			return j.verdicts[i].failure
+		if f := j.verdicts[i].failure(); f != nil && j.verdicts[i].offset == o {
+			return f
 		}
 	}
 	return &chain.Failure{}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -41,6 +40,7 @@ type track struct {
 	logger  zerolog.Logger
 	metrics Metrics
 	bell    bell
+	asked   bell         // rung for tasks, which do not wait for the end of a stall
 	changed func()       // something that channels wait for has moved; must not block
 	killed  *atomic.Bool // tests: nothing is written at the end
 
@@ -78,7 +78,7 @@ type counts struct {
 
 func newTrack(key JudgeKey, tp broker.TopicPartition, w window.Geometry, source Source, j judge) *track {
 	return &track{
-		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), changed: func() {},
+		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), asked: newBell(), changed: func() {},
 		end: forever, blocks: map[broker.Offset]*block{}, used: map[broker.Offset]uint64{},
 		failures: map[broker.Offset]*chain.Failure{}, mended: map[broker.Offset]*splice{},
 	}
@@ -96,7 +96,7 @@ func (t *track) run(ctx context.Context) error {
 		if err != nil {
 			t.logger.Warn().Err(err).Stringer("partition", t.tp).Str("key", t.key.Hex()).Dur("retry", delay).Msg("chain stalled")
 			t.changed()
-			pause(ctx, delay)
+			pause(ctx, delay, t.asked)
 			delay = min(2*delay, stallDelayMax)
 			continue
 		}
@@ -123,17 +123,22 @@ func (t *track) stop() {
 	if t.killed != nil && t.killed.Load() {
 		return
 	}
+	if err := t.save(); err != nil {
+		t.logger.Warn().Err(err).Stringer("partition", t.tp).Msg("write what is judged")
+	}
+}
+
+// save writes the full blocks and what is judged of the open one.
+func (t *track) save() error {
 	if err := t.flush(); err != nil {
-		t.logger.Warn().Err(err).Msg("write judged blocks")
+		return err
 	}
 	b := t.held(blockOf(t.judged, t.window.BlockBits))
 	if t.sighted == nil || b == nil || b.full() || b.end <= b.start {
-		return
+		return nil
 	}
 	ids, _ := t.sighted.IDs(int64(b.start))
-	if err := t.write(b, encodeIDs(t.key, b, ids)); err != nil {
-		t.logger.Warn().Err(err).Msg("write the open block")
-	}
+	return t.write(b, encodeIDs(t.key, b, ids))
 }
 
 // step does one piece of work and reports whether there may be more.
@@ -176,17 +181,22 @@ func (t *track) takeTasks() []func(ctx context.Context) {
 
 // do has f run on the track's goroutine, with the stages open, and waits for it.
 func (t *track) do(ctx context.Context, f func() error) error {
+	return t.ask(ctx, func(ctx context.Context) error {
+		if err := t.judge.open(ctx); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// ask has f run on the track's goroutine and waits for it.
+func (t *track) ask(ctx context.Context, f func(ctx context.Context) error) error {
 	done := make(chan error, 1)
 	t.mu.Lock()
-	t.tasks = append(t.tasks, func(ctx context.Context) {
-		err := t.judge.open(ctx)
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	})
+	t.tasks = append(t.tasks, func(ctx context.Context) { done <- f(ctx) })
 	t.mu.Unlock()
 	t.bell.ring()
+	t.asked.ring()
 	select {
 	case err := <-done:
 		return err
@@ -205,7 +215,7 @@ func (t *track) open() {
 	if first <= start {
 		first, base = blockOf(start, bits), start
 		lowest := max(blockOf(t.low, bits), broker.Offset(t.window.Floor(int64(start))))
-		for b := first; b >= lowest && t.low < start; b -= 1 << bits {
+		for b := blockOf(start-1, bits); b >= lowest && t.low < start; b -= 1 << bits {
 			h, err := t.valid(b)
 			// The block of the log start may be open, but not end below it; those before it are full.
 			if err != nil || h.end < min(start, b+1<<bits) || h.base > start {
@@ -236,96 +246,6 @@ func (t *track) trim() error {
 	}
 	t.trimmed = floor
 	return nil
-}
-
-// valid returns the header of a block's files if both that hold verdicts and ids are whole, are about the same span and
-// agree with the log: the leader epoch of their last batch is the log's (H12).
-func (t *track) valid(start broker.Offset) (fileHeader, error) {
-	_, _, h, err := t.readBlock(start)
-	return h, err
-}
-
-var errDisagrees = errors.New("a file of a judge key disagrees with the log")
-
-func (t *track) readBlock(start broker.Offset) (*block, *window.IDs, fileHeader, error) {
-	verdicts, err := t.shelf.read(fileVerdicts, start)
-	if err != nil {
-		return nil, nil, fileHeader{}, err
-	}
-	h, b, err := decodeVerdicts(verdicts, t.window)
-	if err != nil {
-		return nil, nil, h, err
-	}
-	sightings, err := t.shelf.read(fileIDs, start)
-	if err != nil {
-		return nil, nil, h, err
-	}
-	of, ids, err := decodeIDs(sightings, t.window)
-	if err != nil {
-		return nil, nil, h, err
-	}
-	if h != of || h.key != t.key || h.block != start {
-		return nil, nil, h, fmt.Errorf("%w: its name or its sibling says otherwise", errDisagrees)
-	}
-	ends := t.source.Ends()
-	epoch, known := t.source.EpochAt(h.end - 1)
-	if h.end > ends.LogEnd || known && epoch != h.epoch {
-		return nil, nil, h, fmt.Errorf("%w: epoch %d at %d", errDisagrees, h.epoch, h.end-1)
-	}
-	return b, ids, h, nil
-}
-
-// adopt takes the block that judging has come to from its files, if judging again could not count sightings from
-// further back.
-func (t *track) adopt(start broker.Offset) bool {
-	if t.held(start) != nil {
-		return false
-	}
-	b, ids, h, err := t.readBlock(start)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			t.logger.Warn().Err(err).Int64("block", int64(start)).Msg("file of a judge key set aside")
-			t.drop(start)
-		}
-		return false
-	}
-	enough := max(t.base, t.low, broker.Offset(t.window.Floor(int64(start))))
-	if h.base > enough || h.end <= t.judged {
-		return false
-	}
-	b.ids = ids
-	if splices, err := t.readSplices(b); err == nil {
-		b.splices = splices
-	}
-	if !b.full() && b.splices == nil {
-		b.splices = map[broker.Offset]*splice{}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	b.written = b.full()
-	t.keep(b)
-	t.judged = b.end
-	t.sighted = nil
-	return true
-}
-
-// drop removes a block's files; what remains is met again, so an error is only logged.
-func (t *track) drop(start broker.Offset) {
-	if err := t.shelf.remove(start); err != nil {
-		t.logger.Warn().Err(err).Int64("block", int64(start)).Msg("remove files of a judge key")
-	}
-}
-
-func (t *track) readSplices(b *block) (map[broker.Offset]*splice, error) {
-	bytes, err := t.shelf.read(fileSplices, b.start)
-	if err != nil {
-		return nil, err
-	}
-	h, splices, err := decodeSplices(bytes)
-	if err == nil && h != b.header(t.key) {
-		err = errDisagrees
-	}
-	return splices, err
 }
 
 // seed fills the window with the sightings of one reach before the next offset.
@@ -384,7 +304,9 @@ func (t *track) reopen(start broker.Offset) {
 func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 	if start := t.source.Ends().LogStart; t.judged < start {
 		// Retention was faster than judging: what it took is a gap, and sightings count from the log start again.
-		t.stop()
+		if err := t.save(); err != nil {
+			return err
+		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.opened = false
@@ -487,7 +409,7 @@ func (t *track) note(j *judgement) {
 	t.judgedOf.Records += uint64(len(j.verdicts))
 	t.judgedOf.Fuel += j.fuel
 	for i := range j.verdicts {
-		if f := j.verdicts[i].failure; f != nil {
+		if f := j.verdicts[i].failure(); f != nil {
 			t.judgedOf.Failures++
 			if len(t.failures) >= cachedFailures {
 				clear(t.failures)
@@ -550,37 +472,6 @@ func (t *track) spliceOf(j *judgement, sent bitset) (*splice, error) {
 		return nil, err
 	}
 	return newSplice(j.batch, own, whole, sent)
-}
-
-// flush writes the blocks that are full.
-func (t *track) flush() error {
-	for len(t.finished) > 0 {
-		f := t.finished[0]
-		if err := t.write(f.block, f.ids); err != nil {
-			return err
-		}
-		t.finished = t.finished[1:]
-		t.mu.Lock()
-		f.block.written = true
-		if spliceBytes(f.block.splices) > splicesKeptBytes {
-			f.block.splices = nil
-		}
-		t.mu.Unlock()
-	}
-	return nil
-}
-
-func (t *track) write(b *block, ids []byte) error {
-	t.mu.RLock()
-	splices := encodeSplices(t.key, b)
-	t.mu.RUnlock()
-	if err := t.shelf.write(fileSplices, b.start, splices); err != nil {
-		return err
-	}
-	if err := t.shelf.write(fileIDs, b.start, ids); err != nil {
-		return err
-	}
-	return t.shelf.write(fileVerdicts, b.start, encodeVerdicts(t.key, b))
 }
 
 // keep takes a block into memory, and lets go of those asked for longest ago. mu is held.

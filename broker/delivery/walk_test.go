@@ -161,7 +161,6 @@ func TestRetentionThatOvertakesAGroupLosesNoLaterCopy(t *testing.T) {
 		k := &walk{world: w}
 		id := w.bind("g", "v1", k.rowOf())
 		w.settle()
-		unread := map[string]bool{}
 		for range 40 {
 			k.appendSome()
 			if w.rng.IntN(3) > 0 {
@@ -173,17 +172,20 @@ func TestRetentionThatOvertakesAGroupLosesNoLaterCopy(t *testing.T) {
 			committed := ends.LogStart + broker.Offset(w.rng.IntN(int(ends.LogEnd-ends.LogStart)+1))
 			w.groups.commit("g", "orders", committed)
 			start := ends.LogStart + broker.Offset(w.rng.IntN(int(ends.LogEnd-ends.LogStart)+1))
+			moved := w.control.moved
 			w.retain(start)
 			if w.rng.IntN(3) == 0 {
 				k.restart()
 			}
 			w.settle()
 			w.check(id)
+			if start <= committed && w.control.moved != moved {
+				w.t.Fatalf("the group is at %d, the log start went to %d, and the origin moved to %d", committed, start, w.oracle(id).start())
+			}
 			if o := w.oracle(id); start > committed && o.start() < int64(start) {
 				w.t.Fatalf("retention to %d overtook the commit at %d, and the origin stayed at %d", start, committed, o.start())
 			}
 		}
-		_ = unread
 	})
 }
 

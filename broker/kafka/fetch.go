@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -172,7 +174,23 @@ func (s *session) fetchOnce(all []fetched, req *kmsg.FetchRequest) (enough bool)
 		left = max(left-f.size, 0)
 		enough = enough || f.code != broker.None || f.diverging != nil
 	}
-	return enough || total >= int(req.MinBytes)
+	return enough || total >= int(req.MinBytes) || total > 0 && moreWaits(all)
+}
+
+// moreWaits reports that a limit, not the end of a log, cut what was read: then waiting brings nothing, even if a reader
+// asked for more bytes than its limits let through.
+func moreWaits(all []fetched) bool {
+	for i := range all {
+		f := &all[i]
+		next := broker.Offset(math.MaxInt64)
+		heads(f.records.Bytes, func(head []byte) {
+			next = broker.Offset(be64(head)) + broker.Offset(int32(be32(head[lastOffsetDeltaAt:]))) + 1
+		})
+		if f.size > 0 && next < f.records.Ends.HighWatermark {
+			return true
+		}
+	}
+	return false
 }
 
 // readOne reads one partition. The first partition with records may pass the limits by one batch.
@@ -230,11 +248,12 @@ func (s *session) diverges(f *fetched, from broker.Offset, last, current broker.
 
 // Positions in a batch header that heads reads.
 const (
-	lengthAt     = 8
-	lengthEnd    = 12
-	attributesAt = 21
-	countAt      = 57
-	codecMask    = 7
+	lengthAt          = 8
+	lengthEnd         = 12
+	attributesAt      = 21
+	lastOffsetDeltaAt = 23
+	countAt           = 57
+	codecMask         = 7
 )
 
 // heads calls visit with the header of every batch in chunks; batches may lie across chunk borders.
@@ -259,9 +278,8 @@ func heads(chunks [][]byte, visit func(head []byte)) {
 	}
 }
 
-func be32(b []byte) uint32 {
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-}
+func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
 
 func holdsZstd(chunks [][]byte) (found bool) {
 	heads(chunks, func(head []byte) {

@@ -37,7 +37,7 @@ type timedOffset struct {
 }
 
 // nowhere is the answer that no record matches.
-var nowhere = timedOffset{offset: broker.NoOffset, timestampMs: -1}
+func nowhere() timedOffset { return timedOffset{offset: broker.NoOffset, timestampMs: -1} }
 
 func (s *session) listOffsets(req *kmsg.ListOffsetsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
@@ -99,7 +99,7 @@ func (s *session) listOne(img *metadata.Image, t target, req *kmsg.ListOffsetsRe
 			shown = filtered.Ends(true)
 		}
 	}
-	found := nowhere
+	found := nowhere()
 	if err == nil {
 		found, err = offsetAt(partition, shown, base, rp.Timestamp, req.IsolationLevel == 1)
 	}
@@ -128,16 +128,16 @@ func offsetAt(partition Partition, shown, base Ends, timestamp int64, committed 
 	case timeEarliest, timeEarliestLocal, timeEarliestTier:
 		return timedOffset{offset: shown.LogStart, timestampMs: -1}, nil
 	case timeLatestTiered:
-		return nowhere, nil
+		return nowhere(), nil
 	case timeMax:
 		return maxTimestamp(partition, limit)
 	}
 	if timestamp < 0 {
-		return nowhere, broker.Errorf(broker.UnsupportedForMessageFormat, "timestamp %d has no meaning", timestamp)
+		return nowhere(), broker.Errorf(broker.UnsupportedForMessageFormat, "timestamp %d has no meaning", timestamp)
 	}
 	at, ms, found, err := partition.OffsetForTime(timestamp)
 	if err != nil || !found || at >= limit {
-		return nowhere, err
+		return nowhere(), err
 	}
 	return timedOffset{offset: at, timestampMs: ms}, nil
 }
@@ -145,7 +145,7 @@ func offsetAt(partition Partition, shown, base Ends, timestamp int64, committed 
 // maxTimestamp finds the first record with the largest timestamp: the largest time at or after which there still is one.
 // Each step halves what is left of the int64 range, so there are at most 63.
 func maxTimestamp(partition Partition, limit broker.Offset) (timedOffset, error) {
-	best := nowhere
+	best := nowhere()
 	low, high := int64(0), int64(math.MaxInt64) // the answer's timestamp, if any, is in [low, high]
 	for low <= high {
 		middle := low + (high-low)/2

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -76,11 +77,7 @@ func (s *session) describeTopic(img *metadata.Image, t target, code broker.Code)
 	mt := kmsg.NewMetadataResponseTopic()
 	mt.ErrorCode = int16(code)
 	mt.TopicID = t.id
-	if t.name != "" {
-		mt.Topic = &t.name
-	} else {
-		mt.Topic = kmsg.StringPtr("") // before v12 a name may not be null
-	}
+	mt.Topic = ref(t.name) // null where only an unknown id was given, which is written as "" before v12
 	if code != broker.None {
 		return mt
 	}
@@ -113,7 +110,7 @@ func (s *session) autoCreate(ctx context.Context, name string, asked bool) broke
 	if err := broker.CheckTopicName(name); err != nil {
 		return broker.CodeOf(err)
 	}
-	if !s.AutoCreateTopics || !asked {
+	if !s.AutoCreateTopics || !asked || slices.Contains(reservedTopics, name) {
 		return broker.UnknownTopicOrPartition
 	}
 	_, err := s.Controller.Submit(ctx, controller.CreateTopic{Name: name, Partitions: -1, ReplicationFactor: -1})

@@ -97,8 +97,13 @@ func (p *pendingProduce) submit(ctx context.Context, outcome *produceOutcome, rp
 		p.settle(outcome, Appended{Err: err})
 		return
 	}
-	p.session.Metrics.Produced(outcome.target.name, view.Len(), int64(view.Count()))
-	partition.Submit(Append{Batches: view, Acks: p.request.Acks}, func(a Appended) { p.settle(outcome, a) })
+	size, count := view.Len(), int64(view.Count())
+	partition.Submit(Append{Batches: view, Acks: p.request.Acks}, func(a Appended) {
+		if a.Err == nil {
+			p.session.Metrics.Produced(outcome.target.name, size, count)
+		}
+		p.settle(outcome, a)
+	})
 }
 
 // check refuses what a client may not write, then everything that a reader could stumble over.
@@ -142,7 +147,7 @@ func (p *pendingProduce) check(ctx context.Context, t target, rp *kmsg.ProduceRe
 // validate runs the full check of a batch, a compressed one behind the gate.
 func (s *Server) validate(ctx context.Context, view batch.View, limits batch.Limits) error {
 	if view.Codec() != batch.None && s.Gate != nil {
-		leave, err := s.Gate.Enter(ctx)
+		leave, err := s.Gate(ctx)
 		if err != nil {
 			return broker.Errorf(broker.RequestTimedOut, "the broker is stopping")
 		}

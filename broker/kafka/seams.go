@@ -106,16 +106,17 @@ type Controller interface {
 	Submit(ctx context.Context, request controller.Request) (controller.Reply, error)
 }
 
-// Gate bounds how many long computations run at a time; decompressing a batch is one.
-type Gate interface {
-	Enter(ctx context.Context) (leave func(), err error)
-}
+// Gate waits for a place among the few long computations that run at a time; decompressing a batch is one.
+type Gate func(ctx context.Context) (leave func(), err error)
 
 // Metrics counts what the face does. Its methods are safe for concurrent use and do not block.
 type Metrics interface {
 	Request(api string, code broker.Code, took time.Duration)
 	Connections(listener string, change int)
+	// UnsupportedVersion counts a request that is not served: an unknown api is -1, a version above the highest is the
+	// highest plus one.
 	UnsupportedVersion(api, version int16)
+	// Produced counts what was appended, Fetched what was sent, whether or not it arrived.
 	Produced(topic string, bytes int, records int64)
 	Fetched(topic string, bytes int, records int64)
 	// BindingBypassed says that a group committed on a topic it has a binding for without ever fetching in its own name.

@@ -48,7 +48,8 @@ type Limits struct {
 	ConnectionsPerIP       int           // open at a time from one address; default 4,096
 	Idle                   time.Duration // connections.max.idle.ms; default 10 min
 	Handshake              time.Duration // until a connection's first whole request; default 30 s
-	Transfer               time.Duration // of one frame in or out, beside a second for every 64 KiB; default 30 s
+	Transfer               time.Duration // of one frame in or out, beside what TransferRate adds; default 30 s
+	TransferRate           int           // bytes per second of the slowest peer that is waited for; default 64 KiB
 	DecompressedBytesMax   int           // of one batch's records; default that of package batch
 }
 
@@ -67,6 +68,7 @@ func (l Limits) withDefaults() Limits {
 		Idle:                   orDefault(l.Idle, 10*time.Minute),
 		Handshake:              orDefault(l.Handshake, 30*time.Second),
 		Transfer:               orDefault(l.Transfer, 30*time.Second),
+		TransferRate:           orDefault(l.TransferRate, 64<<10),
 		DecompressedBytesMax:   l.DecompressedBytesMax,
 	}
 }

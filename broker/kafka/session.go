@@ -212,12 +212,12 @@ func (s *session) decode(body []byte) (header, kmsg.Request, error) {
 	row, known := lookup(h.key)
 	switch {
 	case !known:
-		s.Metrics.UnsupportedVersion(h.key, h.version)
+		s.Metrics.UnsupportedVersion(-1, -1) // a label for each number that a client can think of would be too many
 		return h, nil, refuse("unknown api", "api %d is not served", h.key)
 	case !s.authenticated && h.key != keyApiVersions:
 		return h, nil, refuse("unauthenticated", "%s before authentication", row.name)
 	case !row.serves(h.version):
-		s.Metrics.UnsupportedVersion(h.key, h.version)
+		s.Metrics.UnsupportedVersion(h.key, max(min(h.version, row.max+1), -1))
 		if h.key == keyApiVersions {
 			return h, nil, errFutureApiVersions
 		}

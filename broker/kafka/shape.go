@@ -10,6 +10,10 @@ import (
 // place demands that as many elements can lie in the bytes that are left (X2). It allocates nothing, bounds the work by
 // the bytes of the frame, and knows the layout of each request from a shape.
 
+// requestElementsMax bounds the array elements of one request, all arrays together: what is kept for an element is some
+// thirty times what it takes on the wire. A client with more partitions than this asks twice.
+const requestElementsMax = 1 << 18
+
 // kind is how a field is encoded.
 type kind uint8
 
@@ -96,6 +100,7 @@ type walker struct {
 	version  int16
 	flexible bool
 	bad      bool
+	elements int // of all arrays so far
 }
 
 // all steps over fields and, in flexible versions, the tags behind them.
@@ -181,10 +186,11 @@ func (w *walker) length(plain int) int {
 // count reads an array's length and demands that as many elements of at least each bytes can follow.
 func (w *walker) count(each int) int {
 	n := w.length(4)
-	if n > len(w.rest)/each {
+	if n > len(w.rest)/each || n > requestElementsMax-w.elements {
 		w.fail()
 		return 0
 	}
+	w.elements += n
 	return n
 }
 

@@ -361,6 +361,25 @@ func TestT13FetchLimitsAreSoft(t *testing.T) {
 	}
 }
 
+func TestT13MinBytesWaitsForBytesThatCanCome(t *testing.T) {
+	f := newFace(t, nil)
+	id := f.addTopic("orders", 1)
+	c := dialRaw(t, f.serveTCP())
+	produced(t, c, "orders", makeBatch(t, batch.None, string(make([]byte, 1000))))
+	req := fetchRequest(12, "orders", id, 0)
+	req.MinBytes, req.MaxWaitMillis = 100_000, 50
+	start := time.Now()
+	resp := ask[*kmsg.FetchResponse](c, req)
+	if took := time.Since(start); took < 50*time.Millisecond || len(resp.Topics[0].Partitions[0].RecordBatches) == 0 {
+		t.Errorf("a fetch that waits for more came back after %s with %d bytes", took, len(resp.Topics[0].Partitions[0].RecordBatches))
+	}
+	for range 5 {
+		produced(t, c, "orders", makeBatch(t, batch.None, string(make([]byte, 1000))))
+	}
+	req.Topics[0].Partitions[0].PartitionMaxBytes, req.MaxWaitMillis = 2500, 60_000
+	ask[*kmsg.FetchResponse](c, req) // would time out with the connection if it waited for what its limit keeps out
+}
+
 func TestX11ResponsesAreCappedWhateverIsAskedFor(t *testing.T) {
 	f := newFace(t, func(c *Config) { c.Limits.FetchBytesMax = 5000 })
 	id := f.addTopic("orders", 1)

@@ -9,12 +9,10 @@ import (
 // and are at their best from 64 KiB on.
 const coalesceBytes = 64 << 10
 
-// transferBytesPerSecond is the slowest peer that is waited for once a transfer's fixed allowance is spent (X10).
-const transferBytesPerSecond = 64 << 10
-
-// transferDeadline is when a transfer of n bytes that begins now has to be done.
+// transferDeadline is when a transfer of n bytes that begins now has to be done: a peer that is slower, or does not read
+// at all, is let go (X10).
 func (s *Server) transferDeadline(n int) time.Time {
-	return time.Now().Add(s.Limits.Transfer + time.Duration(n)*time.Second/transferBytesPerSecond)
+	return time.Now().Add(s.Limits.Transfer + time.Duration(n)*time.Second/time.Duration(s.Limits.TransferRate))
 }
 
 // writeAll writes pieces in order, total bytes, without joining them where the connection can take a vector.

@@ -29,6 +29,7 @@ type Config struct {
 	Admin         Listen
 	InsecureAdmin bool // allow an admin listener beyond loopback without TLS and credentials
 	LogLevel      zerolog.Level
+	DebugProfiles bool // serve /debug/pprof/ on the admin listener, which must then be on loopback
 	Rack          string
 
 	FrameBytesMax          int   // socket.request.max.bytes
@@ -72,6 +73,7 @@ func settings() []setting {
 		{"listeners.admin.advertise", "", "what raftctl is told to dial", address(func(c *Config, v string) { c.Admin.Advertise = v })},
 		{"insecure.admin", "false", "allow the admin listener beyond loopback without TLS and credentials", boolean(func(c *Config, v bool) { c.InsecureAdmin = v })},
 		{"log.level", "info", "trace, debug, info, warn or error", level(func(c *Config, v zerolog.Level) { c.LogLevel = v })},
+		{"debug.pprof", "false", "serve profiles of the process under /debug/pprof/ of an admin listener on loopback", boolean(func(c *Config, v bool) { c.DebugProfiles = v })},
 		{"broker.rack", "", "failure domain of this node", text(func(c *Config, v string) { c.Rack = v })},
 		{"socket.request.max.bytes", "104857600", "largest request frame", integer(1024, 1<<31-1, func(c *Config, v int64) { c.FrameBytesMax = int(v) })},
 		{"message.max.bytes", "1048588", "largest record batch", integer(1024, 64<<20, func(c *Config, v int64) { c.MessageBytesMax = int(v) })},
@@ -205,6 +207,10 @@ func (c *Config) validate() error {
 	if !c.InsecureAdmin && c.Admin.Bind != "" && !isLoopback(c.Admin.Bind) {
 		problems = append(problems, fmt.Errorf("listeners.admin.bind %s is reachable from other hosts and has no credentials: "+
 			"bind it to 127.0.0.1, or pass --insecure-admin if the network keeps strangers out", c.Admin.Bind))
+	}
+	if c.DebugProfiles && c.Admin.Bind != "" && !isLoopback(c.Admin.Bind) {
+		problems = append(problems, fmt.Errorf("debug.pprof shows the inside of the process, and listeners.admin.bind %s is "+
+			"reachable from other hosts: bind it to 127.0.0.1", c.Admin.Bind))
 	}
 	if c.Data != "" {
 		c.Data = filepath.Clean(c.Data)

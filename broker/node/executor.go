@@ -248,7 +248,7 @@ func (e *executor) lead(image *metadata.Image, r *replica.Replica, epoch broker.
 	case broker.OffsetsTopic:
 		e.node.groups.Lead(tp.Partition, epoch, groupLog{internalLog{r}})
 	case broker.ModulesTopic:
-		e.node.plugins.lead(internalLog{r})
+		e.node.plugins.log.lead(internalLog{r})
 	default:
 		e.node.chains.Lead(tp, epoch, source{r})
 	}
@@ -263,7 +263,7 @@ func (e *executor) resign(image *metadata.Image, tp broker.TopicPartition) {
 	case broker.OffsetsTopic:
 		e.node.groups.Resign(tp.Partition)
 	case broker.ModulesTopic:
-		e.node.plugins.resign()
+		e.node.plugins.log.resign()
 	default:
 		e.node.chains.Resign(tp)
 	}

@@ -2,10 +2,13 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"time"
 
@@ -51,22 +54,28 @@ func bindError(key string, err error) error {
 }
 
 func (l *listeners) close() error {
-	var problems []error
-	for _, c := range []interface{ Close() error }{l.client, l.clientUDP, l.cluster, l.clusterU, l.adminTCP} {
-		switch v := c.(type) {
-		case *net.UDPConn:
-			if v == nil {
-				continue
-			}
-		case nil:
-			continue
+	var closers []io.Closer
+	if l.quic != nil {
+		closers = append(closers, l.quic) // Before its socket, so that clients are told.
+	}
+	if l.server != nil {
+		closers = append(closers, l.server)
+	}
+	for _, tcp := range []net.Listener{l.client, l.cluster, l.adminTCP} {
+		if tcp != nil {
+			closers = append(closers, tcp)
 		}
+	}
+	for _, udp := range []*net.UDPConn{l.clientUDP, l.clusterU} {
+		if udp != nil {
+			closers = append(closers, udp)
+		}
+	}
+	var problems []error
+	for _, c := range closers {
 		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			problems = append(problems, err)
 		}
-	}
-	if l.server != nil {
-		problems = append(problems, l.server.Close())
 	}
 	return errors.Join(problems...)
 }
@@ -118,6 +127,9 @@ func (n *Node) serve(ctx context.Context) error {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", n.handleLive)
 	mux.HandleFunc("GET /readyz", n.handleReady)
+	if n.config.DebugProfiles {
+		handleProfiles(mux)
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -137,7 +149,7 @@ func (n *Node) serveKafka(ctx context.Context) error {
 	var err error
 	n.kafka, err = kafka.New(context.WithoutCancel(ctx), kafka.Config{
 		Node: n.identity.Node, Metadata: n.quorum, Partitions: partitions{n.set}, Groups: clientGroups{n.groups},
-		Controller: n.quorum, Chains: clientChains{n.chains}, Gate: cpuGate{n.plugins.gate}, Metrics: n.metrics,
+		Controller: n.quorum, Chains: clientChains{n.chains}, Gate: n.plugins.enterGate, Metrics: n.metrics,
 		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics,
 		Limits: kafka.Limits{
 			FrameBytesMax: n.config.FrameBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
@@ -154,7 +166,13 @@ func (n *Node) serveKafka(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("tls of the client listener: %w", err)
 	}
-	streams, err := transport.ListenQUIC(context.WithoutCancel(ctx), n.bound.clientUDP, config, transport.Settings{})
+	key, err := readSmall(n.seams.FS, n.tlsFile(nodeKeyName))
+	if err != nil {
+		return fmt.Errorf("read the node's key: %w", err)
+	}
+	// A reset key that outlives the process tells clients of a crash as soon as they send: QUIC hides it otherwise.
+	settings := transport.Settings{ResetKey: sha256.Sum256(append([]byte("millrace stateless reset "), key...))}
+	streams, err := transport.ListenQUIC(context.WithoutCancel(ctx), n.bound.clientUDP, config, settings)
 	if err != nil {
 		return err
 	}
@@ -176,6 +194,13 @@ func (n *Node) serveKafka(ctx context.Context) error {
 	}
 	n.bound.quic = streams
 	return nil
+}
+
+// handleProfiles serves what `go tool pprof` asks for. The names that net/http/pprof.Index knows need no line here.
+func handleProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 func (n *Node) handleLive(w http.ResponseWriter, _ *http.Request) {

@@ -175,9 +175,7 @@ func (n *Node) openMetadata() error {
 // openRooms makes the rooms that partitions and groups live in.
 func (n *Node) openRooms(ctx context.Context) error {
 	var err error
-	if n.plugins, err = newPluginRoom(n); err != nil {
-		return err
-	}
+	n.plugins = newPluginRoom(n)
 	n.set, err = replica.NewSet(replica.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Flusher: n.flusher, Node: n.identity.Node, Now: n.seams.Now,
 		Logger: n.component("replica"), Hooks: replica.Hooks{Offline: n.onOffline},
@@ -236,7 +234,11 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	if err := n.makeInternalTopics(ctx); err != nil {
 		return err
 	}
-	return n.awaitRoles(ctx)
+	if err := n.awaitRoles(ctx); err != nil {
+		return err
+	}
+	n.rooms.Go("modules", n.plugins.keep)
+	return nil
 }
 
 // awaitRoles returns when the roles that the metadata gives this node are taken and its groups are loaded: from then on

@@ -11,13 +11,13 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/delivery"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/plugins"
 	"github.com/millrace-io/millrace/plugins/abi"
 	"github.com/millrace-io/millrace/plugins/builtin"
 	"github.com/millrace-io/millrace/plugins/chain"
 	"github.com/millrace-io/millrace/plugins/engine"
-	"github.com/millrace-io/millrace/plugins/meter"
 	"github.com/millrace-io/millrace/plugins/tck"
 )
 
@@ -26,7 +26,8 @@ import (
 type pluginRoom struct {
 	node    *Node
 	gate    *engine.Gate
-	modules *tmpModules
+	modules *delivery.Modules
+	log     modulesLog
 
 	mu     sync.Mutex
 	engine *engine.Engine            // guarded by mu; nil until needed
@@ -50,18 +51,22 @@ type lentModule struct {
 	users  int
 }
 
-func newPluginRoom(n *Node) (*pluginRoom, error) {
+func newPluginRoom(n *Node) *pluginRoom {
 	room := &pluginRoom{
 		node: n, gate: engine.NewGate(max(1, runtime.GOMAXPROCS(0)-1)),
 		loaded: map[moduleKey]*lentModule{}, golden: map[metadata.Digest]bool{},
 	}
-	var err error
-	room.modules, err = newTmpModules(tmpModulesConfig{FS: n.seams.FS, Dir: n.config.Data, Logger: n.component("modules")})
-	return room, err
+	room.modules = delivery.NewModules(n.seams.FS, n.config.Data, &room.log)
+	return room
 }
 
-func (p *pluginRoom) lead(log internalLog) { p.modules.Lead(log) }
-func (p *pluginRoom) resign()              { p.modules.Resign() }
+// keep brings every module that the metadata refers to onto this node's disk.
+func (p *pluginRoom) keep(ctx context.Context) error {
+	if err := p.modules.Keep(ctx, referenced(p.node.quorum.Image())); err != nil && ctx.Err() == nil {
+		p.node.logger.Warn().Err(err).Msg("not every plugin is on this disk yet; chains that need one wait for it")
+	}
+	return nil
+}
 
 func (p *pluginRoom) close() error {
 	p.mu.Lock()
@@ -71,6 +76,16 @@ func (p *pluginRoom) close() error {
 		return nil
 	}
 	return p.engine.Close(context.Background())
+}
+
+// calls is how many frames were given to guests.
+func (p *pluginRoom) calls() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine == nil {
+		return 0
+	}
+	return p.engine.Calls()
 }
 
 // start returns the engine, made at the first call.
@@ -144,7 +159,7 @@ func (p *pluginRoom) borrow(ctx context.Context, key moduleKey, s metadata.Stage
 		return lent.module, nil
 	}
 	p.mu.Unlock()
-	code, err := p.modules.Module(ctx, key.metered)
+	code, err := p.modules.Get(ctx, key.metered)
 	if err != nil {
 		return nil, err
 	}
@@ -225,49 +240,33 @@ func (p *pluginRoom) reproduce(ctx context.Context, s metadata.Stage, metered []
 	return nil
 }
 
-// goldenKey is how a version is loaded to judge its golden frames: with the configuration of its first case. It is a
-// function of the manifest, so that every broker does the same.
+// goldenKey is how a version is loaded to judge its golden frames. It is a function of the manifest, so that every
+// broker does the same.
 func goldenKey(m *plugins.Manifest, metered metadata.Digest) moduleKey {
-	key := moduleKey{metered: metered, projection: uint16(m.Projection), limits: m.Limits()}
-	if config := goldenConfig(m); config != nil {
-		key.config, key.configured = string(config), true
-	}
-	return key
-}
-
-func goldenConfig(m *plugins.Manifest) []byte {
-	if len(m.Cases) == 0 {
-		return nil
-	}
-	return m.Cases[0].Config
+	config := tck.GoldenConfig(m)
+	return moduleKey{metered, uint16(m.Projection), string(config), config != nil, m.Limits()}
 }
 
 // Admit implements admin.Plugins: admission checks and metering, the manifest's cases, the conformance kit, and the golden
 // frames.
 func (p *pluginRoom) Admit(ctx context.Context, m *plugins.Manifest, manifestText, module []byte) (admin.Admitted, error) {
-	metered, info, err := meter.Admit(module, m.Limits())
+	e, err := p.start(ctx)
 	if err != nil {
 		return admin.Admitted{}, err
 	}
-	admitted := admin.Admitted{MeteredModule: metered, Version: metadata.PluginVersion{
-		Name: m.Name, Version: m.Version, Given: sha256.Sum256(module), Metered: sha256.Sum256(metered),
-		CostTable: info.CostTable, ABI: m.ABI, Manifest: manifestText,
-	}}
-	load := func(ctx context.Context, config []byte) (tck.Guest, func(), error) {
-		key := goldenKey(m, admitted.Version.Metered)
-		key.config, key.configured = string(config), config != nil
-		guest, err := p.load(ctx, metered, key)
-		if err != nil {
-			return nil, nil, err
-		}
-		return guest, func() { p.discard(guest) }, nil
-	}
-	results, err := tck.RunCases(ctx, m, load)
+	examined, err := tck.Examine(ctx, e, m, module)
 	if err != nil {
 		return admin.Admitted{}, err
+	}
+	admitted := admin.Admitted{
+		MeteredModule: examined.Metered, CasesPassed: len(m.Cases),
+		Version: metadata.PluginVersion{
+			Name: m.Name, Version: m.Version, Given: sha256.Sum256(module), Metered: sha256.Sum256(examined.Metered),
+			CostTable: examined.Info.CostTable, ABI: m.ABI, Manifest: manifestText,
+		},
 	}
 	var wrong []string
-	for _, r := range results {
+	for _, r := range examined.Cases {
 		admitted.FuelMaxRecord = max(admitted.FuelMaxRecord, r.Fuel)
 		if !r.Passed {
 			wrong = append(wrong, fmt.Sprintf("case %q, record %d: want %s, got %s", r.Case, r.Record, r.Want, r.Got))
@@ -276,50 +275,20 @@ func (p *pluginRoom) Admit(ctx context.Context, m *plugins.Manifest, manifestTex
 	if len(wrong) > 0 {
 		return admin.Admitted{}, fmt.Errorf("its own cases fail: %s", strings.Join(wrong, "; "))
 	}
-	admitted.CasesPassed = len(m.Cases)
-	return admitted, p.prove(ctx, m, &admitted, load)
-}
-
-// conformSeed is the seed of the conformance kit at admission: the same module is admitted or refused everywhere alike.
-const conformSeed = 1
-
-// prove runs the conformance kit and makes the golden frames.
-func (p *pluginRoom) prove(ctx context.Context, m *plugins.Manifest, admitted *admin.Admitted, load tck.Load) error {
-	guest, release, err := load(ctx, goldenConfig(m))
-	if err != nil {
-		return err
-	}
-	defer release()
-	records := tck.OddRecords()
-	for i := range m.Cases {
-		records = append(records, tck.CaseRecords(&m.Cases[i])...)
-	}
-	if _, err := tck.Conform(ctx, guest, records, conformSeed); err != nil {
-		return fmt.Errorf("it does not conform: %w", err)
-	}
-	module, ok := guest.(*engine.Module)
-	if !ok {
-		return fmt.Errorf("the engine lent a %T", guest)
-	}
-	for _, frame := range tck.GoldenFrames(m, goldenConfig(m)) {
-		golden, err := module.MakeGolden(ctx, frame)
-		if err != nil {
-			return err
-		}
+	for _, golden := range examined.Golden {
 		admitted.Version.Golden = append(admitted.Version.Golden, metadata.Golden(golden))
 	}
-	return nil
-}
-
-func (p *pluginRoom) discard(module *engine.Module) {
-	if err := module.Close(context.Background()); err != nil {
-		p.node.logger.Warn().Err(err).Msg("a plugin was not closed")
-	}
+	return admitted, nil
 }
 
 // Store implements admin.Plugins.
 func (p *pluginRoom) Store(ctx context.Context, admitted admin.Admitted, module []byte) error {
-	return errors.Join(p.modules.Put(ctx, module), p.modules.Put(ctx, admitted.MeteredModule))
+	for _, m := range [][]byte{module, admitted.MeteredModule} {
+		if _, err := p.modules.Put(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Try implements admin.Plugins.
@@ -346,12 +315,9 @@ func (p *pluginRoom) Builtins() []admin.Builtin {
 	return all
 }
 
-// cpuGate is the engine's gate as the protocol face enters it, to decompress.
-type cpuGate struct{ gate *engine.Gate }
-
-// Enter implements kafka.Gate.
-func (g cpuGate) Enter(ctx context.Context) (leave func(), err error) {
-	place, err := g.gate.Enter(ctx)
+// enterGate implements kafka.Gate.
+func (p *pluginRoom) enterGate(ctx context.Context) (leave func(), err error) {
+	place, err := p.gate.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,8 @@ import (
 	"github.com/millrace-io/millrace/plugins/abi"
 )
 
-// Record is a record as stages see it.
+// Record is a record as stages see it. One without headers has a nil blob, never an empty count: two forms of the same
+// record would be two frames.
 type Record = abi.Record
 
 // FrameEnd returns how many of the records, all of one stored batch and in its order, form its next canonical frame:

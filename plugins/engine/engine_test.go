@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -123,6 +124,9 @@ func TestGuestAnswersAFrame(t *testing.T) {
 	want := []string{"pass", "drop", "replace rABC", "dead-letter letter text", "pass id k", "pass id id-5", "pass"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("verdicts %q, want %q", got, want)
+	}
+	if calls := m.engine.Calls(); calls != 1 {
+		t.Errorf("one frame was given to a guest, %d were counted", calls)
 	}
 	if answer.Verdicts[3].Code != 42 || fuel == 0 || fuel > 2000 {
 		t.Errorf("code %d, fuel %d", answer.Verdicts[3].Code, fuel)
@@ -300,4 +304,62 @@ func asFault(err error) *plugins.Fault {
 		return f
 	}
 	return nil
+}
+
+func TestModulesOfTheSameBytesLiveApart(t *testing.T) {
+	e := newEngine(t)
+	metered := admit(t, "testdata/script.wasm")
+	stays := load(t, e, metered, StageConfig{Projection: all})
+	goes, err := e.Load(context.Background(), metered, StageConfig{Projection: all, Limits: plugins.DefaultLimits(), Config: []byte("q")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := goes.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // new instances too: a trap drops the old one
+		fault(t, stays, "t")
+		judge(t, stays, "p")
+	}
+}
+
+func TestManyJudgeAtOnce(t *testing.T) {
+	e, err := New(context.Background(), Config{Gate: NewGate(2), CacheDir: t.TempDir(), Logger: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	m := script(t, e, "")
+	want, wantFuel := judge(t, m, "h", "n", "z=40000", "i=x")
+	ended := make(chan error)
+	const judges = 6
+	for n := range judges {
+		go func() {
+			var answer abi.Answer
+			for range 8 {
+				if n == 0 { // a neighbour that spins must not change what the others get
+					m.Judge(context.Background(), frameOf("w"), &answer)
+					continue
+				}
+				fuel, err := m.Judge(context.Background(), frameOf("h", "n", "z=40000", "i=x"), &answer)
+				if err != nil || fuel != wantFuel || !reflect.DeepEqual(answer.Verdicts, want.Verdicts) {
+					ended <- fmt.Errorf("%+v, %d fuel, %w", answer.Verdicts, fuel, err)
+					return
+				}
+			}
+			ended <- nil
+		}()
+	}
+	for range judges {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	if len(m.idle) > 2 {
+		t.Errorf("%d instances at rest behind a gate of two", len(m.idle))
+	}
 }

@@ -118,6 +118,21 @@ type analysis struct {
 	needsF64   bool
 	localCount uint32
 	depth      uint32
+	branches   uint64 // places where the runtime's code parts, about
+}
+
+// A compiler's work on a function grows with the square of the places where control parts, and with those places times
+// the locals; so a module could be small and take minutes and gigabytes to compile (W5). The largest functions of Go's
+// own output come to 1 million, whole modules to 20 million; a module at its limit compiles in seconds.
+const (
+	functionWorkMax = 50_000_000
+	moduleWorkMax   = 200_000_000
+	workPerLocal    = 64
+)
+
+// work estimates what compiling the function takes.
+func (a *analysis) work() uint64 {
+	return a.branches * (a.branches + workPerLocal*uint64(a.localCount))
 }
 
 // analyse is the first pass: r stands at the first instruction.
@@ -151,6 +166,11 @@ func (a *analysis) note(i *instruction, imports int) {
 	switch i.op {
 	case opLoop:
 		a.hasLoops = true
+		a.branches += 4 // with the check at its head
+	case opBlock, opIf, opBrIf:
+		a.branches++
+	case opBrTable:
+		a.branches += 1 + uint64(len(i.targets))/4
 	case opCall:
 		a.hasCalls = a.hasCalls || int(i.index) >= imports
 	case opCallIndirect:

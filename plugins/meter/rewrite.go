@@ -6,6 +6,7 @@ type rewriter struct {
 	fuel   uint32            // index of the fuel counter among the globals
 	depth  uint32            // index of the depth counter
 	yield  uint32            // index of the imported yield
+	work   uint64            // of compiling what was rewritten
 	added  []functionType    // behind the module's own
 	blocks map[string]uint32 // their places, by results
 }
@@ -61,6 +62,10 @@ func (w *rewriter) rewrite(b body, typ functionType) ([]byte, *Refusal) {
 	a := analyse(r, d)
 	if r.err == nil && !r.done() {
 		r.fail("%d bytes behind the end of a function", len(r.b)-r.at)
+	}
+	w.work += a.work()
+	if a.work() > functionWorkMax || w.work > moduleWorkMax {
+		r.fail("too much to compile: %d branches and %d locals in one function, %d units of work in the module so far", a.branches, a.localCount, w.work)
 	}
 	if r.err != nil {
 		return nil, r.err
