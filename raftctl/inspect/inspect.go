@@ -9,6 +9,7 @@ import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/batch"
 	"github.com/millrace-io/millrace/broker/commitlog"
+	"github.com/millrace-io/millrace/broker/producer"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -117,7 +118,10 @@ func (l *Log) readSegment(fsys vfs.FS, base broker.Offset, last bool) {
 	if len(entries) > 0 {
 		l.problem(l.Dir, fmt.Errorf("segment %d: the index reaches to byte %d, the batches only to %d", base, entries[len(entries)-1].Position, seg.SizeBytes))
 	}
-	_, err = commitlog.ReadProducers(fsys, l.Dir, base)
+	state, err := commitlog.ReadProducers(fsys, l.Dir, base)
+	if err == nil {
+		_, _, err = producer.Decode(state)
+	}
 	seg.Producers = err == nil
 	l.Segments = append(l.Segments, seg)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/batch"
 	"github.com/millrace-io/millrace/broker/commitlog"
+	"github.com/millrace-io/millrace/broker/producer"
 	"github.com/millrace-io/millrace/internal/vfs"
 	"github.com/millrace-io/millrace/raftctl/inspect"
 )
@@ -24,7 +25,7 @@ func writeLog(t *testing.T, n int) *vfs.Mem {
 		t.Fatal(err)
 	}
 	l, err := commitlog.Open(commitlog.Config{FS: m, Dir: dir, Flusher: f, SegmentBytes: 4 << 10, IndexIntervalBytes: 500,
-		OnRoll: func(broker.Offset) []byte { return []byte("state") }})
+		OnRoll: func(at broker.Offset) []byte { return producer.NewState().Encode(at) }})
 	if err != nil {
 		t.Fatal(err)
 	}
