@@ -40,13 +40,15 @@ type track struct {
 	logger  zerolog.Logger
 	metrics Metrics
 	bell    bell
-	changed func()       // something that channels wait for has moved; must not block
-	killed  *atomic.Bool // tests: nothing is written at the end
+	jobs    chan writeJob // to the writer, with room for one
+	changed func()        // something that channels wait for has moved; must not block
+	killed  *atomic.Bool  // tests: nothing is written at the end
 
 	// Owned by the track's goroutine.
 	judge    judge
 	sighted  *window.Sightings // nil until judging needs it; written under mu, as readers look into it
-	finished []finishedBlock   // full, to be written
+	finished []finishedBlock   // full, to be written; the writer may be at the first
+	writing  chan error        // what becomes of the first, nil while the writer is not at it
 	trimmed  broker.Offset     // files below it are removed
 
 	mu         sync.RWMutex
@@ -67,7 +69,7 @@ type track struct {
 
 type finishedBlock struct {
 	block *block
-	ids   []byte // the file's bytes, made before the window forgets
+	ids   []byte // the file's bytes but the seal, made before the window forgets
 }
 
 // counts are of one track since this broker took the role.
@@ -77,7 +79,7 @@ type counts struct {
 
 func newTrack(key JudgeKey, tp broker.TopicPartition, w window.Geometry, source Source, j judge) *track {
 	return &track{
-		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), changed: func() {},
+		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), jobs: make(chan writeJob, 1), changed: func() {},
 		end: forever, blocks: map[broker.Offset]*block{}, used: map[broker.Offset]uint64{},
 		failures: map[broker.Offset]*chain.Failure{}, mended: map[broker.Offset]*splice{},
 	}
@@ -137,7 +139,7 @@ func (t *track) save() error {
 		return nil
 	}
 	ids, _ := t.sighted.IDs(int64(b.start))
-	return t.write(b, encodeIDs(t.key, b, ids))
+	return t.write(finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
 }
 
 // step does one piece of work and reports whether there may be more.
@@ -146,10 +148,13 @@ func (t *track) step(ctx context.Context) (bool, error) {
 		task(ctx)
 	}
 	if !t.extent().opened {
+		if err := t.flush(); err != nil { // what is opened are files
+			return false, err
+		}
 		t.open()
 		t.changed()
 	}
-	if err := errors.Join(t.flush(), t.trim()); err != nil {
+	if err := errors.Join(t.handOver(), t.trim()); err != nil {
 		return false, err
 	}
 	t.mu.RLock()
@@ -250,6 +255,9 @@ func (t *track) trim() error {
 func (t *track) seed() error {
 	if t.sighted != nil {
 		return nil
+	}
+	if err := t.flush(); err != nil { // what is read below are files
+		return err
 	}
 	sighted := window.New(t.window)
 	var found []window.Sighting
@@ -374,7 +382,7 @@ func (t *track) publish(j *judgement) error {
 		}
 		if b.full() {
 			ids, _ := t.sighted.IDs(int64(b.start))
-			t.finished = append(t.finished, finishedBlock{block: b, ids: encodeIDs(t.key, b, ids)})
+			t.finished = append(t.finished, finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
 		}
 		at = end
 	}
@@ -395,7 +403,7 @@ func (t *track) publish(j *judgement) error {
 	if t.metrics.Judged != nil {
 		t.metrics.Judged(t.tp, uint64(len(j.verdicts)), j.fuel)
 	}
-	if err := t.flush(); err != nil {
+	if err := t.handOver(); err != nil {
 		return err
 	}
 	t.changed()
