@@ -46,6 +46,7 @@ type track struct {
 
 	// Owned by the track's goroutine.
 	judge    judge
+	scratch  judgement         // of the batch at hand
 	sighted  *window.Sightings // nil until judging needs it; written under mu, as readers look into it
 	finished []finishedBlock   // full, to be written; the writer may be at the first
 	writing  chan error        // what becomes of the first, nil while the writer is not at it
@@ -339,11 +340,10 @@ func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 				break
 			}
 			found = true
-			j, err := t.judge.batch(v)
-			if err != nil {
+			if err := t.judge.batch(v, &t.scratch); err != nil {
 				return err
 			}
-			if err := t.publish(j); err != nil {
+			if err := t.publish(&t.scratch); err != nil {
 				return err
 			}
 		}
