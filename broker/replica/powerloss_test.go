@@ -176,8 +176,8 @@ func (p *producers) check(t *testing.T, after *vfs.Mem) error {
 		last[a.pid] = a
 	}
 	for pid, a := range last {
-		if pid < 0 || a.base < p.started {
-			continue // of what was deleted, only what a snapshot has is remembered
+		if pid < 0 {
+			continue
 		}
 		var answer Appended
 		r.Submit(Append{Batches: records(t, pid, a.seq, a.count, "retry"), Acks: AcksAll, LeaderEpoch: -1}, func(got Appended) { answer = got })
