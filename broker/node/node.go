@@ -149,6 +149,7 @@ func (n *Node) openMetadata() error {
 	var err error
 	n.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{
 		FS: n.seams.FS, Dir: n.config.Data, Logger: n.component("flusher"), OnFatal: n.fail, OnGroup: n.metrics.group,
+		TailBytesMax: tailBytesMax,
 	})
 	if err != nil {
 		return fmt.Errorf("open the flush journal: %w", err)
@@ -171,6 +172,11 @@ func (n *Node) openMetadata() error {
 	})
 	return nil
 }
+
+// tailBytesMax bounds the newest batches that are kept in memory. Consumers that follow the end need a few megabytes;
+// what is kept beyond that is paid twice over in heap, and by the page faults of memory that is touched once. Followers
+// will want up to 128 MiB.
+const tailBytesMax = 32 << 20
 
 // openRooms makes the rooms that partitions and groups live in.
 func (n *Node) openRooms(ctx context.Context) error {
