@@ -74,10 +74,13 @@ func (w *walker) request() Request {
 		}
 		return Tidy{}
 	case 17:
-		if p := w.anyPartition(); p != nil {
-			return ElectLeaders{Partitions: []broker.TopicPartition{p.TopicPartition, p.TopicPartition}}
+		var all []broker.TopicPartition
+		for t := range w.img.Topics() {
+			for _, p := range w.img.Partitions(t.ID) {
+				all = append(all, p.TopicPartition)
+			}
 		}
-		return Tidy{}
+		return ElectLeaders{Partitions: all}
 	case 0, 1:
 		return w.registration(node)
 	case 2, 3, 4:
