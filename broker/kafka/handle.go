@@ -27,6 +27,8 @@ func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
 		return s.describeConfigs(req)
 	case *kmsg.InitProducerIDRequest:
 		return s.initProducerID(ctx, req)
+	case *kmsg.CreatePartitionsRequest:
+		return s.createPartitions(ctx, req)
 	case *kmsg.FindCoordinatorRequest:
 		return s.findCoordinator(ctx, req)
 	case *kmsg.JoinGroupRequest:

@@ -80,6 +80,7 @@ var shapes = map[int16][]field{
 	keyInitProducerID:       shape(str(), raw(4), raw(8+2).from(3)),
 	keyOffsetForLeaderEpoch: shape(raw(4).from(3), list(str(), list(raw(4+4+4)))),
 	keyDescribeConfigs:      shape(list(raw(1), str(), strs()), raw(1), raw(1).from(3)),
+	keyCreatePartitions:     shape(list(str(), raw(4), list(int32s())), raw(4+1)),
 	keyDeleteGroups:         shape(strs()),
 }
 

@@ -23,6 +23,7 @@ const (
 	keyInitProducerID       int16 = 22
 	keyOffsetForLeaderEpoch int16 = 23
 	keyDescribeConfigs      int16 = 32
+	keyCreatePartitions     int16 = 37
 	keyDeleteGroups         int16 = 42
 )
 
@@ -57,6 +58,7 @@ var matrix = []api{
 	{key: keyInitProducerID, name: "InitProducerId", listed: 0, min: 0, max: 5},
 	{key: keyOffsetForLeaderEpoch, name: "OffsetForLeaderEpoch", listed: 2, min: 2, max: 4},
 	{key: keyDescribeConfigs, name: "DescribeConfigs", listed: 1, min: 1, max: 4},
+	{key: keyCreatePartitions, name: "CreatePartitions", listed: 0, min: 0, max: 3},
 	{key: keyDeleteGroups, name: "DeleteGroups", listed: 0, min: 0, max: 3},
 }
 
