@@ -30,6 +30,10 @@ type Config struct {
 	Limits     Limits
 	// AutoCreateTopics lets Metadata make topics that it is asked for (auto.create.topics.enable).
 	AutoCreateTopics bool
+	// LogDir tells of the node's data directory. Nil: nothing is known.
+	LogDir func() LogDir
+	// Quorum tells how the metadata quorum stands. Nil: what the image says.
+	Quorum func() QuorumState
 	// BrokerConfigs are what DescribeConfigs says of the broker beside the face's own limits.
 	BrokerConfigs []BrokerConfig
 }
