@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -14,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -290,5 +293,41 @@ func TestConsolesGetTheirAnswers(t *testing.T) {
 	elected, err := admin.ElectLeaders(ctx, kadm.ElectPreferredReplica, kadm.TopicsSet{"orders": {0: {}}})
 	if err != nil || elected["orders"][0].Err == nil {
 		t.Errorf("an election where none is needed: %+v, %v", elected, err)
+	}
+}
+
+// H14, formats.md 6: the chain of a group judges a partition that is created later from its first record on, and its dead
+// letters have a partition to go to.
+func TestANewPartitionIsFilteredFromItsFirstRecord(t *testing.T) {
+	n := serving(t)
+	admin, ctx := administrator(t, n)
+	if _, err := admin.CreateTopic(ctx, 1, 1, nil, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	bindings := adminapiconnect.NewBindingServiceClient(http.DefaultClient, "http://"+n.Addresses().Admin)
+	chain := &adminapi.ChainSpec{Stages: []*adminapi.Stage{{Plugin: "dedup-key"}}}
+	if _, err := bindings.CreateBinding(ctx, &adminapi.CreateBindingRequest{Group: "billing", Topics: []string{"orders"}, Chain: chain}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	topics := adminapiconnect.NewTopicServiceClient(http.DefaultClient, "http://"+n.Addresses().Admin)
+	if _, err := topics.AlterTopic(ctx, &adminapi.AlterTopicRequest{Name: "orders", Partitions: 3, Set: map[string]string{"retention.ms": "-1"}}); err != nil {
+		t.Fatal(err)
+	}
+	letters, err := admin.ListTopics(ctx, "orders.dlq.billing")
+	if err != nil || len(letters["orders.dlq.billing"].Partitions) != 3 {
+		t.Errorf("dead-letter topic: %+v, %v", letters, err)
+	}
+	producer := stock(t, n, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	for i, key := range []string{"k", "k", "l", "k"} {
+		record := &kgo.Record{Topic: "orders", Partition: 2, Key: []byte(key), Value: fmt.Append(nil, i)}
+		if err := producer.ProduceSync(ctx, record).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader := stock(t, n, kgo.Rack("group=billing"), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"orders": {2: kgo.NewOffset().AtStart()}}))
+	m := &member{Client: reader}
+	if got := fmt.Sprint(m.read(t, ctx, 2)); got != "[0 2]" {
+		t.Errorf("the group reads %s of a new partition, want each key once", got)
 	}
 }
