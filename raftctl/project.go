@@ -97,7 +97,7 @@ func (c *cli) build(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	command, environment, err := compiler(manifest.Language)
+	command, environment, err := compiler(ctx, dir, manifest.Language)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func secondsSince(c *cli) func() int {
 }
 
 // compiler returns the command that makes plugin.wasm, or an error that says what to install.
-func compiler(language string) (command, environment []string, err error) {
+func compiler(ctx context.Context, dir, language string) (command, environment []string, err error) {
 	switch language {
 	case "go":
 		if _, err := exec.LookPath("go"); err != nil {
@@ -128,12 +128,31 @@ func compiler(language string) (command, environment []string, err error) {
 		}
 		return []string{"go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", moduleName, "."}, []string{"GOOS=wasip1", "GOARCH=wasm"}, nil
 	case "c":
-		for _, zig := range [][]string{{"zig"}, {"python3", "-m", "ziglang"}} {
-			if exec.Command(zig[0], append(slices.Clone(zig[1:]), "version")...).Run() == nil {
-				return []string{"make", "-s", "CC=" + strings.Join(zig, " ") + " cc --target=wasm32-freestanding"}, nil, nil
-			}
+		if _, err := exec.LookPath("make"); err != nil {
+			return nil, nil, usageError("compiling this plugin needs make: install it, then try again")
 		}
-		return nil, nil, usageError("compiling this plugin needs zig: `pip install ziglang==0.17.1`, then try again")
+		cc := compilerOfC(ctx, dir)
+		if cc == "" {
+			return nil, nil, usageError("compiling this plugin needs zig: `python3 -m venv .venv && .venv/bin/pip install ziglang==0.17.1` in %s, then try again", dir)
+		}
+		return []string{"make", "-s", "CC=" + cc}, nil, nil
 	}
-	return nil, nil, usageError("plugin build knows go and c, not %q: compile plugin.wasm yourself and use --no-build", language)
+	return nil, nil, usageError("raftctl compiles go and c, not %q: make plugin.wasm yourself, and give --no-build to test and push", language)
+}
+
+// compilerOfC returns a C compiler for WebAssembly as a Makefile names it: zig, or clang with its linker; "" is none.
+func compilerOfC(ctx context.Context, dir string) string {
+	for _, zig := range [][]string{{".venv/bin/python", "-m", "ziglang"}, {"zig"}, {"python3", "-m", "ziglang"}} {
+		probe := exec.CommandContext(ctx, zig[0], append(slices.Clone(zig[1:]), "version")...)
+		probe.Dir = dir
+		if probe.Run() == nil {
+			return strings.Join(zig, " ") + " cc --target=wasm32-freestanding"
+		}
+	}
+	_, clang := exec.LookPath("clang")
+	_, linker := exec.LookPath("wasm-ld")
+	if clang == nil && linker == nil {
+		return "clang --target=wasm32"
+	}
+	return ""
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/batch"
@@ -75,22 +76,25 @@ func (j *judge) close() {
 	j.chain, j.done = nil, nil
 }
 
-// batch judges one committed batch as a whole. Control batches hold nothing that a client sees.
-func (j *judge) batch(v batch.View) (*judgement, error) {
-	out := &judgement{batch: v}
+// batch judges one committed batch as a whole into out, whose memory is used again. Control batches hold nothing that a
+// client sees.
+func (j *judge) batch(v batch.View, out *judgement) error {
+	clear(out.verdicts) // what they point to is not held longer than needed
+	*out = judgement{batch: v, verdicts: out.verdicts[:0], sightings: out.sightings[:0]}
 	if v.Control() {
-		return out, nil
+		return nil
 	}
 	records, err := j.framer.read(v)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out.verdicts = make([]verdict, 0, len(records))
+	out.verdicts = slices.Grow(out.verdicts, len(records))
+	out.sightings = slices.Grow(out.sightings, len(records))
 	for at := 0; at < len(records); {
 		frame := records[at : at+j.framer.end(records[at:])]
 		report, err := j.chain.Judge(frame)
 		if err != nil {
-			return nil, fmt.Errorf("judge the frame at offset %d: %w", frame[0].Offset, err)
+			return fmt.Errorf("judge the frame at offset %d: %w", frame[0].Offset, err)
 		}
 		for i := range frame {
 			j.take(out, &frame[i], j.framer.deltas[at+i], &report.Results[i])
@@ -100,7 +104,7 @@ func (j *judge) batch(v batch.View) (*judgement, error) {
 		}
 		at += len(frame)
 	}
-	return out, nil
+	return nil
 }
 
 // take copies a result out of the chain's scratch.

@@ -235,6 +235,7 @@ func (l *lead) startTrack(topic *metadata.Topic, key JudgeKey, w wanted) {
 	l.tracks[key] = r
 	l.mu.Unlock()
 	r.group.Go("track", t.run)
+	r.group.Go("track files", t.writeFiles)
 }
 
 // lowest is the lowest offset that the track was made to judge from.

@@ -34,6 +34,7 @@ func (h *harness) checkEnds(ctx context.Context) error {
 		return err
 	}
 	h.complain(h.log.check(dump, h.ledger.snapshot())...)
+	dump = h.log.history
 	for _, b := range h.bounds {
 		if err := h.checkEndsOf(ctx, b, dump); err != nil {
 			return err

@@ -71,8 +71,9 @@ func readLetters(ctx context.Context, client *kgo.Client, address, deadLetterTop
 }
 
 // checkLetters is checker 3: what must be lettered below the ends of a dump has a letter with the source's bytes, and
-// nothing else below them has one. It returns how many letters were repeats.
-func checkLetters(of uint64, topicID string, dump [][]entry, judged []judgement, letters []letterRead) (repeats int, wrong []string) {
+// nothing else below them has one; what retention took, below starts, may be without. It returns how many letters were
+// repeats.
+func checkLetters(of uint64, topicID string, dump [][]entry, judged []judgement, starts []int64, letters []letterRead) (repeats int, wrong []string) {
 	want := map[identity]bool{}
 	for partition, j := range judged {
 		for _, l := range j.letters {
@@ -94,7 +95,7 @@ func checkLetters(of uint64, topicID string, dump [][]entry, judged []judgement,
 		}
 	}
 	for id := range want {
-		if found[id] == 0 {
+		if found[id] == 0 && id.offset >= starts[id.partition] {
 			wrong = append(wrong, fmt.Sprintf("no letter for %+v %.120q", id, dump[id.partition][id.offset].value))
 		}
 		repeats += max(found[id]-1, 0)

@@ -102,24 +102,25 @@ func progress(read [][]*kgo.Record, ends []int64) string {
 	return text
 }
 
-// logChecker is checker 1. It keeps the last dump, which the next must begin with.
+// logChecker is checker 1. It keeps everything that any dump held, so that what retention deleted since is still known.
 type logChecker struct {
-	previous [][]entry
+	history [][]entry // entry i has offset i
 }
 
-// check returns what is wrong with a dump, given what was acknowledged before it was made.
+// check adds a dump to the history and returns what is wrong with it, given what was acknowledged before it was made.
 func (c *logChecker) check(dump [][]entry, acked map[name]place) []string {
 	var wrong []string
+	if c.history == nil {
+		c.history = make([][]entry, len(dump))
+	}
+	for p := range dump {
+		wrong = append(wrong, c.extend(int32(p), dump[p])...)
+	}
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	seen := map[name]place{}
-	for p, entries := range dump {
-		partition := int32(p)
+	for p, entries := range c.history {
 		latest := map[int]int{} // producer → sequence
-		for i, e := range entries {
-			if e.offset != int64(i) {
-				complain("partition %d: offset %d stands where %d must be", p, e.offset, i)
-				break
-			}
+		for _, e := range entries {
 			var of payload
 			if err := json.Unmarshal([]byte(e.value), &of); err != nil {
 				complain("partition %d offset %d: not a record that was produced: %v", p, e.offset, err)
@@ -129,23 +130,15 @@ func (c *logChecker) check(dump [][]entry, acked map[name]place) []string {
 			if first, twice := seen[n]; twice {
 				complain("record %v lies at %v and again at partition %d offset %d", n, first, p, e.offset)
 			}
-			seen[n] = place{partition, e.offset}
+			seen[n] = place{int32(p), e.offset}
 			if last, some := latest[of.Producer]; some && last >= of.Sequence {
 				complain("partition %d offset %d: producer %d's record %d stands behind its %d", p, e.offset, of.Producer, of.Sequence, last)
 			}
 			latest[of.Producer] = of.Sequence
 		}
-		if p < len(c.previous) {
-			for i, e := range c.previous[p] {
-				if i >= len(entries) || entries[i] != e {
-					complain("partition %d: offset %d was read before and is another record now, or gone", p, e.offset)
-					break
-				}
-			}
-		}
 	}
 	for n, at := range acked {
-		if at.offset >= int64(len(dump[at.partition])) {
+		if at.offset >= int64(len(c.history[at.partition])) {
 			continue // acknowledged behind the end of this dump; the next has it
 		}
 		if lies, ok := seen[n]; !ok {
@@ -154,6 +147,33 @@ func (c *logChecker) check(dump [][]entry, acked map[name]place) []string {
 			complain("record %v was acknowledged at %v and lies at %v", n, at, lies)
 		}
 	}
-	c.previous = dump
+	return wrong
+}
+
+// extend compares a partition of a dump with its history and adds what is new. A dump begins where the log does.
+func (c *logChecker) extend(partition int32, entries []entry) (wrong []string) {
+	known := c.history[partition]
+	if len(entries) == 0 {
+		return []string{fmt.Sprintf("partition %d: a dump that reached its end holds nothing", partition)}
+	}
+	next := entries[0].offset
+	if next > int64(len(known)) {
+		return []string{fmt.Sprintf("partition %d begins at %d, and no dump held what lies between %d and there: let retention keep more", partition, next, len(known))}
+	}
+	if last := entries[len(entries)-1].offset; last < int64(len(known))-1 {
+		wrong = append(wrong, fmt.Sprintf("partition %d: offset %d was read before and is gone", partition, len(known)-1))
+	}
+	for _, e := range entries {
+		switch {
+		case e.offset != next:
+			return append(wrong, fmt.Sprintf("partition %d: offset %d stands where %d must be", partition, e.offset, next))
+		case next == int64(len(known)):
+			known = append(known, e)
+		case known[next] != e:
+			wrong = append(wrong, fmt.Sprintf("partition %d: offset %d was read before and is another record now", partition, next))
+		}
+		next++
+	}
+	c.history[partition] = known
 	return wrong
 }

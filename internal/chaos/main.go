@@ -15,6 +15,8 @@ type options struct {
 	seed  uint64
 	dir   string
 	pause time.Duration // between two bursts of a producer
+
+	retention bool // the log is short, and a group that lags is overtaken
 }
 
 func main() {
@@ -23,10 +25,14 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano())%1_000_000, "what decides every choice of the run")
 	flag.StringVar(&o.dir, "dir", "", "an empty directory for data and logs, kept afterwards; a temporary one if not given, kept if something is wrong")
 	flag.DurationVar(&o.pause, "pause", 50*time.Millisecond, "how long each producer waits between two bursts")
+	flag.BoolVar(&o.retention, "retention", false, "keep the log short, so that retention overtakes a group that lags")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	replay := fmt.Sprintf("go run ./internal/chaos -kills %d -seed %d", o.kills, o.seed)
+	if o.retention {
+		replay += " -retention"
+	}
 	fmt.Println(replay)
 	temporary := o.dir == ""
 	if temporary {

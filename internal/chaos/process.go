@@ -54,7 +54,7 @@ func newBroker(ctx context.Context, tasks *task.Group, program, dir string) (*br
 	if out, err := exec.CommandContext(ctx, program, "init", "--data", b.data()).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
 	}
-	config := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\n",
+	config := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\nlog.retention.check.interval.ms: 500\n",
 		b.data(), b.client, cluster, b.admin)
 	if err := os.WriteFile(b.config(), []byte(config), 0o600); err != nil {
 		return nil, err

@@ -11,8 +11,8 @@ import (
 
 // header names the columns of the table.
 func (h *harness) header() {
-	fmt.Printf("%5s %8s %8s %8s %8s %8s %8s %6s %6s %7s %7s %6s\n", "kills", "ready ms", "check ms", "log", "acked",
-		"alpha", "beta", "copies", "drops", "letters", "redeliv", "rows")
+	fmt.Printf("%5s %8s %8s %8s %8s %8s %8s %6s %6s %7s %7s %6s %6s\n", "kills", "ready ms", "check ms", "log", "acked",
+		"alpha", "beta", "copies", "drops", "letters", "redeliv", "behind", "rows")
 }
 
 // line prints a row of the table: what one kill did, and what the checkers saw after it.
@@ -27,8 +27,8 @@ func (h *harness) line(how string, readyIn time.Duration, c checked) {
 	if c.anomalies > 0 || c.took == 0 {
 		verdict = "WRONG"
 	}
-	fmt.Printf("%5d %8d %8d %8d %8d %8d %8d %6d %6d %7d %7d %6d %s (%s)\n", h.kills, readyIn.Milliseconds(), c.took.Milliseconds(), c.records, acked,
-		c.visible["alpha"], c.visible["beta"], c.duplicate, c.dropped, c.letters, redelivered, c.rows, verdict, how)
+	fmt.Printf("%5d %8d %8d %8d %8d %8d %8d %6d %6d %7d %7d %6d %6d %s (%s)\n", h.kills, readyIn.Milliseconds(), c.took.Milliseconds(), c.records, acked,
+		c.visible["alpha"], c.visible["beta"], c.duplicate, c.dropped, c.letters, redelivered, c.behind, c.rows, verdict, how)
 }
 
 // counts returns the ledger's counts; problems found meanwhile are anomalies.
@@ -48,6 +48,9 @@ func (h *harness) summary(err error) {
 		c.duplicate, c.dropped, c.letters, c.rows, h.totals.repeatedLetters)
 	if h.cutovers != nil {
 		fmt.Printf("cutovers: %d asked for, %d confirmed; %d topics made and deleted\n", h.cutovers.asked.Load(), h.cutovers.done.Load(), h.cutovers.topics.Load())
+	}
+	if h.options.retention {
+		fmt.Printf("retention: %d partitions of bindings with a moved origin at the last check; a group found overtaken %d times\n", c.origins, h.totals.overtaken)
 	}
 	for _, g := range h.groups {
 		received, again, troubles := g.counts()

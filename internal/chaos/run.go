@@ -32,6 +32,7 @@ type harness struct {
 	cutovers  *cutovers
 	bounds    []bound
 	groups    []*group
+	slow      *group // with retention: one that lags
 	log       logChecker
 
 	kills   int
@@ -42,8 +43,8 @@ type harness struct {
 
 // totals is what the summary counts.
 type totals struct {
-	comparisons, judged, repeatedLetters, letters, cachesDeleted, killedStarting, cleanStops int
-	last                                                                                     checked
+	comparisons, judged, repeatedLetters, letters, cachesDeleted, killedStarting, cleanStops, overtaken int
+	last                                                                                                checked
 }
 
 // run is the whole job; its error says that the run could not go on, or that a checker found something.
@@ -87,7 +88,11 @@ func (h *harness) setUp(ctx context.Context) (err error) {
 	}
 	h.tasks = task.NewGroup(ctx)
 	h.sentinels = &sentinels{ledger: h.ledger, client: h.plain}
-	if _, err := h.sdk.CreateTopic(ctx, topic, partitions, nil); err != nil {
+	var configs map[string]string
+	if h.options.retention {
+		configs = map[string]string{"segment.bytes": "65536", "retention.bytes": "800000"}
+	}
+	if _, err := h.sdk.CreateTopic(ctx, topic, partitions, configs); err != nil {
 		return err
 	}
 	if err := push(ctx, h.sdk, h.options.dir); err != nil {
@@ -142,6 +147,17 @@ func (h *harness) bindSecond(ctx context.Context) error {
 	h.groups = append(h.groups, beta)
 	if err := beta.joinTCP(h.tasks, h.broker.client, "group=beta"); err != nil {
 		return err
+	}
+	if h.options.retention {
+		if err := h.bind(ctx, "slow", adminapi.StartAt_START_AT_LOG_START); err != nil {
+			return err
+		}
+		h.slow = newGroup("slow", topic, "a rack over TCP, lagging")
+		h.slow.nap = 40 * time.Second
+		h.groups = append(h.groups, h.slow)
+		if err := h.slow.joinTCP(h.tasks, h.broker.client, "group=slow"); err != nil {
+			return err
+		}
 	}
 	h.cutovers = &cutovers{client: h.sdk, random: rand.New(rand.NewPCG(h.options.seed, 99))}
 	for _, b := range h.bounds {
@@ -256,8 +272,11 @@ func (h *harness) moment(ctx context.Context, minMillis, maxMillis int) error {
 // drain waits until every group has everything, and checks the groups again.
 func (h *harness) drain(ctx context.Context, c checked) error {
 	deadline := time.Now().Add(30 * time.Second)
+	if h.slow != nil {
+		close(h.slow.awake)
+	}
 	for _, g := range h.groups {
-		for !g.caughtUp(c.expected[g.name]) {
+		for !g.caughtUp(c.seenBy(g)) {
 			if time.Now().After(deadline) {
 				h.complain(fmt.Sprintf("group %s did not receive everything within 30 s of the end of the load", g.name))
 				break

@@ -51,20 +51,17 @@ async function read() {
   await consumer.connect()
   await consumer.subscribe({ topic: asked.topic, fromBeginning: true })
   let left = Number(asked.count)
-  let started = false
-  await consumer.run({
+  const running = consumer.run({
     autoCommit: false,
     eachMessage: async (message) => {
-      if (!started || left === 0 || message.partition !== Number(asked.partition)) return
+      if (left === 0 || message.partition !== Number(asked.partition)) return
       record(message)
       left -= 1
       if (left === 0) setImmediate(() => consumer.disconnect().then(() => process.exit(0)))
     },
   })
-  consumer.on(consumer.events.GROUP_JOIN, () => {
-    consumer.seek({ topic: asked.topic, partition: Number(asked.partition), offset: asked.offset })
-    started = true
-  })
+  consumer.seek({ topic: asked.topic, partition: Number(asked.partition), offset: asked.offset })
+  await running
 }
 
 const verbs = { create, produce, consume, read }
