@@ -16,7 +16,7 @@
 //
 // # Who calls what
 //
-// Append, Truncate, Reset, AdvanceStart, Close and Remove are called by the partition's owner, one at a time. Everything
+// Append, Truncate, Reset, AdvanceStart, SetSegmentBytes, Close and Remove are called by the partition's owner, one at a time. Everything
 // else is safe for concurrent use with them. OnDurable is called by the goroutine that flushes.
 //
 // # Locks

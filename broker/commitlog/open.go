@@ -25,7 +25,7 @@ func Open(cfg Config) (*Log, error) {
 	if cfg.IndexIntervalBytes <= 0 {
 		cfg.IndexIntervalBytes = indexIntervalDefault
 	}
-	l := &Log{cfg: cfg, logger: cfg.Logger, flusher: cfg.Flusher, savedEpochs: -1}
+	l := &Log{cfg: cfg, logger: cfg.Logger, flusher: cfg.Flusher, savedEpochs: -1, segmentBytes: cfg.SegmentBytes}
 	r := recovery{log: l}
 	r.entry, r.known = cfg.Flusher.Journal(cfg.Partition)
 	if r.known && r.entry.Replica != cfg.Replica {

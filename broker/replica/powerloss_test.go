@@ -55,7 +55,7 @@ func (p *producers) step(t *testing.T) {
 	case dice < 96:
 		hw := p.r.Ends().HighWatermark
 		p.started = max(p.started, hw-broker.Offset(p.rng.IntN(30)))
-		if _, err := p.r.AdvanceStart(p.started); err != nil {
+		if _, err := p.r.AdvanceStart(t.Context(), p.started); err != nil {
 			t.Fatal(err)
 		}
 	default: // a stop in good order; clients send again what it failed

@@ -24,7 +24,7 @@ func TestIdempotenceOutlivesDeletedRecords(t *testing.T) {
 			for i := range broker.Sequence(batches) {
 				n.append(r, Append{Batches: records(t, 5, i, 1, "x"), Acks: AcksAll, LeaderEpoch: -1})
 			}
-			if _, err := r.AdvanceStart(start); err != nil {
+			if _, err := r.AdvanceStart(t.Context(), start); err != nil {
 				t.Fatal(err)
 			}
 			after := mem
@@ -68,7 +68,7 @@ func TestADamagedProducerSnapshotIsReplacedByAnOlderOne(t *testing.T) {
 		n.append(r, Append{Batches: records(t, 5, i, 1, "x"), Acks: AcksAll, LeaderEpoch: -1})
 	}
 	segments := r.Segments()
-	if _, err := r.AdvanceStart(segments[1].Base); err != nil { // the first snapshot is all that knows what went
+	if _, err := r.AdvanceStart(t.Context(), segments[1].Base); err != nil { // the first snapshot is all that knows what went
 		t.Fatal(err)
 	}
 	newest := filepath.Join(n.set.dirs.partition(orders), fmt.Sprintf("%020d.producers", segments[len(segments)-1].Base))
@@ -116,7 +116,7 @@ func TestRecoveryGivesASegmentTheSnapshotThatItLacks(t *testing.T) {
 		n = again
 		n.start(false)
 		r = n.lead(options)
-		if _, err := r.AdvanceStart(segments[len(segments)-1].Base); err != nil {
+		if _, err := r.AdvanceStart(t.Context(), segments[len(segments)-1].Base); err != nil {
 			t.Fatal(err)
 		}
 		if err := mem.SyncAll("/"); err != nil { // what was removed is gone for good
