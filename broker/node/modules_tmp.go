@@ -28,7 +28,7 @@ func (m *tmpModules) name(d metadata.Digest) string {
 	return filepath.Join(m.c.Dir, "plugins", hex.EncodeToString(d[:])+".wasm")
 }
 func (m *tmpModules) Put(_ context.Context, module []byte) error {
-	if err := m.c.FS.MkdirAll(filepath.Join(m.c.Dir, "plugins")); err != nil {
+	if err := makeDurableDir(m.c.FS, filepath.Join(m.c.Dir, "plugins")); err != nil {
 		return err
 	}
 	return replaceFile(m.c.FS, m.name(sha256.Sum256(module)), module)
