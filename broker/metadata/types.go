@@ -131,7 +131,7 @@ type PluginVersion struct {
 	CreatedMs int64
 	// GivenBytes is the size of the module as uploaded.
 	GivenBytes int64
-	Created   broker.Index
+	Created    broker.Index
 }
 
 // Golden is a frame with the digest of its answer and the fuel it took.
