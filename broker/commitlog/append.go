@@ -58,7 +58,7 @@ func (l *Log) makeRoom(batches []byte) error {
 	seg := l.active()
 	end := seg.size + int64(len(batches))
 	v := batch.View(batches)
-	if seg.size > 0 && (end > l.cfg.SegmentBytes || end > segmentBytesMax || l.spansTooFar(seg, v)) {
+	if seg.size > 0 && (end > l.segmentBytes || end > segmentBytesMax || l.spansTooFar(seg, v)) {
 		if err := l.roll(); err != nil {
 			return err
 		}

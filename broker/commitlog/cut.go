@@ -207,64 +207,6 @@ func (l *Log) resetFiles(fresh *segment, gone []*segment) error {
 	return l.cfg.FS.SyncDir(l.cfg.Dir)
 }
 
-// AdvanceStart makes start the log start offset and removes the segments below it. The journal knows the new start
-// before a file goes, so that recovery never takes a half-done removal for a gap. A start at or below the present one
-// changes nothing; one above End is a broker.OffsetOutOfRange.
-func (l *Log) AdvanceStart(start broker.Offset) error {
-	if err := l.usable(); err != nil {
-		return err
-	}
-	l.files.Lock()
-	defer l.files.Unlock()
-	now, _, end := l.Ends()
-	switch {
-	case start <= now:
-		return nil
-	case start > end:
-		return broker.Errorf(broker.OffsetOutOfRange, "advance the start of %s to %d: it has [%d, %d)", l.cfg.Dir, start, now, end)
-	case start == end && l.active().size > 0:
-		// So that the last segment can go too. A full disk must not keep it from going partly.
-		if err := l.roll(); err != nil && !errors.Is(err, ErrFull) {
-			return err
-		}
-	}
-	l.mu.Lock()
-	l.start = start
-	n := 0
-	for n < len(l.segments)-1 && l.segments[n].end <= start {
-		l.segments[n].doomed = true
-		l.segments[n].refs++
-		n++
-	}
-	gone := l.segments[:n:n]
-	if n > 0 {
-		l.segments = append([]*segment(nil), l.segments[n:]...)
-		l.epochs, l.savedEpochs = l.epochs.from(l.segments[0].base), -1
-	}
-	l.mu.Unlock()
-	if n == 0 {
-		l.flusher.noteJournal(l)
-		return nil
-	}
-	err := l.flusher.recordNow(l)
-	for _, g := range gone {
-		if err == nil {
-			err = l.removeSegment(g)
-		}
-		l.release(g)
-	}
-	if err != nil {
-		err = fmt.Errorf("advance the start of %s to %d: %w", l.cfg.Dir, start, err)
-		l.flusher.fail(err)
-		return err
-	}
-	l.logger.Debug().Int64("start", int64(start)).Int("segments", n).Msg("segments removed")
-	if l.active().size == 0 {
-		l.flusher.request(l) // a segment that was just begun has a name to be synced
-	}
-	return nil
-}
-
 func (l *Log) removeSegment(s *segment) error {
 	return removeFiles(l.cfg.FS, s.name+indexSuffix, s.name+timeIndexSuffix, s.name+producersSuffix, s.name+logSuffix)
 }

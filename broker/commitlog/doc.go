@@ -8,15 +8,15 @@
 //	<base, 20 digits>.log        batches, no header
 //	<base, 20 digits>.index      sparse offset index, written when the segment closes; its last entry is the segment's end
 //	<base, 20 digits>.timeindex  largest timestamp so far, likewise
-//	<base, 20 digits>.producers  producer state at base, as the owner encoded it
+//	<base, 20 digits>.producers  producer state at base, the owner's bytes (broker/producer has the format)
 //	epochs                       where each leader epoch of the closed segments starts
 //
-// Every file but .log is: 8 bytes of magic, u16 version, contents, u32 CRC32C of all before; little-endian. Such a file is
+// Every file but .log and .producers is: 8 bytes of magic, u16 version, contents, u32 CRC32C of all before; little-endian. All of them are
 // replaced by write, sync, rename, sync of the directory.
 //
 // # Who calls what
 //
-// Append, Truncate, Reset, AdvanceStart, Close and Remove are called by the partition's owner, one at a time. Everything
+// Append, Truncate, Reset, AdvanceStart, SetSegmentBytes, Close and Remove are called by the partition's owner, one at a time. Everything
 // else is safe for concurrent use with them. OnDurable is called by the goroutine that flushes.
 //
 // # Locks

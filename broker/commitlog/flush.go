@@ -172,7 +172,7 @@ func (l *Log) close(c closing) error {
 		}
 	}
 	if c.state != nil {
-		if err := replaceFile(fs, c.after.name+producersSuffix, producersMagic, c.state); err != nil {
+		if err := replaceBytes(fs, c.after.name+producersSuffix, c.state); err != nil {
 			return err
 		}
 	}
@@ -194,29 +194,4 @@ func (l *Log) saveIndex(seg *segment, x index) error {
 		err = fs.SyncDir(l.cfg.Dir)
 	}
 	return err
-}
-
-// ProducerSnapshot returns the newest producer state that was stored at or below the log's end, and the offset that it
-// describes; ok is false if there is none that can be read.
-func (l *Log) ProducerSnapshot() (at broker.Offset, state []byte, ok bool) {
-	l.mu.Lock()
-	segments := l.segments
-	l.mu.Unlock()
-	for i := len(segments) - 1; i >= 0; i-- {
-		s := segments[i]
-		l.mu.Lock()
-		state = s.state
-		l.mu.Unlock()
-		if state != nil {
-			return s.base, state, true
-		}
-		body, err := readFile(l.cfg.FS, s.name+producersSuffix, producersMagic)
-		if err == nil {
-			return s.base, body, true
-		}
-		if errors.Is(err, errUnreadable) {
-			l.logger.Warn().Str("file", s.name+producersSuffix).Msg("producer state is damaged, an older one is used")
-		}
-	}
-	return 0, nil, false
 }

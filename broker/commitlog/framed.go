@@ -17,7 +17,6 @@ const (
 	indexMagic     = "MRLOGIDX"
 	timeIndexMagic = "MRTIMIDX"
 	epochsMagic    = "MREPOCHS"
-	producersMagic = "MRPRODST"
 	journalMagic   = "MRFLUSHJ"
 
 	formatVersion uint16 = 1

@@ -48,6 +48,8 @@ type Log struct {
 	logger  zerolog.Logger
 	flusher *Flusher
 
+	segmentBytes int64 // the appender's
+
 	hw     atomic.Int64
 	closed atomic.Bool
 	noted  atomic.Bool // in the flusher's list of what the journal has yet to learn
@@ -108,6 +110,14 @@ func (l *Log) SetHighWatermark(hw broker.Offset) {
 	if broker.Offset(l.hw.Swap(int64(hw))) != hw {
 		l.flusher.noteJournal(l)
 	}
+}
+
+// SetSegmentBytes changes the size at which a segment is followed by another; called by the appender.
+func (l *Log) SetSegmentBytes(n int64) {
+	if n <= 0 {
+		n = segmentBytesDefault
+	}
+	l.segmentBytes = n
 }
 
 // EpochEnd answers where leader epoch e ends in this log: the largest epoch at or below e that the log has, and the

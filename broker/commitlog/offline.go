@@ -95,9 +95,10 @@ func ReadIndex(fsys vfs.FS, dir string, base broker.Offset) ([]IndexEntry, []Tim
 	return entries, stamps, nil
 }
 
-// ReadProducers reads the producer state that is stored beside the segment that starts at base.
+// ReadProducers reads the producer state that is stored beside the segment that starts at base, unchecked: producer.Decode
+// knows the format.
 func ReadProducers(fsys vfs.FS, dir string, base broker.Offset) ([]byte, error) {
-	return readFile(fsys, segmentName(dir, base)+producersSuffix, producersMagic)
+	return readAll(fsys, segmentName(dir, base)+producersSuffix)
 }
 
 // ReadJournal reads the newest flush journal below a data directory, ordered by partition.

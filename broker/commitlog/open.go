@@ -25,7 +25,7 @@ func Open(cfg Config) (*Log, error) {
 	if cfg.IndexIntervalBytes <= 0 {
 		cfg.IndexIntervalBytes = indexIntervalDefault
 	}
-	l := &Log{cfg: cfg, logger: cfg.Logger, flusher: cfg.Flusher, savedEpochs: -1}
+	l := &Log{cfg: cfg, logger: cfg.Logger, flusher: cfg.Flusher, savedEpochs: -1, segmentBytes: cfg.SegmentBytes}
 	r := recovery{log: l}
 	r.entry, r.known = cfg.Flusher.Journal(cfg.Partition)
 	if r.known && r.entry.Replica != cfg.Replica {
@@ -114,7 +114,7 @@ func (r *recovery) list() error {
 		}
 	}
 	slices.Sort(r.bases)
-	for len(r.bases) > 1 && r.bases[1] <= r.entry.Start {
+	for range r.dropped(names) {
 		beside = append(beside, path.Base(segmentName(dir, r.bases[0]))+logSuffix)
 		r.bases = r.bases[1:]
 	}
@@ -136,6 +136,22 @@ func (r *recovery) list() error {
 		return err
 	}
 	return nil
+}
+
+// dropped is how many of the oldest segments lie below the log start and are not needed. Where producer state is kept,
+// AdvanceStart wrote that of the first segment it left before anything went: a segment in front of one without was left
+// on purpose, because the state could not be written.
+func (r *recovery) dropped(names []string) int {
+	for i := len(r.bases) - 1; i > 0; i-- {
+		if r.bases[i] > r.entry.Start {
+			continue
+		}
+		state := path.Base(segmentName(r.log.cfg.Dir, r.bases[i])) + producersSuffix
+		if r.log.cfg.OnRoll == nil || slices.Contains(names, state) {
+			return i
+		}
+	}
+	return 0
 }
 
 // walk goes over the segments from the oldest on, as long as each continues the one before it.

@@ -42,6 +42,23 @@ const readAttempts = 4
 //
 // Errors: broker.OffsetOutOfRange; *CorruptError; ErrClosed.
 func (l *Log) Read(from, limit broker.Offset, bytesMax int, minOne bool) (*Slice, error) {
+	return l.readAgain(from, limit, readSize{bytesMax: bytesMax, minOne: minOne})
+}
+
+// ReadRetained is Read for making state again from the log: it reads batches below the log start too, down to the base of
+// the first segment, which are there until the whole segment goes. Nobody may be served from it.
+func (l *Log) ReadRetained(from, limit broker.Offset, bytesMax int) (*Slice, error) {
+	return l.readAgain(from, limit, readSize{bytesMax: bytesMax, minOne: true, retained: true})
+}
+
+// readSize says how much a read returns, and from where on.
+type readSize struct {
+	bytesMax int
+	minOne   bool
+	retained bool // down to the first segment's base
+}
+
+func (l *Log) readAgain(from, limit broker.Offset, size readSize) (*Slice, error) {
 	var err error
 	for range readAttempts {
 		if l.closed.Load() {
@@ -49,7 +66,7 @@ func (l *Log) Read(from, limit broker.Offset, bytesMax int, minOne bool) (*Slice
 		}
 		var s *Slice
 		var again bool
-		if s, again, err = l.read(from, limit, bytesMax, minOne); err == nil {
+		if s, again, err = l.read(from, limit, size); err == nil {
 			return s, nil
 		}
 		if !again {
@@ -60,11 +77,14 @@ func (l *Log) Read(from, limit broker.Offset, bytesMax int, minOne bool) (*Slice
 }
 
 // read is one attempt. again tells that the log was cut, or the segment removed, meanwhile.
-func (l *Log) read(from, limit broker.Offset, bytesMax int, minOne bool) (out *Slice, again bool, err error) {
+func (l *Log) read(from, limit broker.Offset, size readSize) (out *Slice, again bool, err error) {
 	out = &Slice{Next: from}
 	l.mu.Lock()
-	if from < l.start || from > l.end {
-		start, end := l.start, l.end
+	start, end := l.start, l.end
+	if size.retained {
+		start = l.segments[0].base
+	}
+	if from < start || from > end {
 		l.mu.Unlock()
 		return nil, false, broker.Errorf(broker.OffsetOutOfRange, "offset %d is outside the log, which has [%d, %d)", from, start, end)
 	}
@@ -76,7 +96,7 @@ func (l *Log) read(from, limit broker.Offset, bytesMax int, minOne bool) (out *S
 	spans := l.tailFrom(from, out.spans[:0])
 	if len(spans) > 0 {
 		l.mu.Unlock()
-		out.fromTail(spans, limit, bytesMax, minOne)
+		out.fromTail(spans, limit, size.bytesMax, size.minOne)
 		return out, false, nil
 	}
 	seg, gen := l.segmentFor(from), l.gen
@@ -98,7 +118,7 @@ func (l *Log) read(from, limit broker.Offset, bytesMax int, minOne bool) (out *S
 			err = errIndexLoaded
 		}
 	} else {
-		err = l.fromDisk(out, place, list, bytesMax, minOne)
+		err = l.fromDisk(out, place, list, size.bytesMax, size.minOne)
 	}
 	if err == nil {
 		return out, false, nil

@@ -72,6 +72,7 @@ func (l *letters) write(ctx context.Context, row *metadata.Row, t *track, letter
 			return err
 		}
 		if err := l.log.Append(ctx, letter); err != nil {
+			l.log, l.marks = nil, nil // whether it was written is read back, perhaps from another leader
 			return fmt.Errorf("write the letter of the record at %d: %w", o, err)
 		}
 		l.marks[row.ID] = o + 1

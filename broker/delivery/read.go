@@ -257,7 +257,7 @@ func (r *reading) batch(v batch.View) error {
 	s := t.splice(v)
 	if changed && s == nil {
 		r.full = true
-		r.channel.lead.mend(t, r.channel, from)
+		r.channel.askMend(t, from)
 		return nil
 	}
 	if s != nil && s.whole && len(s.bytes) == 0 {
@@ -450,15 +450,33 @@ func (k *chunk) copy() *chunk {
 	return &chunk{visible: append(bitset(nil), k.visible...), altered: append(bitset(nil), k.altered...), from: k.from, end: k.end}
 }
 
-// mend has the splice of a batch made again, in the background: replaced records are in no other place.
-func (l *lead) mend(t *track, c *channel, o broker.Offset) {
-	l.group.Go("mend a splice", func(ctx context.Context) error {
-		if err := t.mend(ctx, o); err != nil && ctx.Err() == nil {
-			c.logger.Warn().Err(err).Int64("offset", int64(o)).Msg("make a splice again")
+// askMend has the channel's goroutine make a splice again: replaced records are in no other place.
+func (c *channel) askMend(t *track, o broker.Offset) {
+	c.mu.Lock()
+	c.mending[o] = t
+	c.mu.Unlock()
+	c.bell.ring()
+}
+
+// mend makes the splices again that readers asked for. After an error they ask again, behind the pause of a stall.
+func (c *channel) mend(ctx context.Context) error {
+	c.mu.Lock()
+	asked := c.mending
+	c.mending = map[broker.Offset]*track{}
+	c.mu.Unlock()
+	for _, o := range sortedOffsets(asked) {
+		if err := asked[o].mend(ctx, o); err != nil {
+			return fmt.Errorf("make the splice at %d again: %w", o, err)
 		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.notify()
-		return nil
-	})
+	}
+	if len(asked) > 0 {
+		c.wakeReaders()
+	}
+	return nil
+}
+
+func (c *channel) wakeReaders() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notify()
 }

@@ -37,6 +37,7 @@ type PartitionStatus struct {
 	Records, Failures, Fuel uint64
 	LastError               string // of the newest failed record that is remembered
 	LastStderr              string
+	LastErrorOffset         broker.Offset // of that record; broker.NoOffset without one
 
 	key JudgeKey
 }
@@ -77,7 +78,7 @@ func (st *PartitionStatus) add(t *track) {
 	newest := broker.NoOffset
 	for o, f := range t.failures {
 		if o > newest {
-			newest = o
+			newest, st.LastErrorOffset = o, o
 			st.LastError, st.LastStderr = f.Reason.String()+": "+f.Text, string(f.Stderr)
 		}
 	}

@@ -40,6 +40,7 @@ type track struct {
 	logger  zerolog.Logger
 	metrics Metrics
 	bell    bell
+	asked   bell          // rung for tasks, which do not wait for the end of a stall
 	jobs    chan writeJob // to the writer, with room for one
 	changed func()        // something that channels wait for has moved; must not block
 	killed  *atomic.Bool  // tests: nothing is written at the end
@@ -80,7 +81,7 @@ type counts struct {
 
 func newTrack(key JudgeKey, tp broker.TopicPartition, w window.Geometry, source Source, j judge) *track {
 	return &track{
-		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), jobs: make(chan writeJob, 1), changed: func() {},
+		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), asked: newBell(), jobs: make(chan writeJob, 1), changed: func() {},
 		end: forever, blocks: map[broker.Offset]*block{}, used: map[broker.Offset]uint64{},
 		failures: map[broker.Offset]*chain.Failure{}, mended: map[broker.Offset]*splice{},
 	}
@@ -98,7 +99,7 @@ func (t *track) run(ctx context.Context) error {
 		if err != nil {
 			t.logger.Warn().Err(err).Stringer("partition", t.tp).Str("key", t.key.Hex()).Dur("retry", delay).Msg("chain stalled")
 			t.changed()
-			pause(ctx, delay)
+			pause(ctx, delay, t.asked)
 			delay = min(2*delay, stallDelayMax)
 			continue
 		}
@@ -201,6 +202,7 @@ func (t *track) ask(ctx context.Context, f func(ctx context.Context) error) erro
 	t.tasks = append(t.tasks, func(ctx context.Context) { done <- f(ctx) })
 	t.mu.Unlock()
 	t.bell.ring()
+	t.asked.ring()
 	select {
 	case err := <-done:
 		return err

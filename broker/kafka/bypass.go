@@ -15,7 +15,7 @@ import (
 // it speaks where the node leads a partition of the topic and coordinates the group; elsewhere it stays quiet.
 type bypassAlarm struct {
 	mu      sync.Mutex
-	fetched map[broker.BindingID]bool // read in the group's name since the start; guarded by mu
+	fetched map[broker.BindingID]bool      // read in the group's name since the start; guarded by mu
 	since   map[broker.BindingID]time.Time // first commit without such a Fetch, zero once said; guarded by mu
 }
 

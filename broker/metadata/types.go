@@ -129,6 +129,8 @@ type PluginVersion struct {
 	Manifest  []byte   // plugin.yaml as uploaded
 	Golden    []Golden // frames that every broker reproduces before it runs the module
 	CreatedMs int64
+	// GivenBytes is the size of the module as uploaded.
+	GivenBytes int64
 	Created   broker.Index
 }
 

@@ -72,6 +72,9 @@ func (e *executor) openAll(ctx context.Context) error {
 
 // sweepStrays moves aside what no image explains: a directory without a fact that says it was deleted is never removed.
 func (e *executor) sweepStrays(image *metadata.Image) error {
+	if err := e.node.set.RemoveStrays(); err != nil {
+		return err
+	}
 	found, err := e.node.set.Directories()
 	if err != nil {
 		return fmt.Errorf("look for stray directories: %w", err)

@@ -29,6 +29,7 @@ type metrics struct {
 	fsyncFiles  prometheus.Counter
 	elections   prometheus.Counter
 	corruptions prometheus.Counter
+	readOnly    prometheus.Gauge
 }
 
 func newMetrics() *metrics {
@@ -55,10 +56,11 @@ func newMetrics() *metrics {
 		elections:   prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_leader_elections_total", Help: "Times that this node became leader of a partition."}),
 		corruptions: prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_log_corrupt_total", Help: "Partitions found damaged below their flush point."}),
 	}
+	m.readOnly = prometheus.NewGauge(prometheus.GaugeOpts{Name: "millrace_disk_read_only", Help: "1 while records from clients are refused for want of space."})
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
 		m.ready, m.requests, m.durations, m.connections, m.unsupported, m.bypassed,
-		m.producedBytes, m.producedRecords, m.fetchedBytes, m.fetchedRecords, m.fsync, m.fsyncFiles, m.elections, m.corruptions,
+		m.producedBytes, m.producedRecords, m.fetchedBytes, m.fetchedRecords, m.fsync, m.fsyncFiles, m.elections, m.corruptions, m.readOnly,
 	)
 	return m
 }
@@ -112,6 +114,9 @@ func (m *metrics) Fetched(topic string, bytes int, records int64) {
 func (m *metrics) BindingBypassed(group, topic string) {
 	m.bypassed.WithLabelValues(group, topic).Inc()
 }
+
+// space tells whether clients' records are refused for want of space.
+func (m *metrics) space(readOnly bool) { m.readOnly.Set(map[bool]float64{true: 1}[readOnly]) }
 
 // group counts one group commit of the flusher.
 func (m *metrics) group(files int, took time.Duration) {

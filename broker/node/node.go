@@ -184,9 +184,13 @@ func (n *Node) openRooms(ctx context.Context) error {
 	n.plugins = newPluginRoom(n)
 	n.set, err = replica.NewSet(replica.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Flusher: n.flusher, Node: n.identity.Node, Now: n.seams.Now,
-		Logger: n.component("replica"), Hooks: replica.Hooks{Offline: n.onOffline},
+		Logger: n.component("replica"), BeforeStart: n.beforeStart,
+		Hooks: replica.Hooks{Offline: n.onOffline, Space: n.metrics.space},
 	})
 	if err != nil {
+		return err
+	}
+	if err := n.set.CheckSpace(); err != nil {
 		return err
 	}
 	config := coordinator.DefaultConfig()
@@ -233,6 +237,7 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	n.executor.registered(registered.Epoch)
 	n.rooms.Go("executor", n.executor.run)
 	n.rooms.Go("retention", n.retain)
+	n.rooms.Go("space", n.watchSpace)
 	unfence := controller.UnfenceBroker{Node: n.identity.Node, Epoch: registered.Epoch, Applied: n.quorum.Image().Index()}
 	if _, err := n.quorum.Submit(ctx, unfence); err != nil {
 		return fmt.Errorf("begin to serve: %w", err)
@@ -299,10 +304,35 @@ func (n *Node) retain(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			if err := n.set.Retain(n.seams.Now()); err != nil {
+			if err := n.set.Retain(ctx, n.seams.Now()); err != nil && ctx.Err() == nil {
 				n.logger.Error().Err(err).Msg("retention could not be applied everywhere")
 			}
+			if err := n.set.RemoveStrays(); err != nil {
+				n.logger.Error().Err(err).Msg("strays could not be removed")
+			}
 		}
+	}
+}
+
+// spaceCheck is how often free space is looked at.
+const spaceCheck = time.Second
+
+// watchSpace looks at free space until the node stops.
+func (n *Node) watchSpace(ctx context.Context) error {
+	ticker := time.NewTicker(spaceCheck)
+	defer ticker.Stop()
+	told := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		err := n.set.CheckSpace()
+		if err != nil && !told {
+			n.logger.Error().Err(err).Msg("free space could not be looked at")
+		}
+		told = err != nil
 	}
 }
 
@@ -341,8 +371,8 @@ func (n *Node) brokerEpoch() broker.BrokerEpoch {
 }
 
 // beforeStart lets delivery record that records go unread, before they go (H9).
-func (n *Node) beforeStart(tp broker.TopicPartition, start broker.Offset) error {
-	ctx, cancel := context.WithTimeout(n.rooms.Context(), beforeStartWithin)
+func (n *Node) beforeStart(ctx context.Context, tp broker.TopicPartition, start broker.Offset) error {
+	ctx, cancel := context.WithTimeout(ctx, beforeStartWithin)
 	defer cancel()
 	return n.chains.BeforeStartAdvance(ctx, tp, start)
 }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -24,7 +25,10 @@ type Config struct {
 	OpenParallel int
 	// LagMax is replica.lag.time.max.ms; ten seconds if zero.
 	LagMax time.Duration
-	Hooks  Hooks
+	// BeforeStart is asked before the log start of a partition that this node leads moves to start, by retention or
+	// DeleteRecords; an error leaves the start where it is. It may block: no partition waits for it. nil agrees to all.
+	BeforeStart func(ctx context.Context, tp broker.TopicPartition, start broker.Offset) error
+	Hooks       Hooks
 }
 
 // Hooks tell the node what happens, for metrics and for the controller. Each may be nil; none may block.
@@ -35,6 +39,8 @@ type Hooks struct {
 	Offline   func(tp broker.TopicPartition, rid broker.ReplicaID, err error)
 	// Propose carries a wish for another ISR to the controller, again and again until an image settles it.
 	Propose func(broker.TopicPartition, *partition.Proposal)
+	// Space says that clients' appends are refused for want of space, or no longer.
+	Space func(readOnly bool)
 }
 
 // Write is one write to a log, which several appends may have shared.
@@ -69,6 +75,9 @@ func (c *Config) validate() error {
 	if c.LagMax == 0 {
 		c.LagMax = lagMaxDefault
 	}
+	if c.BeforeStart == nil {
+		c.BeforeStart = func(context.Context, broker.TopicPartition, broker.Offset) error { return nil }
+	}
 	c.Hooks.fill()
 	return errors.Join(problems...)
 }
@@ -86,6 +95,9 @@ func (h *Hooks) fill() {
 	if h.Offline == nil {
 		h.Offline = func(broker.TopicPartition, broker.ReplicaID, error) {}
 	}
+	if h.Space == nil {
+		h.Space = func(bool) {}
+	}
 	if h.Propose == nil {
 		h.Propose = func(broker.TopicPartition, *partition.Proposal) {}
 	}
@@ -93,7 +105,7 @@ func (h *Hooks) fill() {
 
 // Options are a topic's configs as a replica needs them.
 type Options struct {
-	SegmentBytes   int64 // segment.bytes; counts from the next opening
+	SegmentBytes   int64 // segment.bytes; counts from the next append
 	RetentionMs    int64 // retention.ms; -1 = for ever
 	RetentionBytes int64 // retention.bytes; -1 = without limit
 	// LogAppendTime is message.timestamp.type=LogAppendTime: the leader stamps its own time on every batch.

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"path"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/internal/vfs"
@@ -16,7 +18,9 @@ import (
 const (
 	topicsDir = "topics"
 	strayDir  = "stray"
-	metaName  = "replica.meta"
+	// strayDeleted marks what is there only because a removal takes a while.
+	strayDeleted = "deleted"
+	metaName     = "replica.meta"
 
 	metaMagic   = "MRREPLIC"
 	metaVersion = 1
@@ -29,6 +33,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type directories struct {
 	fs  vfs.FS
 	dir string
+	now func() time.Time
 }
 
 func (d directories) topic(id broker.TopicID) string { return path.Join(d.dir, topicsDir, id.Hex()) }
@@ -172,7 +177,7 @@ func (d directories) moveToStray(tp broker.TopicPartition, why string) (to strin
 	if err := d.fs.MkdirAll(stray); err != nil {
 		return "", fmt.Errorf("make %s: %w", stray, err)
 	}
-	name := fmt.Sprintf("%s-%d-%s", tp.Topic.Hex(), tp.Partition, why)
+	name := fmt.Sprintf("%s-%d-%s-%d", tp.Topic.Hex(), tp.Partition, why, d.now().Unix())
 	for n := 0; ; n++ {
 		to = path.Join(stray, fmt.Sprintf("%s.%d", name, n))
 		if _, err := d.fs.Stat(to); errors.Is(err, fs.ErrNotExist) {
@@ -199,7 +204,7 @@ func (d directories) remove(tp broker.TopicPartition) error {
 	if _, err := d.fs.Stat(d.partition(tp)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	away, err := d.moveToStray(tp, "deleted")
+	away, err := d.moveToStray(tp, strayDeleted)
 	if err != nil {
 		return err
 	}
@@ -210,6 +215,56 @@ func (d directories) remove(tp broker.TopicPartition) error {
 		return d.fs.Remove(d.topic(tp.Topic))
 	}
 	return nil
+}
+
+// removeStrays removes what was set aside at or before a time, and what a crash left of removals. Names that are not
+// ours stay.
+func (d directories) removeStrays(before time.Time) (removed int, err error) {
+	stray := path.Join(d.dir, strayDir)
+	names, err := d.fs.List(stray)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("list %s: %w", stray, err)
+	}
+	for _, name := range names {
+		since, deleted, ours := parseStray(name)
+		if !ours || !deleted && since.After(before) {
+			continue
+		}
+		if err := d.fs.RemoveAll(path.Join(stray, name)); err != nil {
+			return removed, fmt.Errorf("remove %s: %w", path.Join(stray, name), err)
+		}
+		removed++
+	}
+	if removed > 0 {
+		if err := d.fs.SyncDir(stray); err != nil {
+			return removed, fmt.Errorf("sync %s: %w", stray, err)
+		}
+	}
+	return removed, nil
+}
+
+// parseStray reads <topic>-<partition>-<why>-<Unix seconds>.<number>.
+func parseStray(name string) (since time.Time, deleted, ours bool) {
+	name, _, numbered := cutLast(name, ".")
+	rest, seconds, timed := cutLast(name, "-")
+	unix, err := strconv.ParseInt(seconds, 10, 64)
+	parts := strings.SplitN(rest, "-", 3)
+	if !numbered || !timed || err != nil || len(parts) != 3 {
+		return time.Time{}, false, false
+	}
+	id, err := broker.ParseUUID(parts[0])
+	return time.Unix(unix, 0), parts[2] == strayDeleted, err == nil && id.Hex() == parts[0]
+}
+
+func cutLast(s, separator string) (before, after string, found bool) {
+	at := strings.LastIndex(s, separator)
+	if at < 0 {
+		return s, "", false
+	}
+	return s[:at], s[at+len(separator):], true
 }
 
 // found lists the placements that have a directory, in no particular order; those whose replica.meta cannot be read have

@@ -58,7 +58,7 @@ func TestFullDiskRefusesAppendsAndNothingElse(t *testing.T) {
 			seq++
 			continue
 		}
-		if !errors.Is(got.Err, broker.StorageError) || got.Base != broker.NoOffset {
+		if !errors.Is(got.Err, broker.StorageError) || !errors.Is(got.Err, vfs.ErrNoSpace) || got.Base != broker.NoOffset {
 			t.Fatalf("refused with %+v", got)
 		}
 		break
@@ -72,7 +72,7 @@ func TestFullDiskRefusesAppendsAndNothingElse(t *testing.T) {
 	if got := n.append(r, send(seq-1)); !got.Duplicate {
 		t.Fatalf("a retry of the last record: %+v", got)
 	}
-	if start, err := r.AdvanceStart(2); err != nil || start != 2 {
+	if start, err := r.AdvanceStart(t.Context(), 2); err != nil || start != 2 {
 		t.Fatalf("deleting records on a full disk: %d, %v", start, err)
 	}
 	// The refused sequence was forgotten: it is appended once there is room, not taken for a retry.

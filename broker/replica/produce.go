@@ -78,6 +78,9 @@ func (r *Replica) stage(s *submission, nowMs int64) error {
 			return nil
 		}
 	}
+	if !s.Internal && r.readOnly.Load() { // a retry of what is there was answered above
+		return noSpace("node %d is short of space and takes no records from clients", r.node)
+	}
 	if o.options.LogAppendTime {
 		o.appendTimeMs = max(o.appendTimeMs, nowMs)
 		w.appendTimeMs = o.appendTimeMs
@@ -207,10 +210,10 @@ func (r *Replica) writeGroup(nowMs int64) {
 // would not take. Any other failure is this replica's end, and the flusher ends the process.
 func (r *Replica) refuseGroup(err error) {
 	g := &r.owner.group
-	answer := broker.Errorf(broker.StorageError, "partition %s: append: %v", r.tp, err)
+	var answer error = broker.Errorf(broker.StorageError, "partition %s: append: %v", r.tp, err)
 	switch {
 	case errors.Is(err, commitlog.ErrFull):
-		answer = broker.Errorf(broker.StorageError, "partition %s: the disk of node %d is full, nothing was appended", r.tp, r.node)
+		answer = noSpace("partition %s: the disk of node %d is full, nothing was appended", r.tp, r.node)
 	case errors.Is(err, broker.CorruptMessage):
 		answer = broker.Errorf(broker.CorruptMessage, "partition %s: append: %v", r.tp, err)
 		r.logger.Error().Err(err).Msg("the log refused stamped batches")

@@ -26,7 +26,7 @@ func (r *Replica) open(cfg commitlog.Config) {
 	r.log = log
 	start, _, end := log.Ends()
 	o.highWatermark = max(start, min(log.RecoveredHW(), end))
-	if err := r.recoverProducers(start, end); err != nil {
+	if err := r.recoverProducers(end); err != nil {
 		r.fail(err)
 		return
 	}
@@ -37,29 +37,31 @@ func (r *Replica) open(cfg commitlog.Config) {
 	r.publish()
 }
 
-// recoverProducers loads the newest snapshot and folds in the batches behind it.
-func (r *Replica) recoverProducers(start, end broker.Offset) error {
+// recoverProducers loads the newest snapshot that is whole and folds in the batches behind it, from below the log start on
+// if it must: a snapshot without the batches up to the start is not the state at the start, and would take the next
+// sequence of a producer that wrote there for a gap. Segments that lack a snapshot are given one on the way, so that what
+// it is made of can go.
+func (r *Replica) recoverProducers(end broker.Offset) error {
 	o := &r.owner
-	o.producers = producer.NewState()
-	from := start
-	if at, bytes, ok := r.log.ProducerSnapshot(); ok {
-		state, taken, err := producer.Decode(bytes)
-		switch {
-		case errors.Is(err, producer.ErrVersion):
-			return fmt.Errorf("producer snapshot of %s at %d: %w: run that version", r.tp, at, err)
-		case err != nil || taken != at:
-			// Everything in it is in the log as well, up to what retention removed.
-			r.logger.Warn().Err(err).Int64("at", int64(at)).Msg("producer snapshot is damaged, the log is folded instead")
-		case at < start:
-			// DeleteRecords cut into the segment. Without the batches between, the snapshot is not the state at the start:
-			// it would take the next sequence of a producer that wrote there for a gap. One that is not known may go on
-			// anywhere (KIP-360).
-		default:
-			o.producers, from = state, at
+	from, err := r.loadProducers()
+	if err != nil {
+		return err
+	}
+	var borders []broker.Offset
+	for _, s := range r.log.Segments() {
+		if s.Base > from {
+			borders = append(borders, s.Base)
+		}
+	}
+	pass := func(to broker.Offset) {
+		for len(borders) > 0 && borders[0] <= to {
+			r.log.SetProducers(borders[0], o.producers.Encode(borders[0]))
+			borders = borders[1:]
 		}
 	}
 	nowMs := r.nowMs()
-	return r.eachBatch(from, end, func(v batch.View) {
+	err = r.eachBatch(from, end, func(v batch.View) {
+		pass(v.BaseOffset())
 		if v.ProducerID() == broker.NoProducerID || v.Control() {
 			return
 		}
@@ -68,6 +70,32 @@ func (r *Replica) recoverProducers(start, end broker.Offset) error {
 		b.Base, b.End, b.SeenMs = v.BaseOffset(), v.NextOffset(), nowMs
 		o.producers.Apply(b)
 	})
+	pass(end)
+	return err
+}
+
+// loadProducers takes the newest whole snapshot, or an empty state at the first segment's base, and returns where it was
+// taken.
+func (r *Replica) loadProducers() (from broker.Offset, err error) {
+	o := &r.owner
+	for snapshot, err := range r.log.ProducerSnapshots() {
+		if err != nil {
+			return 0, fmt.Errorf("producer snapshot of %s at %d: %w", r.tp, snapshot.At, err)
+		}
+		state, taken, err := producer.Decode(snapshot.State)
+		switch {
+		case errors.Is(err, producer.ErrVersion):
+			return 0, fmt.Errorf("producer snapshot of %s at %d: %w: run that version", r.tp, snapshot.At, err)
+		case err != nil || taken != snapshot.At:
+			// Everything in it is in an older one and in the log as well, up to what retention removed.
+			r.logger.Warn().Err(err).Int64("at", int64(snapshot.At)).Msg("producer snapshot is damaged, an older one is used")
+			continue
+		}
+		o.producers = state
+		return taken, nil
+	}
+	o.producers = producer.NewState()
+	return r.log.FirstBase(), nil
 }
 
 // recoverAppendTime finds the last append time, below which no later one may fall.
@@ -82,10 +110,10 @@ func (r *Replica) recoverAppendTime(start, end broker.Offset) error {
 	})
 }
 
-// eachBatch walks the batches that hold [from, end).
+// eachBatch walks the batches that hold [from, end), also below the log start.
 func (r *Replica) eachBatch(from, end broker.Offset, visit func(batch.View)) error {
 	for from < end {
-		slice, err := r.log.Read(from, end, foldBytes, true)
+		slice, err := r.log.ReadRetained(from, end, foldBytes)
 		if err != nil {
 			return err
 		}

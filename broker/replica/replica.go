@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -24,6 +25,9 @@ type Replica struct {
 	// spawn runs f on a goroutine that the set waits for.
 	spawn func(f func())
 	log   *commitlog.Log // nil if it could not be opened
+
+	readOnly    *atomic.Bool // the set's
+	beforeStart func(ctx context.Context, tp broker.TopicPartition, start broker.Offset) error
 
 	inbox    inbox
 	owner    owner // touched only in the role of owner
@@ -51,7 +55,7 @@ type Append struct {
 	// Acks is what to wait for: 0 nothing, 1 this node's stable storage, -1 every in-sync replica's.
 	Acks        int16
 	LeaderEpoch broker.LeaderEpoch // NoLeaderEpoch: any
-	// Internal lets the broker's own writers append control batches.
+	// Internal lets the broker's own writers append control batches, and go on where space is short.
 	Internal bool
 }
 

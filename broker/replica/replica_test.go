@@ -373,7 +373,7 @@ func TestWatchersHearOfEveryChange(t *testing.T) {
 	other := r.Watch(make(chan struct{}, 1))
 	n.append(r, plain(t, 1, "x"))
 	<-ch
-	if _, err := r.AdvanceStart(1); err != nil {
+	if _, err := r.AdvanceStart(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	<-ch
@@ -398,7 +398,7 @@ func TestReadsAreBounded(t *testing.T) {
 	for i := range 4 {
 		n.append(r, plain(t, 2, fmt.Sprint(i)))
 	}
-	if _, err := r.AdvanceStart(3); err != nil {
+	if _, err := r.AdvanceStart(t.Context(), 3); err != nil {
 		t.Fatal(err)
 	}
 	for from, code := range map[broker.Offset]broker.Code{2: broker.OffsetOutOfRange, 3: 0, 8: 0, 9: broker.OffsetOutOfRange} {
@@ -413,7 +413,7 @@ func TestReadsAreBounded(t *testing.T) {
 			res.Slice.Release()
 		}
 	}
-	if _, err := r.AdvanceStart(9); broker.CodeOf(err) != broker.OffsetOutOfRange {
+	if _, err := r.AdvanceStart(t.Context(), 9); broker.CodeOf(err) != broker.OffsetOutOfRange {
 		t.Fatalf("a start above the high watermark: %v", err)
 	}
 	if end, err := r.EpochEnd(1); err != nil || end != (broker.EpochEnd{Epoch: 1, End: 8}) {
@@ -433,22 +433,22 @@ func TestRetentionRemovesWholeSegmentsByTimeAndSize(t *testing.T) {
 	for i := range 30 {
 		n.append(r, plain(t, 2, fmt.Sprint(i)))
 	}
-	if start, err := r.Retain(1 << 40); err != nil || start != 0 {
+	if start, err := r.Retain(t.Context(), 1<<40); err != nil || start != 0 {
 		t.Fatalf("without bounds retention advanced to %d, %v", start, err)
 	}
 	size := r.SizeBytes()
 	options.RetentionBytes = size / 2
 	r.Configure(options)
-	start, err := r.Retain(1 << 40)
+	start, err := r.Retain(t.Context(), 1<<40)
 	if err != nil || start == 0 || r.SizeBytes() < size/2 || r.SizeBytes() > size/2+600 {
 		t.Fatalf("by size: start %d, %d of %d bytes left, %v", start, r.SizeBytes(), size, err)
 	}
 	options.RetentionMs = 1000
 	r.Configure(options)
-	if now, err := r.Retain(1500); err != nil || now != start {
+	if now, err := r.Retain(t.Context(), 1500); err != nil || now != start {
 		t.Fatalf("by time, too early: start %d, %v", now, err)
 	}
-	if now, err := r.Retain(1 << 40); err != nil || now <= start {
+	if now, err := r.Retain(t.Context(), 1<<40); err != nil || now <= start {
 		t.Fatalf("by time: start %d, %v", now, err)
 	}
 }

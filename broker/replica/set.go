@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
@@ -21,6 +22,8 @@ type Set struct {
 	cfg   Config
 	dirs  directories
 	tasks *task.Group // goroutines that go on with a submitter's work
+	// readOnly refuses clients' appends: there is too little space.
+	readOnly atomic.Bool
 
 	mu     sync.RWMutex
 	byName map[broker.TopicPartition]*Replica
@@ -33,7 +36,7 @@ func NewSet(cfg Config) (*Set, error) {
 		return nil, fmt.Errorf("replica set: %w", err)
 	}
 	return &Set{
-		cfg: cfg, dirs: directories{cfg.FS, cfg.Dir}, tasks: task.NewGroup(context.Background()),
+		cfg: cfg, dirs: directories{cfg.FS, cfg.Dir, cfg.Now}, tasks: task.NewGroup(context.Background()),
 		byName: make(map[broker.TopicPartition]*Replica),
 	}, nil
 }
@@ -107,6 +110,7 @@ func (s *Set) Open(p Placement) (*Replica, error) {
 func (s *Set) newReplica(p Placement) *Replica {
 	r := &Replica{
 		tp: p.TopicPartition, id: p.Replica, node: s.cfg.Node, now: s.cfg.Now, hooks: &s.cfg.Hooks,
+		readOnly: &s.readOnly, beforeStart: s.cfg.BeforeStart,
 		limits: partition.Limits{LagMaxMs: s.cfg.LagMax.Milliseconds()},
 		logger: s.cfg.Logger.With().Str("topic", p.Topic.String()).Int32("partition", p.Partition).Logger(),
 		view:   view{epoch: broker.NoLeaderEpoch},
@@ -226,13 +230,13 @@ func (s *Set) Failed() []Failed {
 }
 
 // Retain applies retention to every partition that this node leads, and lets producers expire.
-func (s *Set) Retain(now time.Time) error {
+func (s *Set) Retain(ctx context.Context, now time.Time) error {
 	var errs []error
 	for _, r := range s.All() {
 		if r.Err() != nil {
 			continue
 		}
-		if _, err := r.Retain(now.UnixMilli()); err != nil && !errors.Is(err, errClosed) {
+		if _, err := r.Retain(ctx, now.UnixMilli()); err != nil && !errors.Is(err, errClosed) {
 			errs = append(errs, err)
 		}
 	}
