@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/millrace-io/millrace/broker"
@@ -309,7 +310,7 @@ func (n *Node) options(image *metadata.Image, topic broker.TopicID) replica.Opti
 	number("retention.ms", &o.RetentionMs)
 	number("retention.bytes", &o.RetentionBytes)
 	o.LogAppendTime = configs["message.timestamp.type"] == "LogAppendTime"
-	if configs["cleanup.policy"] == "compact" {
+	if metadata.CompactsWith(configs[metadata.CleanupPolicy]) && !strings.Contains(configs[metadata.CleanupPolicy], "delete") {
 		o.RetentionMs, o.RetentionBytes = -1, -1 // A compacted log is bounded by its keys, never by age or size.
 	}
 	return o
