@@ -43,8 +43,8 @@ type harness struct {
 
 // totals is what the summary counts.
 type totals struct {
-	comparisons, judged, repeatedLetters, letters, cachesDeleted, killedStarting, cleanStops, overtaken int
-	last                                                                                                checked
+	comparisons, judged, repeatedLetters, cachesDeleted, killedStarting, cleanStops, overtaken int
+	last                                                                                       checked
 }
 
 // run is the whole job; its error says that the run could not go on, or that a checker found something.
