@@ -40,9 +40,11 @@ builtins:
 builtins-check:
 	sh plugins/builtin/build.sh check
 
-# kills runs real brokers under load, kills them at random moments, and compares with the delivery oracle.
+# kills runs real brokers under load, kills them at random moments, and compares with the delivery oracle; then again with
+# a log so short that retention overtakes a group that lags.
 kills:
 	go run ./internal/chaos -kills $(KILLS)
+	go run ./internal/chaos -kills $(KILLS) -retention
 
 # compat runs other people's clients, installed from their registries, against a real broker.
 compat:
