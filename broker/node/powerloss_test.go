@@ -44,11 +44,12 @@ type acknowledged struct {
 	records []*kgo.Record // guarded by mu
 	lost    *vfs.Mem      // guarded by mu: what the disk had when the power went
 	before  int           // guarded by mu: how many of records count
+	rng     *rand.Rand    // guarded by mu: what the disk keeps
 }
 
 // arm loses power at a random operation from now on; recovery and start are among them.
 func (a *acknowledged) arm(mem *vfs.Mem, rng *rand.Rand) {
-	a.lost = nil
+	a.lost, a.rng = nil, rand.New(rand.NewPCG(rng.Uint64(), 1))
 	countdown := 1 + rng.IntN(450)
 	var turn sync.Mutex // operations come from several goroutines
 	mem.Watch(func(op vfs.Op) {
@@ -58,18 +59,18 @@ func (a *acknowledged) arm(mem *vfs.Mem, rng *rand.Rand) {
 			return
 		}
 		if countdown--; countdown == 0 {
-			a.strike(mem, rng)
+			a.strike(mem)
 		}
 	})
 }
 
 // strike looks at the disk as a power loss would leave it. What was acknowledged before must be there; the node goes on as
 // if nothing had happened.
-func (a *acknowledged) strike(mem *vfs.Mem, rng *rand.Rand) {
+func (a *acknowledged) strike(mem *vfs.Mem) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.lost == nil {
-		a.before, a.lost = len(a.records), mem.CrashClone(rng)
+		a.before, a.lost = len(a.records), mem.CrashClone(a.rng)
 	}
 }
 
@@ -89,7 +90,7 @@ func loseNodePower(t *testing.T, rng *rand.Rand) {
 		}
 		told.check(t, n, topic)
 		told.produce(t, s.client(n), rng, round)
-		told.strike(mem, rng)
+		told.strike(mem)
 		mem.Watch(nil)
 		s.stop(n)
 		t.Logf("round %d: %d of %d records were acknowledged before the power went", round, told.before, len(told.records))
