@@ -14,7 +14,7 @@ func TestAFetchThatIsMostlyFullReadsTheLogOnce(t *testing.T) {
 	inBubble(t, 1, func(w *world) {
 		id := w.bind("billing", "v1", nil)
 		for _, key := range []string{"a", "b", "c"} {
-			w.append(batch.None, key+"="+strings.Repeat("1", 400))
+			w.append(batch.None, key+"="+strings.Repeat("1", 20_000))
 		}
 		w.settle()
 		each := w.log.batches[0].Len()
