@@ -204,7 +204,7 @@ func (c *Client) dialQUIC(preamble *adminapi.Preamble) (*transport.QUICDialer, e
 // QUIC does not notice when the peer's process dies: these bound how long that stays hidden. A broker that is back at the
 // same address disowns the old connection at the next probe.
 const (
-	idleTimeout = 6 * time.Second
+	idleTimeout = 3 * time.Second
 	keepAlive   = time.Second
 )
 

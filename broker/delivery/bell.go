@@ -24,11 +24,13 @@ func (b bell) wait(ctx context.Context) {
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) {
+// pause waits for a time, or until early rings; a nil one never does.
+func pause(ctx context.Context, d time.Duration, early bell) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-early:
 	case <-ctx.Done():
 	}
 }

@@ -53,7 +53,8 @@ type channel struct {
 	order      []broker.Offset                 // of chunks, oldest first
 	quiet      map[broker.Offset]broker.Offset // from → end: nothing visible in between
 	watchers   map[chan<- struct{}]struct{}
-	missed     bool // a reader found answers that have to be made again
+	mending    map[broker.Offset]*track // splices that readers miss, by an offset of their batch
+	missed     bool                     // a reader found answers that have to be made again
 	trouble    error
 	stopped    broker.Offset // where the policy stop parked, or NoOffset
 	counted    BindingCounts
@@ -67,7 +68,8 @@ type BindingCounts struct {
 func newChannel(l *lead, b *metadata.Binding) *channel {
 	c := &channel{
 		lead: l, id: b.ID, bell: newBell(), binding: b, watchers: map[chan<- struct{}]struct{}{},
-		logger: l.host.logger.With().Uint64("binding", uint64(b.ID)).Stringer("partition", l.tp).Logger(),
+		mending: map[broker.Offset]*track{},
+		logger:  l.host.logger.With().Uint64("binding", uint64(b.ID)).Stringer("partition", l.tp).Logger(),
 	}
 	c.letters = &letters{channel: c}
 	return c
@@ -140,7 +142,8 @@ func (c *channel) run(ctx context.Context) error {
 			if c.lead.host.metrics.Stalled != nil {
 				c.lead.host.metrics.Stalled(c.id, c.lead.tp)
 			}
-			pause(ctx, delay)
+			pause(ctx, delay, nil)
+			c.wakeReaders()
 			delay = min(2*delay, stallDelayMax)
 		case more:
 			delay = stallDelayMin
@@ -164,6 +167,9 @@ func (c *channel) report(err error) {
 
 // step does one piece of work and reports whether there may be more.
 func (c *channel) step(ctx context.Context) (bool, error) {
+	if err := c.mend(ctx); err != nil {
+		return false, err
+	}
 	s := c.now()
 	ends := c.lead.source.Ends()
 	if clamped, err := c.clamp(ctx, s, ends); err != nil || clamped {

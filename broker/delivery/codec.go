@@ -139,12 +139,16 @@ func decodeVerdicts(file []byte, g window.Geometry) (fileHeader, *block, error) 
 }
 
 // encodeIDs writes the sightings of a block; ids may be nil if it has none.
-func encodeIDs(key JudgeKey, b *block, ids *window.IDs) []byte {
+func encodeIDs(key JudgeKey, b *block, ids *window.IDs) []byte { return seal(copyIDs(key, b, ids)) }
+
+// copyIDs is encodeIDs without the seal: what must be done before the window goes on.
+func copyIDs(key JudgeKey, b *block, ids *window.IDs) []byte {
 	if ids == nil {
 		ids = &window.IDs{Start: int64(b.start)}
 	}
-	file := appendHeader(nil, fileIDs, b.header(key))
-	return seal(ids.AppendBinary(file, int64(b.end)))
+	n := int(b.end - b.start)
+	file := make([]byte, 0, headerBytes+4+(n+7)/8+n*(window.FingerprintBytes+8)+sha256.Size)
+	return ids.AppendBinary(appendHeader(file, fileIDs, b.header(key)), int64(b.end))
 }
 
 func decodeIDs(file []byte, g window.Geometry) (fileHeader, *window.IDs, error) {

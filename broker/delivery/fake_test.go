@@ -268,7 +268,7 @@ func (g *groupOffsets) commit(group, topic string, o broker.Offset) {
 	g.committed[group+"/"+topic] = o
 }
 
-func (g *groupOffsets) Active(group, topic string) bool {
+func (g *groupOffsets) active(group, topic string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	_, ok := g.committed[group+"/"+topic]

@@ -27,19 +27,34 @@ func (s shelf) name(kind fileKind, block broker.Offset) string {
 	return fmt.Sprintf("%s/%020d%s", s.dir, block, fileExtensions[kind])
 }
 
-// write replaces a file: write, sync, rename, sync the directory.
-func (s shelf) write(kind fileKind, block broker.Offset, bytes []byte) error {
-	name := s.name(kind, block)
+// write replaces the files of a block: each is written, synced and renamed, and then the directory is synced, once. A
+// crash in between leaves files that do not agree with one another, which whoever reads them finds.
+func (s shelf) write(block broker.Offset, files [fileKinds][]byte) error {
 	if err := s.fs.MkdirAll(s.dir); err != nil {
 		return fmt.Errorf("make %s: %w", s.dir, err)
 	}
-	if err := replaceFile(s.fs, s.dir, name, bytes); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+	for kind, bytes := range files {
+		name := s.name(fileKind(kind), block)
+		if err := renameOver(s.fs, name, bytes); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return fmt.Errorf("write the files of block %d: %w", block, err)
 	}
 	return nil
 }
 
+// replaceFile replaces a file: write, sync, rename, sync the directory.
 func replaceFile(fsys vfs.FS, dir, name string, bytes []byte) error {
+	if err := renameOver(fsys, name, bytes); err != nil {
+		return err
+	}
+	return fsys.SyncDir(dir)
+}
+
+// renameOver is replaceFile up to the directory's sync.
+func renameOver(fsys vfs.FS, name string, bytes []byte) error {
 	f, err := fsys.Create(name + ".tmp")
 	if err != nil {
 		return err
@@ -54,10 +69,7 @@ func replaceFile(fsys vfs.FS, dir, name string, bytes []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := fsys.Rename(name+".tmp", name); err != nil {
-		return err
-	}
-	return fsys.SyncDir(dir)
+	return fsys.Rename(name+".tmp", name)
 }
 
 // read returns a file's bytes; fs.ErrNotExist if there is none.

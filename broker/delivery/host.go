@@ -142,11 +142,25 @@ func (l *lead) end() error {
 	return errors.Join(failed, l.group.Wait())
 }
 
-// OnImage takes up the newest image of the metadata log.
+// OnImage takes up the newest image of the metadata log. It may wait for a frame that is being judged, where a chain
+// ends with the image, so it is not called by whoever applies the metadata log.
 func (h *Host) OnImage() {
-	for _, l := range h.all() {
-		l.adopt()
+	bound := map[broker.TopicID]bool{}
+	for _, b := range h.metadata.Image().Bindings() {
+		bound[b.Topic] = true
 	}
+	for _, l := range h.all() {
+		if bound[l.tp.Topic] || l.busy() {
+			l.adopt()
+		}
+	}
+}
+
+// busy reports whether the partition has channels or tracks.
+func (l *lead) busy() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.channels)+len(l.tracks) > 0
 }
 
 func (h *Host) all() []*lead {
@@ -188,14 +202,17 @@ func (h *Host) Filtered(id broker.BindingID, tp broker.TopicPartition) (Filtered
 // binding moves first, so that a copy deleted unread never suppresses a later one (H9). The ids
 // of what is deleted are on disk when it returns (H10).
 func (h *Host) BeforeStartAdvance(ctx context.Context, tp broker.TopicPartition, start broker.Offset) error {
-	l := h.lead(tp)
-	if l == nil {
-		return nil
+	image, l := h.metadata.Image(), h.lead(tp)
+	if l != nil {
+		l.adopt()
 	}
-	image := h.metadata.Image()
 	for _, b := range image.Bindings() {
 		if b.Topic != tp.Topic || b.Detached {
 			continue
+		}
+		// A partition is led a moment before its chains are. Nobody would move the origins if its log start moved then.
+		if l == nil || l.channel(b.ID) == nil {
+			return broker.Errorf(broker.NotLeaderOrFollower, "the chains of %s are not led here", tp)
 		}
 		lowest, found, err := l.lowestCommitted(image, b)
 		if err != nil {
@@ -211,6 +228,9 @@ func (h *Host) BeforeStartAdvance(ctx context.Context, tp broker.TopicPartition,
 		if err := l.moveOrigin(ctx, b.ID, start); err != nil {
 			return err
 		}
+	}
+	if l == nil {
+		return nil
 	}
 	l.adopt()
 	return l.saveIDs(ctx, start)

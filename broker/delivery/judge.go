@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/batch"
@@ -28,9 +29,21 @@ type verdict struct {
 	offset  broker.Offset
 	delta   int64 // of its timestamp, as stored
 	outcome Outcome
-	// key, value and headers are the record as it is sent, if it is not sent as it lies.
-	key, value, headers []byte
+	more    *detail // of a record that was replaced or failed
+}
+
+// detail is what few records have.
+type detail struct {
+	key, value, headers []byte // the record as it is sent, if replaced
 	failure             *chain.Failure
+}
+
+// failure is why the record failed, or nil.
+func (v *verdict) failure() *chain.Failure {
+	if v.more == nil {
+		return nil
+	}
+	return v.more.failure
 }
 
 // judgement is what the stages made of one batch. Its bytes are its own.
@@ -63,22 +76,25 @@ func (j *judge) close() {
 	j.chain, j.done = nil, nil
 }
 
-// batch judges one committed batch as a whole. Control batches hold nothing that a client sees.
-func (j *judge) batch(v batch.View) (*judgement, error) {
-	out := &judgement{batch: v}
+// batch judges one committed batch as a whole into out, whose memory is used again. Control batches hold nothing that a
+// client sees.
+func (j *judge) batch(v batch.View, out *judgement) error {
+	clear(out.verdicts) // what they point to is not held longer than needed
+	*out = judgement{batch: v, verdicts: out.verdicts[:0], sightings: out.sightings[:0]}
 	if v.Control() {
-		return out, nil
+		return nil
 	}
 	records, err := j.framer.read(v)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out.verdicts = make([]verdict, 0, len(records))
+	out.verdicts = slices.Grow(out.verdicts, len(records))
+	out.sightings = slices.Grow(out.sightings, len(records))
 	for at := 0; at < len(records); {
 		frame := records[at : at+j.framer.end(records[at:])]
 		report, err := j.chain.Judge(frame)
 		if err != nil {
-			return nil, fmt.Errorf("judge the frame at offset %d: %w", frame[0].Offset, err)
+			return fmt.Errorf("judge the frame at offset %d: %w", frame[0].Offset, err)
 		}
 		for i := range frame {
 			j.take(out, &frame[i], j.framer.deltas[at+i], &report.Results[i])
@@ -88,20 +104,23 @@ func (j *judge) batch(v batch.View) (*judgement, error) {
 		}
 		at += len(frame)
 	}
-	return out, nil
+	return nil
 }
 
 // take copies a result out of the chain's scratch.
 func (j *judge) take(out *judgement, record *chain.Record, delta int64, r *chain.Result) {
 	v := verdict{offset: broker.Offset(record.Offset), delta: delta, outcome: Outcome(r.Outcome)}
 	if r.Outcome == chain.Replaced {
-		v.key, v.value, v.headers = bytes.Clone(r.Key), bytes.Clone(r.Value), bytes.Clone(r.Headers)
+		v.more = &detail{key: bytes.Clone(r.Key), value: bytes.Clone(r.Value), headers: bytes.Clone(r.Headers)}
 		out.replaced++
 	}
 	if r.Failure != nil {
+		if v.more == nil {
+			v.more = &detail{}
+		}
 		f := *r.Failure
 		f.Stderr = bytes.Clone(f.Stderr)
-		v.failure = &f
+		v.more.failure = &f
 	}
 	if r.ID != nil { // only what came through every stage has one (H21)
 		out.sightings = append(out.sightings, window.Sighting{
@@ -128,10 +147,11 @@ func (j *judge) own(out *judgement) (encoded []byte, whole bool, err error) {
 	builder := batch.NewBuilder(batch.Spec{BaseOffset: v.BaseOffset(), BaseTimestamp: v.BaseTimestamp()})
 	for i := range out.verdicts {
 		r := &out.verdicts[i]
-		record := batch.Record{OffsetDelta: int32(r.offset - v.BaseOffset()), TimestampDelta: r.delta, Key: r.key, Value: r.value}
-		blob := r.headers
+		record := batch.Record{OffsetDelta: int32(r.offset - v.BaseOffset()), TimestampDelta: r.delta}
+		var blob []byte
 		switch {
 		case r.outcome == OutcomeReplaced:
+			record.Key, record.Value, blob = r.more.key, r.more.value, r.more.headers
 		case r.outcome == OutcomePass && whole:
 			record.Key, record.Value, blob = stored[i].Key, stored[i].Value, stored[i].Headers
 		default:

@@ -235,6 +235,7 @@ func (l *lead) startTrack(topic *metadata.Topic, key JudgeKey, w wanted) {
 	l.tracks[key] = r
 	l.mu.Unlock()
 	r.group.Go("track", t.run)
+	r.group.Go("track files", t.writeFiles)
 }
 
 // lowest is the lowest offset that the track was made to judge from.
@@ -269,7 +270,7 @@ func (l *lead) setChannels(bindings []*metadata.Binding, plans map[broker.Bindin
 		p := plans[b.ID]
 		first := broker.Offset(0)
 		if p.undecided != nil {
-			first = l.firstOffset(b, p)
+			first = l.firstOffset(p)
 		}
 		if c := l.channel(b.ID); c != nil {
 			c.adopt(b, p, first)
@@ -285,21 +286,14 @@ func (l *lead) setChannels(bindings []*metadata.Binding, plans map[broker.Bindin
 	}
 }
 
-// firstOffset is what the leader proposes for an undecided row: its log end, or the log start for the first row of a
-// group with neither commits nor members (H34), and of a view's own binding.
-func (l *lead) firstOffset(b *metadata.Binding, p *plan) broker.Offset {
+// firstOffset is what the leader proposes for an undecided row: its log end, or the log start for a first row whose
+// readers have read nothing yet (H34): whoever made the row knew.
+func (l *lead) firstOffset(p *plan) broker.Offset {
 	ends := l.source.Ends()
-	if p.firstRow() != forever || b.Group != "" && l.host.groups.Active(b.Group, l.topicName()) {
+	if p.firstRow() != forever || !p.undecided.AtLogStart {
 		return ends.LogEnd
 	}
 	return l.border(ends.LogStart, ends.LogStart)
-}
-
-func (l *lead) topicName() string {
-	if topic, known := l.host.metadata.Image().Topic(l.tp.Topic); known {
-		return topic.Name
-	}
-	return ""
 }
 
 // moveOrigin commits a new origin. It takes effect when the image is taken up.

@@ -72,6 +72,7 @@ func (l *letters) write(ctx context.Context, row *metadata.Row, t *track, letter
 			return err
 		}
 		if err := l.log.Append(ctx, letter); err != nil {
+			l.log, l.marks = nil, nil // whether it was written is read back, perhaps from another leader
 			return fmt.Errorf("write the letter of the record at %d: %w", o, err)
 		}
 		l.marks[row.ID] = o + 1
@@ -84,8 +85,8 @@ func (l *letters) write(ctx context.Context, row *metadata.Row, t *track, letter
 
 func (j *judgement) failureAt(o broker.Offset) *chain.Failure {
 	for i := range j.verdicts {
-		if j.verdicts[i].offset == o && j.verdicts[i].failure != nil {
-			return j.verdicts[i].failure
+		if f := j.verdicts[i].failure(); f != nil && j.verdicts[i].offset == o {
+			return f
 		}
 	}
 	return &chain.Failure{}

@@ -186,6 +186,9 @@ func (r *reading) collect(from broker.Offset) error {
 		if at, err = r.round(next); err != nil || r.full {
 			return err
 		}
+		if 2*r.result.Size >= r.read.MaxBytes {
+			return nil // one more round would mostly read a batch that does not fit
+		}
 	}
 	return nil
 }
@@ -257,7 +260,7 @@ func (r *reading) batch(v batch.View) error {
 	s := t.splice(v)
 	if changed && s == nil {
 		r.full = true
-		r.channel.lead.mend(t, r.channel, from)
+		r.channel.askMend(t, from)
 		return nil
 	}
 	if s != nil && s.whole && len(s.bytes) == 0 {
@@ -301,17 +304,14 @@ func (c *channel) nextVisible(s situation, from broker.Offset) (broker.Offset, e
 			return at, nil
 		}
 		end := min(s.cleared, pc.end, at>>chunkBits<<chunkBits+1<<chunkBits)
-		visible, _, err := c.answers(s, at, at, end)
+		next, err := c.visibleIn(s, pc, at, end)
 		if err != nil {
 			return 0, err
 		}
-		n := int(end - at)
-		if i := visible.next(0, n); i < n {
-			at += broker.Offset(i)
+		if at = next; at < end {
 			c.remember(s, from, at)
 			return at, nil
 		}
-		at = end
 	}
 	c.remember(s, from, at)
 	c.mu.Lock()
@@ -325,6 +325,22 @@ func (c *channel) askNotice() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.missed = true
+}
+
+// visibleIn returns the first visible offset of [from, end), which lies in one chunk and one piece, or end.
+func (c *channel) visibleIn(s situation, pc *piece, from, end broker.Offset) (broker.Offset, error) {
+	start := from >> chunkBits << chunkBits
+	c.mu.RLock()
+	if k := c.chunks[start]; k != nil && c.turn == s.turn && k.from <= from && k.end >= end {
+		defer c.mu.RUnlock()
+		return start + broker.Offset(k.visible.next(int(from-start), int(end-start))), nil
+	}
+	c.mu.RUnlock()
+	k, err := c.chunk(s, pc, from, end)
+	if err != nil {
+		return 0, err
+	}
+	return start + broker.Offset(k.visible.next(int(from-start), int(end-start))), nil
 }
 
 // quietMax bounds the fetch offsets that are remembered.
@@ -437,15 +453,33 @@ func (k *chunk) copy() *chunk {
 	return &chunk{visible: append(bitset(nil), k.visible...), altered: append(bitset(nil), k.altered...), from: k.from, end: k.end}
 }
 
-// mend has the splice of a batch made again, in the background: replaced records are in no other place.
-func (l *lead) mend(t *track, c *channel, o broker.Offset) {
-	l.group.Go("mend a splice", func(ctx context.Context) error {
-		if err := t.mend(ctx, o); err != nil && ctx.Err() == nil {
-			c.logger.Warn().Err(err).Int64("offset", int64(o)).Msg("make a splice again")
+// askMend has the channel's goroutine make a splice again: replaced records are in no other place.
+func (c *channel) askMend(t *track, o broker.Offset) {
+	c.mu.Lock()
+	c.mending[o] = t
+	c.mu.Unlock()
+	c.bell.ring()
+}
+
+// mend makes the splices again that readers asked for. After an error they ask again, behind the pause of a stall.
+func (c *channel) mend(ctx context.Context) error {
+	c.mu.Lock()
+	asked := c.mending
+	c.mending = map[broker.Offset]*track{}
+	c.mu.Unlock()
+	for _, o := range sortedOffsets(asked) {
+		if err := asked[o].mend(ctx, o); err != nil {
+			return fmt.Errorf("make the splice at %d again: %w", o, err)
 		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.notify()
-		return nil
-	})
+	}
+	if len(asked) > 0 {
+		c.wakeReaders()
+	}
+	return nil
+}
+
+func (c *channel) wakeReaders() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notify()
 }

@@ -89,8 +89,6 @@ type Log interface {
 
 // Groups answers what consumer groups do on a partition.
 type Groups interface {
-	// Active reports whether the group has members, or committed offsets on the topic of this name.
-	Active(group, topic string) bool
 	// LowestCommitted is the group's committed offset on a partition of the topic of this name; with an empty group the
 	// lowest of any group. False where nobody commits. An error is that nobody knows, as while offsets are loaded.
 	LowestCommitted(group, topic string, partition int32) (broker.Offset, bool, error)

@@ -40,13 +40,17 @@ type track struct {
 	logger  zerolog.Logger
 	metrics Metrics
 	bell    bell
-	changed func()       // something that channels wait for has moved; must not block
-	killed  *atomic.Bool // tests: nothing is written at the end
+	asked   bell          // rung for tasks, which do not wait for the end of a stall
+	jobs    chan writeJob // to the writer, with room for one
+	changed func()        // something that channels wait for has moved; must not block
+	killed  *atomic.Bool  // tests: nothing is written at the end
 
 	// Owned by the track's goroutine.
 	judge    judge
+	scratch  judgement         // of the batch at hand
 	sighted  *window.Sightings // nil until judging needs it; written under mu, as readers look into it
-	finished []finishedBlock   // full, to be written
+	finished []finishedBlock   // full, to be written; the writer may be at the first
+	writing  chan error        // what becomes of the first, nil while the writer is not at it
 	trimmed  broker.Offset     // files below it are removed
 
 	mu         sync.RWMutex
@@ -67,7 +71,7 @@ type track struct {
 
 type finishedBlock struct {
 	block *block
-	ids   []byte // the file's bytes, made before the window forgets
+	ids   []byte // the file's bytes but the seal, made before the window forgets
 }
 
 // counts are of one track since this broker took the role.
@@ -77,7 +81,7 @@ type counts struct {
 
 func newTrack(key JudgeKey, tp broker.TopicPartition, w window.Geometry, source Source, j judge) *track {
 	return &track{
-		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), changed: func() {},
+		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), asked: newBell(), jobs: make(chan writeJob, 1), changed: func() {},
 		end: forever, blocks: map[broker.Offset]*block{}, used: map[broker.Offset]uint64{},
 		failures: map[broker.Offset]*chain.Failure{}, mended: map[broker.Offset]*splice{},
 	}
@@ -95,7 +99,7 @@ func (t *track) run(ctx context.Context) error {
 		if err != nil {
 			t.logger.Warn().Err(err).Stringer("partition", t.tp).Str("key", t.key.Hex()).Dur("retry", delay).Msg("chain stalled")
 			t.changed()
-			pause(ctx, delay)
+			pause(ctx, delay, t.asked)
 			delay = min(2*delay, stallDelayMax)
 			continue
 		}
@@ -137,7 +141,7 @@ func (t *track) save() error {
 		return nil
 	}
 	ids, _ := t.sighted.IDs(int64(b.start))
-	return t.write(b, encodeIDs(t.key, b, ids))
+	return t.write(finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
 }
 
 // step does one piece of work and reports whether there may be more.
@@ -146,10 +150,13 @@ func (t *track) step(ctx context.Context) (bool, error) {
 		task(ctx)
 	}
 	if !t.extent().opened {
+		if err := t.flush(); err != nil { // what is opened are files
+			return false, err
+		}
 		t.open()
 		t.changed()
 	}
-	if err := errors.Join(t.flush(), t.trim()); err != nil {
+	if err := errors.Join(t.handOver(), t.trim()); err != nil {
 		return false, err
 	}
 	t.mu.RLock()
@@ -195,6 +202,7 @@ func (t *track) ask(ctx context.Context, f func(ctx context.Context) error) erro
 	t.tasks = append(t.tasks, func(ctx context.Context) { done <- f(ctx) })
 	t.mu.Unlock()
 	t.bell.ring()
+	t.asked.ring()
 	select {
 	case err := <-done:
 		return err
@@ -250,6 +258,9 @@ func (t *track) trim() error {
 func (t *track) seed() error {
 	if t.sighted != nil {
 		return nil
+	}
+	if err := t.flush(); err != nil { // what is read below are files
+		return err
 	}
 	sighted := window.New(t.window)
 	var found []window.Sighting
@@ -331,11 +342,10 @@ func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 				break
 			}
 			found = true
-			j, err := t.judge.batch(v)
-			if err != nil {
+			if err := t.judge.batch(v, &t.scratch); err != nil {
 				return err
 			}
-			if err := t.publish(j); err != nil {
+			if err := t.publish(&t.scratch); err != nil {
 				return err
 			}
 		}
@@ -374,7 +384,7 @@ func (t *track) publish(j *judgement) error {
 		}
 		if b.full() {
 			ids, _ := t.sighted.IDs(int64(b.start))
-			t.finished = append(t.finished, finishedBlock{block: b, ids: encodeIDs(t.key, b, ids)})
+			t.finished = append(t.finished, finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
 		}
 		at = end
 	}
@@ -395,7 +405,7 @@ func (t *track) publish(j *judgement) error {
 	if t.metrics.Judged != nil {
 		t.metrics.Judged(t.tp, uint64(len(j.verdicts)), j.fuel)
 	}
-	if err := t.flush(); err != nil {
+	if err := t.handOver(); err != nil {
 		return err
 	}
 	t.changed()
@@ -407,7 +417,7 @@ func (t *track) note(j *judgement) {
 	t.judgedOf.Records += uint64(len(j.verdicts))
 	t.judgedOf.Fuel += j.fuel
 	for i := range j.verdicts {
-		if f := j.verdicts[i].failure; f != nil {
+		if f := j.verdicts[i].failure(); f != nil {
 			t.judgedOf.Failures++
 			if len(t.failures) >= cachedFailures {
 				clear(t.failures)

@@ -98,34 +98,3 @@ func (t *track) readSplices(b *block) (map[broker.Offset]*splice, error) {
 	}
 	return splices, err
 }
-
-// flush writes the blocks that are full.
-func (t *track) flush() error {
-	for len(t.finished) > 0 {
-		f := t.finished[0]
-		if err := t.write(f.block, f.ids); err != nil {
-			return err
-		}
-		t.finished = t.finished[1:]
-		t.mu.Lock()
-		f.block.written = true
-		if spliceBytes(f.block.splices) > splicesKeptBytes {
-			f.block.splices = nil
-		}
-		t.mu.Unlock()
-	}
-	return nil
-}
-
-func (t *track) write(b *block, ids []byte) error {
-	t.mu.RLock()
-	splices := encodeSplices(t.key, b)
-	t.mu.RUnlock()
-	if err := t.shelf.write(fileSplices, b.start, splices); err != nil {
-		return err
-	}
-	if err := t.shelf.write(fileIDs, b.start, ids); err != nil {
-		return err
-	}
-	return t.shelf.write(fileVerdicts, b.start, encodeVerdicts(t.key, b))
-}

@@ -269,7 +269,7 @@ func (t *track) makeRoom() {
 // judgeAgain judges the stored batch that holds o once more, for what is kept nowhere: the bytes of replaced records
 // whose splice is lost, and the reasons of failures. It must not be called by the track's goroutine.
 func (t *track) judgeAgain(ctx context.Context, o broker.Offset) (*judgement, error) {
-	var out *judgement
+	out := new(judgement)
 	err := t.do(ctx, func() error {
 		slice, err := t.source.Read(o, o+1, 1)
 		if err != nil {
@@ -281,8 +281,7 @@ func (t *track) judgeAgain(ctx context.Context, o broker.Offset) (*judgement, er
 			return fmt.Errorf("no batch at %d: %w", o, err)
 		}
 		stored := append(batch.View(nil), v...)
-		out, err = t.judge.batch(stored)
-		return err
+		return t.judge.batch(stored, out)
 	})
 	return out, err
 }

@@ -107,7 +107,12 @@ func (w *world) bind(group, version string, change func(*metadata.Row)) broker.B
 	w.control.edit(func(next *image) {
 		next.bindings = append(next.bindings, &metadata.Binding{ID: id, Group: group, Topic: topicID, DeadLetter: "orders.dlq." + group})
 	})
-	w.update(id, version, change)
+	w.update(id, version, func(row *metadata.Row) {
+		row.AtLogStart = !w.groups.active(group, "orders") // as bind create decides it
+		if change != nil {
+			change(row)
+		}
+	})
 	return id
 }
 

@@ -52,12 +52,12 @@ func TestCreateTopicsRefusesOneByOne(t *testing.T) {
 	resp := ask[*kmsg.CreateTopicsResponse](c, createRequest(7,
 		newTopicRequest("fine", 1), newTopicRequest("taken", 1), newTopicRequest("twice", 1), newTopicRequest("twice", 2),
 		withConfig(newTopicRequest("unknown-config", 1), "no.such.config", kmsg.StringPtr("1")),
-		withConfig(newTopicRequest("null-config", 1), "retention.ms", nil), assigned, newTopicRequest("none", 0),
+		withConfig(newTopicRequest("null-config", 1), "retention.ms", nil), assigned, newTopicRequest("none", 0), newTopicRequest(broker.OffsetsTopic, 1),
 	))
 	want := map[string]broker.Code{
 		"fine": broker.None, "taken": broker.TopicAlreadyExists, "twice": broker.InvalidRequest,
 		"unknown-config": broker.InvalidConfig, "null-config": broker.InvalidConfig, "assigned": broker.InvalidRequest,
-		"none": broker.InvalidPartitions,
+		"none": broker.InvalidPartitions, broker.OffsetsTopic: broker.InvalidTopic,
 	}
 	if len(resp.Topics) != len(want) {
 		t.Errorf("%d answers, want %d: a name twice has one", len(resp.Topics), len(want))

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -14,9 +15,13 @@ import (
 // it speaks where the node leads a partition of the topic and coordinates the group; elsewhere it stays quiet.
 type bypassAlarm struct {
 	mu      sync.Mutex
-	fetched map[broker.BindingID]bool // read in the group's name since the start; guarded by mu
-	raised  map[broker.BindingID]bool // said once; guarded by mu
+	fetched map[broker.BindingID]bool      // read in the group's name since the start; guarded by mu
+	since   map[broker.BindingID]time.Time // first commit without such a Fetch, zero once said; guarded by mu
 }
+
+// bypassAfter is how long a group may commit without a Fetch before the alarm is raised, once. A consumer that outlives
+// its broker commits what it has in its buffers before it fetches again, and that is no sign.
+const bypassAfter = time.Minute
 
 func (a *bypassAlarm) sawFetch(binding broker.BindingID) {
 	a.mu.Lock()
@@ -28,20 +33,28 @@ func (a *bypassAlarm) sawFetch(binding broker.BindingID) {
 		a.fetched = make(map[broker.BindingID]bool)
 	}
 	a.fetched[binding] = true
-	delete(a.raised, binding)
+	delete(a.since, binding)
 }
 
 // sawCommit reports whether the alarm is to be raised now.
-func (a *bypassAlarm) sawCommit(binding broker.BindingID) bool {
+func (a *bypassAlarm) sawCommit(binding broker.BindingID, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.fetched[binding] || a.raised[binding] {
+	if a.fetched[binding] {
 		return false
 	}
-	if a.raised == nil {
-		a.raised = make(map[broker.BindingID]bool)
+	first, before := a.since[binding]
+	if !before {
+		if a.since == nil {
+			a.since = make(map[broker.BindingID]time.Time)
+		}
+		a.since[binding] = now
+		return false
 	}
-	a.raised[binding] = true
+	if first.IsZero() || now.Sub(first) < bypassAfter {
+		return false
+	}
+	a.since[binding] = time.Time{}
 	return true
 }
 
@@ -52,7 +65,7 @@ func (s *Server) checkBypass(img *metadata.Image, group string, t target, partit
 	}
 	bound := groupChain(img, t.topic.ID, group)
 	state, exists := img.Partition(t.partition(partition))
-	if !bound.present() || !exists || state.Leader != s.Node || !s.bypass.sawCommit(bound.binding) {
+	if !bound.present() || !exists || state.Leader != s.Node || !s.bypass.sawCommit(bound.binding, time.Now()) {
 		return
 	}
 	s.Metrics.BindingBypassed(group, t.name)

@@ -2,8 +2,8 @@ package kafka
 
 import (
 	"slices"
-	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -224,22 +224,29 @@ func TestOffsetsOfAViewAreItsOwn(t *testing.T) {
 	}
 }
 
-// countedBypasses counts the alarm.
-type countedBypasses struct {
-	NoMetrics
-	mu  sync.Mutex
-	all []string
-}
-
-func (c *countedBypasses) BindingBypassed(group, topic string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all = append(c.all, group+" "+topic)
-}
-
 func TestH39GroupThatCommitsWithoutFetchingInItsNameRaisesAnAlarm(t *testing.T) {
-	var alarms countedBypasses
-	_, topic, _, address := tenOrders(t, func(c *Config) { c.Metrics = &alarms })
+	var alarm bypassAlarm
+	const billing = broker.BindingID(7)
+	at := time.UnixMilli(1_700_000_000_000)
+	after := func(d time.Duration) bool { return alarm.sawCommit(billing, at.Add(d)) }
+	if after(0) || after(bypassAfter-1) {
+		t.Error("an alarm at once: a consumer that outlived its broker may commit before it fetches")
+	}
+	if !after(bypassAfter) {
+		t.Error("no alarm although the group went by for so long")
+	}
+	if after(2 * bypassAfter) {
+		t.Error("the alarm is raised twice")
+	}
+	alarm.sawFetch(billing)
+	if after(3*bypassAfter) || after(5*bypassAfter) {
+		t.Error("an alarm for a group that fetches in its own name")
+	}
+}
+
+func TestH39CommitsOfUnboundGroupsAndFirstPositionsAreNoBypass(t *testing.T) {
+	f, topic, _, address := tenOrders(t, nil)
+	s := f.server
 	c := dialRaw(t, address)
 	commit := func(group string, offset int64) {
 		req := kmsg.NewPtrOffsetCommitRequest()
@@ -252,19 +259,17 @@ func TestH39GroupThatCommitsWithoutFetchingInItsNameRaisesAnAlarm(t *testing.T) 
 	}
 	commit("billing", 0) // as tools do before the first read
 	commit("unbound", 5)
-	if len(alarms.all) != 0 {
-		t.Fatalf("alarms %q before anybody went by", alarms.all)
+	if len(s.bypass.since) != 0 {
+		t.Errorf("%v is counted as going by", s.bypass.since)
 	}
 	commit("billing", 5)
-	commit("billing", 6)
-	if !slices.Equal(alarms.all, []string{"billing orders"}) {
-		t.Fatalf("alarms %q, want one", alarms.all)
+	if len(s.bypass.since) != 1 {
+		t.Errorf("%v is counted as going by, want one binding", s.bypass.since)
 	}
 	req := fetchRequest(12, "orders", topic, 0)
 	req.Rack = "group=billing"
 	ask[*kmsg.FetchResponse](c, req)
-	commit("billing", 7)
-	if len(alarms.all) != 1 {
-		t.Fatalf("alarms %q of a group that fetches in its own name", alarms.all)
+	if len(s.bypass.since) != 0 {
+		t.Errorf("%v is counted as going by although it fetched", s.bypass.since)
 	}
 }

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,8 +17,11 @@ import (
 //
 // Behaviour:
 //   - any broker answers; the controller decides (T21) and the answer leaves when this node knows the topic
-//   - names are checked (X13); a name twice in a request is INVALID_REQUEST; that of a view is taken
+//   - names are checked (X13), those of internal topics are refused; a name twice in a request is INVALID_REQUEST; that of a view is taken
 //   - v4: -1 partitions and replicas mean the defaults; v5: what was made, and its configs; v7: topic ids
+
+// reservedTopics are made by the broker alone: a group's coordinator is found by the number of their partitions.
+var reservedTopics = []string{broker.OffsetsTopic, broker.ModulesTopic, "__transaction_state"}
 
 func (s *session) createTopics(ctx context.Context, req *kmsg.CreateTopicsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
@@ -61,6 +65,9 @@ func withTimeout(ctx context.Context, millis int32) (context.Context, context.Ca
 func (s *session) createTopic(ctx context.Context, rt *kmsg.CreateTopicsRequestTopic, validateOnly bool) (controller.TopicCreated, error) {
 	if err := broker.CheckTopicName(rt.Topic); err != nil {
 		return controller.TopicCreated{}, err
+	}
+	if slices.Contains(reservedTopics, rt.Topic) {
+		return controller.TopicCreated{}, broker.Errorf(broker.InvalidTopic, "topic %q is internal; the broker makes it itself", rt.Topic)
 	}
 	if view, taken := s.Metadata.Image().ViewNamed(rt.Topic); taken {
 		return controller.TopicCreated{}, broker.Errorf(broker.TopicAlreadyExists, "%q is a view", view.Name)

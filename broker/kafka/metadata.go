@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -109,7 +110,7 @@ func (s *session) autoCreate(ctx context.Context, name string, asked bool) broke
 	if err := broker.CheckTopicName(name); err != nil {
 		return broker.CodeOf(err)
 	}
-	if !s.AutoCreateTopics || !asked {
+	if !s.AutoCreateTopics || !asked || slices.Contains(reservedTopics, name) {
 		return broker.UnknownTopicOrPartition
 	}
 	_, err := s.Controller.Submit(ctx, controller.CreateTopic{Name: name, Partitions: -1, ReplicationFactor: -1})

@@ -41,7 +41,6 @@ type pendingProduce struct {
 	outcomes []produceOutcome
 	open     atomic.Int32  // outcomes that are missing, and one for the submission itself
 	ready    chan struct{} // closed when none is
-	first    broker.Code   // the first error, once encoded
 }
 
 // produceOutcome is what became of one partition's batch. done is set last, so that a late outcome is never half read.

@@ -391,15 +391,6 @@ func TestX10ConnectionsPerAddressAreBounded(t *testing.T) {
 	ask[*kmsg.ApiVersionsResponse](dialRaw(t, address), kmsg.NewPtrApiVersionsRequest())
 }
 
-func TestX10SilentConnectionsAreClosed(t *testing.T) {
-	f := newFace(t, func(c *Config) { c.Limits.Handshake, c.Limits.Idle = 50*time.Millisecond, 50*time.Millisecond })
-	address := f.serveTCP()
-	dialRaw(t, address).closed()
-	c := dialRaw(t, address)
-	ask[*kmsg.ApiVersionsResponse](c, kmsg.NewPtrApiVersionsRequest())
-	c.closed()
-}
-
 func itoa(n int32) string { return strconv.Itoa(int(n)) }
 
 func listRequest(topic string, timestamps ...int64) *kmsg.ListOffsetsRequest {

@@ -32,19 +32,18 @@ type api struct {
 	name     string
 	listed   int16 // the lowest version that ApiVersions lists
 	min, max int16 // the versions that are served
-	topicIDs int16 // from this version on topics go by id alone; 0: never
 }
 
 // matrix is everything that is spoken, by key. Produce is listed from version 0 because librdkafka up to 2.11.0 takes a
 // missing 0 for a broker that cannot compress (T1); its versions 0 to 2 are not served. A key enters this table when it
 // works: clients switch features on by what is listed.
 var matrix = []api{
-	{key: keyProduce, name: "Produce", listed: 0, min: 3, max: 13, topicIDs: 13},
-	{key: keyFetch, name: "Fetch", listed: 4, min: 4, max: 18, topicIDs: 13},
+	{key: keyProduce, name: "Produce", listed: 0, min: 3, max: 13},
+	{key: keyFetch, name: "Fetch", listed: 4, min: 4, max: 18},
 	{key: keyListOffsets, name: "ListOffsets", listed: 1, min: 1, max: 10},
 	{key: keyMetadata, name: "Metadata", listed: 0, min: 0, max: 13},
-	{key: keyOffsetCommit, name: "OffsetCommit", listed: 2, min: 2, max: 10, topicIDs: 10},
-	{key: keyOffsetFetch, name: "OffsetFetch", listed: 1, min: 1, max: 10, topicIDs: 10},
+	{key: keyOffsetCommit, name: "OffsetCommit", listed: 2, min: 2, max: 10},
+	{key: keyOffsetFetch, name: "OffsetFetch", listed: 1, min: 1, max: 10},
 	{key: keyFindCoordinator, name: "FindCoordinator", listed: 0, min: 0, max: 6},
 	{key: keyJoinGroup, name: "JoinGroup", listed: 0, min: 0, max: 9},
 	{key: keyHeartbeat, name: "Heartbeat", listed: 0, min: 0, max: 4},
@@ -72,3 +71,20 @@ func lookup(key int16) (api, bool) {
 
 // serves reports whether a version is answered.
 func (a api) serves(version int16) bool { return version >= a.min && version <= a.max }
+
+// Supported says which versions of an api are listed in ApiVersions and which are served.
+type Supported struct {
+	Key      int16
+	Name     string
+	Listed   int16 // the lowest version that is listed
+	Min, Max int16 // the versions that are served
+}
+
+// Matrix returns every api that is served, by key: what the protocol page of the documentation is made from.
+func Matrix() []Supported {
+	rows := make([]Supported, len(matrix))
+	for i, row := range matrix {
+		rows[i] = Supported{Key: row.key, Name: row.name, Listed: row.listed, Min: row.min, Max: row.max}
+	}
+	return rows
+}

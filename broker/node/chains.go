@@ -41,10 +41,10 @@ type decisions struct{ node *Node }
 // Image implements delivery.Metadata.
 func (d decisions) Image() delivery.Image { return d.node.quorum.Image() }
 
-// ProposeFrom implements delivery.Metadata. A leader whose log ends below a row's offset lowers it.
+// ProposeFrom implements delivery.Metadata.
 func (d decisions) ProposeFrom(ctx context.Context, p delivery.Proposal) error {
 	_, err := d.node.quorum.Submit(ctx, controller.ProposeFrom{
-		Binding: p.Binding, Row: p.Row, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, From: p.Offset, Clamp: true,
+		Binding: p.Binding, Row: p.Row, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, From: p.Offset, Clamp: p.Clamp,
 	})
 	return err
 }
@@ -96,14 +96,14 @@ func (c adminChains) Status(binding broker.BindingID) []admin.ChainStatus {
 	var all []admin.ChainStatus
 	for _, s := range c.node.chains.Describe(binding) {
 		status := admin.ChainStatus{
-			Partition: s.Partition, State: string(s.State), Reason: s.Reason, JudgedTo: s.JudgedTo, LastStable: s.LastStable,
+			Partition: s.Partition, State: string(s.State), Reason: s.Reason, LogStart: s.LogStart, JudgedTo: s.JudgedTo, LastStable: s.LastStable,
 			Passed: int64(s.Counts.Visible), Dropped: int64(s.Counts.Dropped), Duplicates: int64(s.Counts.Duplicates),
 			Replaced: int64(s.Counts.Replaced), Lettered: int64(s.Counts.Lettered), Failed: int64(s.Failures),
-			FuelUsed: s.Fuel, LastError: s.LastError, LastStderr: s.LastStderr,
-			ReachFrom: max(0, s.JudgedTo-broker.Offset(s.ReachOffsets)),
+			FuelUsed: s.Fuel, LastError: s.LastError, LastStderr: s.LastStderr, LastErrorOffset: s.LastErrorOffset,
+			ReachFrom: max(s.LogStart, s.JudgedTo-broker.Offset(s.ReachOffsets)),
 		}
-		if s.Reach > 0 {
-			status.ReachFromMs = c.node.seams.Now().Add(-s.Reach).UnixMilli()
+		if !s.ReachFrom.IsZero() {
+			status.ReachFromMs = s.ReachFrom.UnixMilli()
 		}
 		all = append(all, status)
 	}
@@ -121,7 +121,12 @@ func (c adminChains) End(binding broker.BindingID, tp broker.TopicPartition) (br
 
 // JudgeKey implements admin.Chains.
 func (c adminChains) JudgeKey(topic broker.TopicID, row *metadata.Row) string {
-	return delivery.KeyOf(topic, delivery.FrameBatch, row).Hex()
+	kind := delivery.FrameBatch
+	image := c.node.quorum.Image()
+	if t, ok := image.Topic(topic); ok && image.Compacted(t.Name) {
+		kind = delivery.FrameRecord
+	}
+	return delivery.KeyOf(topic, kind, row).Hex()
 }
 
 // adminMetadata is the quorum as the admin API uses it.

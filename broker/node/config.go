@@ -29,10 +29,10 @@ type Config struct {
 	Admin         Listen
 	InsecureAdmin bool // allow an admin listener beyond loopback without TLS and credentials
 	LogLevel      zerolog.Level
+	DebugProfiles bool // serve /debug/pprof/ on the admin listener, which must then be on loopback
 	Rack          string
 
 	FrameBytesMax          int   // socket.request.max.bytes
-	MessageBytesMax        int   // message.max.bytes
 	SegmentBytes           int64 // log.segment.bytes
 	RetentionMillis        int64 // log.retention.ms, -1: for ever
 	RetentionBytes         int64 // log.retention.bytes, -1: no limit
@@ -44,7 +44,6 @@ type Config struct {
 	GroupMaxSession        time.Duration
 	OffsetsRetention       time.Duration
 	ConnectionIdle         time.Duration
-	PluginMemoryBytesMax   int64
 	ConnectionsMax         int
 	PipelineRequestsMax    int
 	ShutdownTimeout        time.Duration
@@ -72,9 +71,9 @@ func settings() []setting {
 		{"listeners.admin.advertise", "", "what raftctl is told to dial", address(func(c *Config, v string) { c.Admin.Advertise = v })},
 		{"insecure.admin", "false", "allow the admin listener beyond loopback without TLS and credentials", boolean(func(c *Config, v bool) { c.InsecureAdmin = v })},
 		{"log.level", "info", "trace, debug, info, warn or error", level(func(c *Config, v zerolog.Level) { c.LogLevel = v })},
+		{"debug.pprof", "false", "serve profiles of the process under /debug/pprof/ of an admin listener on loopback", boolean(func(c *Config, v bool) { c.DebugProfiles = v })},
 		{"broker.rack", "", "failure domain of this node", text(func(c *Config, v string) { c.Rack = v })},
 		{"socket.request.max.bytes", "104857600", "largest request frame", integer(1024, 1<<31-1, func(c *Config, v int64) { c.FrameBytesMax = int(v) })},
-		{"message.max.bytes", "1048588", "largest record batch", integer(1024, 64<<20, func(c *Config, v int64) { c.MessageBytesMax = int(v) })},
 		{"log.segment.bytes", "1073741824", "bytes after which a segment closes", integer(1<<14, 1<<31-1, func(c *Config, v int64) { c.SegmentBytes = v })},
 		{"log.retention.ms", "604800000", "age beyond which records may go; -1: never", integer(-1, 1<<62, func(c *Config, v int64) { c.RetentionMillis = v })},
 		{"log.retention.bytes", "-1", "bytes a partition keeps; -1: no limit", integer(-1, 1<<62, func(c *Config, v int64) { c.RetentionBytes = v })},
@@ -87,7 +86,6 @@ func settings() []setting {
 		{"offsets.retention.minutes", "10080", "how long an empty group's commits are kept", integer(1, 1<<31-1, func(c *Config, v int64) { c.OffsetsRetention = time.Duration(v) * time.Minute })},
 		{"connections.max.idle.ms", "600000", "idle time after which a client connection is closed", millis(100, func(c *Config, v time.Duration) { c.ConnectionIdle = v })},
 		{"max.connections", "20000", "client connections at most", integer(1, 1<<20, func(c *Config, v int64) { c.ConnectionsMax = int(v) })},
-		{"plugin.memory.max.bytes", "1073741824", "memory of all plugin instances together", integer(16<<20, 1<<40, func(c *Config, v int64) { c.PluginMemoryBytesMax = v })},
 		{"shutdown.timeout.ms", "30000", "how long SIGTERM waits for requests under way", millis(0, func(c *Config, v time.Duration) { c.ShutdownTimeout = v })},
 		{"producer.id.expiration.ms", "86400000", "idle time after which a producer id is forgotten", integer(1, 1<<62, func(c *Config, v int64) { c.ProducerIDExpiryMillis = v })},
 	}
@@ -205,6 +203,10 @@ func (c *Config) validate() error {
 	if !c.InsecureAdmin && c.Admin.Bind != "" && !isLoopback(c.Admin.Bind) {
 		problems = append(problems, fmt.Errorf("listeners.admin.bind %s is reachable from other hosts and has no credentials: "+
 			"bind it to 127.0.0.1, or pass --insecure-admin if the network keeps strangers out", c.Admin.Bind))
+	}
+	if c.DebugProfiles && c.Admin.Bind != "" && !isLoopback(c.Admin.Bind) {
+		problems = append(problems, fmt.Errorf("debug.pprof shows the inside of the process, and listeners.admin.bind %s is "+
+			"reachable from other hosts: bind it to 127.0.0.1", c.Admin.Bind))
 	}
 	if c.Data != "" {
 		c.Data = filepath.Clean(c.Data)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/millrace-io/millrace/broker"
@@ -266,7 +267,7 @@ func (e *executor) lead(image *metadata.Image, r *replica.Replica, epoch broker.
 	case broker.OffsetsTopic:
 		e.node.groups.Lead(tp.Partition, epoch, groupLog{internalLog{r}})
 	case broker.ModulesTopic:
-		e.node.plugins.lead(internalLog{r})
+		e.node.plugins.log.lead(internalLog{r})
 	default:
 		e.node.chains.Lead(tp, epoch, source{r})
 	}
@@ -281,7 +282,7 @@ func (e *executor) resign(image *metadata.Image, tp broker.TopicPartition) {
 	case broker.OffsetsTopic:
 		e.node.groups.Resign(tp.Partition)
 	case broker.ModulesTopic:
-		e.node.plugins.resign()
+		e.node.plugins.log.resign()
 	default:
 		e.node.chains.Resign(tp)
 	}
@@ -309,7 +310,7 @@ func (n *Node) options(image *metadata.Image, topic broker.TopicID) replica.Opti
 	number("retention.ms", &o.RetentionMs)
 	number("retention.bytes", &o.RetentionBytes)
 	o.LogAppendTime = configs["message.timestamp.type"] == "LogAppendTime"
-	if configs["cleanup.policy"] == "compact" {
+	if metadata.CompactsWith(configs[metadata.CleanupPolicy]) && !strings.Contains(configs[metadata.CleanupPolicy], "delete") {
 		o.RetentionMs, o.RetentionBytes = -1, -1 // A compacted log is bounded by its keys, never by age or size.
 	}
 	return o

@@ -153,13 +153,6 @@ func (g adminGroups) Delete(ctx context.Context, name string, validateOnly bool)
 // chainGroups tells delivery what consumer groups do on a partition.
 type chainGroups struct{ host *coordinator.Host }
 
-// Active implements delivery.Groups. While the group's coordinator is not loaded the group counts as active, which is the
-// careful answer: nothing is taken for unread.
-func (g chainGroups) Active(name, topic string) bool {
-	active, err := g.host.HasCommitsOrMembers(name, topic)
-	return active || err != nil
-}
-
 // LowestCommitted implements delivery.Groups.
 func (g chainGroups) LowestCommitted(name, topic string, partition int32) (broker.Offset, bool, error) {
 	p := group.NamedPartition{Topic: topic, Partition: partition}

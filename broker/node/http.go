@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"time"
 
@@ -126,6 +127,9 @@ func (n *Node) serve(ctx context.Context) error {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", n.handleLive)
 	mux.HandleFunc("GET /readyz", n.handleReady)
+	if n.config.DebugProfiles {
+		handleProfiles(mux)
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -183,6 +187,13 @@ func (n *Node) serveKafka(ctx context.Context) error {
 	}
 	n.bound.quic = streams
 	return nil
+}
+
+// handleProfiles serves what `go tool pprof` asks for. The names that net/http/pprof.Index knows need no line here.
+func handleProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 func (n *Node) handleLive(w http.ResponseWriter, _ *http.Request) {

@@ -66,6 +66,7 @@ func TestBadConfigurationSaysWhatWhereAndWhatToDo(t *testing.T) {
 		{"twice", "data: d\nlog.level: info\nlog:\n  level: warn\n", `log.level was given before, on line 2`},
 		{"not yaml", "data: [\n", `is not YAML`},
 		{"open admin", "data: d\nlisteners.admin.bind: 0.0.0.0:9094\n", `--insecure-admin`},
+		{"open profiles", "data: d\ninsecure.admin: true\nlisteners.admin.bind: 0.0.0.0:9094\ndebug.pprof: true\n", `debug.pprof`},
 		{"no data", "node.id: 1\n", `data: name the data directory`},
 	}
 	for _, test := range tests {

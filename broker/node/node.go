@@ -152,6 +152,7 @@ func (n *Node) openMetadata() error {
 	var err error
 	n.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{
 		FS: n.seams.FS, Dir: n.config.Data, Logger: n.component("flusher"), OnFatal: n.fail, OnGroup: n.metrics.group,
+		TailBytesMax: tailBytesMax,
 	})
 	if err != nil {
 		return fmt.Errorf("open the flush journal: %w", err)
@@ -175,12 +176,15 @@ func (n *Node) openMetadata() error {
 	return nil
 }
 
+// tailBytesMax bounds the newest batches that are kept in memory. Consumers that follow the end need a few megabytes;
+// what is kept beyond that is paid twice over in heap, and by the page faults of memory that is touched once. Followers
+// will want up to 128 MiB.
+const tailBytesMax = 32 << 20
+
 // openRooms makes the rooms that partitions and groups live in.
 func (n *Node) openRooms(ctx context.Context) error {
 	var err error
-	if n.plugins, err = newPluginRoom(n); err != nil {
-		return err
-	}
+	n.plugins = newPluginRoom(n)
 	n.set, err = replica.NewSet(replica.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Flusher: n.flusher, Node: n.identity.Node, Now: n.seams.Now,
 		Logger: n.component("replica"), BeforeStart: n.beforeStart,
@@ -244,7 +248,11 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	if err := n.makeInternalTopics(ctx); err != nil {
 		return err
 	}
-	return n.awaitRoles(ctx)
+	if err := n.awaitRoles(ctx); err != nil {
+		return err
+	}
+	n.rooms.Go("modules", n.plugins.keep)
+	return nil
 }
 
 // awaitRoles returns when the roles that the metadata gives this node are taken and its groups are loaded: from then on

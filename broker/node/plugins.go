@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/delivery"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/plugins"
 	"github.com/millrace-io/millrace/plugins/abi"
@@ -25,7 +26,8 @@ import (
 type pluginRoom struct {
 	node    *Node
 	gate    *engine.Gate
-	modules *tmpModules
+	modules *delivery.Modules
+	log     modulesLog
 
 	mu     sync.Mutex
 	engine *engine.Engine            // guarded by mu; nil until needed
@@ -49,18 +51,22 @@ type lentModule struct {
 	users  int
 }
 
-func newPluginRoom(n *Node) (*pluginRoom, error) {
+func newPluginRoom(n *Node) *pluginRoom {
 	room := &pluginRoom{
 		node: n, gate: engine.NewGate(max(1, runtime.GOMAXPROCS(0)-1)),
 		loaded: map[moduleKey]*lentModule{}, golden: map[metadata.Digest]bool{},
 	}
-	var err error
-	room.modules, err = newTmpModules(tmpModulesConfig{FS: n.seams.FS, Dir: n.config.Data, Logger: n.component("modules")})
-	return room, err
+	room.modules = delivery.NewModules(n.seams.FS, n.config.Data, &room.log)
+	return room
 }
 
-func (p *pluginRoom) lead(log internalLog) { p.modules.Lead(log) }
-func (p *pluginRoom) resign()              { p.modules.Resign() }
+// keep brings every module that the metadata refers to onto this node's disk.
+func (p *pluginRoom) keep(ctx context.Context) error {
+	if err := p.modules.Keep(ctx, referenced(p.node.quorum.Image())); err != nil && ctx.Err() == nil {
+		p.node.logger.Warn().Err(err).Msg("not every plugin is on this disk yet; chains that need one wait for it")
+	}
+	return nil
+}
 
 func (p *pluginRoom) close() error {
 	p.mu.Lock()
@@ -70,6 +76,16 @@ func (p *pluginRoom) close() error {
 		return nil
 	}
 	return p.engine.Close(context.Background())
+}
+
+// calls is how many frames were given to guests.
+func (p *pluginRoom) calls() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine == nil {
+		return 0
+	}
+	return p.engine.Calls()
 }
 
 // start returns the engine, made at the first call.
@@ -143,7 +159,7 @@ func (p *pluginRoom) borrow(ctx context.Context, key moduleKey, s metadata.Stage
 		return lent.module, nil
 	}
 	p.mu.Unlock()
-	code, err := p.modules.Module(ctx, key.metered)
+	code, err := p.modules.Get(ctx, key.metered)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +262,7 @@ func (p *pluginRoom) Admit(ctx context.Context, m *plugins.Manifest, manifestTex
 		MeteredModule: examined.Metered, CasesPassed: len(m.Cases),
 		Version: metadata.PluginVersion{
 			Name: m.Name, Version: m.Version, Given: sha256.Sum256(module), Metered: sha256.Sum256(examined.Metered),
-			CostTable: examined.Info.CostTable, ABI: m.ABI, Manifest: manifestText,
+			CostTable: examined.Info.CostTable, ABI: m.ABI, Manifest: manifestText, GivenBytes: int64(len(module)),
 		},
 	}
 	var wrong []string
@@ -267,7 +283,12 @@ func (p *pluginRoom) Admit(ctx context.Context, m *plugins.Manifest, manifestTex
 
 // Store implements admin.Plugins.
 func (p *pluginRoom) Store(ctx context.Context, admitted admin.Admitted, module []byte) error {
-	return errors.Join(p.modules.Put(ctx, module), p.modules.Put(ctx, admitted.MeteredModule))
+	for _, m := range [][]byte{module, admitted.MeteredModule} {
+		if _, err := p.modules.Put(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Try implements admin.Plugins.

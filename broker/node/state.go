@@ -22,6 +22,7 @@ type stateDescs struct {
 	raftTerm, raftLeader, raftCommit, raftApplied                        *prometheus.Desc
 	groupLag, groupMembers, groupStatus                                  *prometheus.Desc
 	chainRecords, chainFuel, chainFailures, chainStalled, dedupDuplicate *prometheus.Desc
+	guestCalls                                                           *prometheus.Desc
 }
 
 func newStateDescs() stateDescs {
@@ -41,6 +42,7 @@ func newStateDescs() stateDescs {
 		chainRecords:    describe("millrace_plugin_records_total", "Records by what a chain made of them.", "group", "topic", "result"),
 		chainFuel:       describe("millrace_plugin_fuel_used_total", "Fuel that a chain's plugins used.", "group", "topic"),
 		chainFailures:   describe("millrace_plugin_failures_total", "Records at which a plugin failed.", "group", "topic"),
+		guestCalls:      describe("millrace_plugin_calls_total", "Frames given to guests, by all chains together."),
 		chainStalled:    describe("millrace_chain_stalled_partitions", "Partitions whose chain waits for the broker's trouble to end.", "group", "topic"),
 		dedupDuplicate:  describe("millrace_dedup_duplicates_total", "Records left out as duplicates.", "group", "topic"),
 	}
@@ -69,6 +71,7 @@ func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
 	s.cluster(gauge)
 	s.groups(gauge)
 	s.chains(gauge, counter)
+	counter(s.is.guestCalls, float64(s.node.plugins.calls()))
 }
 
 func (s *stateCollector) cluster(gauge func(*prometheus.Desc, float64, ...string)) {

@@ -200,7 +200,7 @@ func report(produced int, want map[string]bool, readers ...*received) error {
 	row("revisions missing", func(r *received) any { return len(r.missing(want)) })
 	row("revisions repeated", func(r *received) any { return r.repeated() })
 	row("redelivered after a crash", func(r *received) any { return r.redelivered })
-	row("seconds", func(r *received) any { return fmt.Sprintf("%.2f", r.took.Seconds()) })
+	row("seconds", func(r *received) any { return fmt.Sprintf("%.3f", r.took.Seconds()) })
 	if err := table.Flush(); err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func consumeGroup(ctx context.Context, client *sdk.Client, want int, halfway fun
 		return nil, err
 	}
 	r := newReceived("group over QUIC")
-	poll := func(ctx context.Context) ([]*kgo.Record, error) { return consumer.Poll(ctx) }
+	poll := func(ctx context.Context) ([]*kgo.Record, error) { return consumer.PollUpTo(ctx, 50) }
 	reachedHalf := false
 	err = r.readUntil(ctx, want, poll, func() error {
 		if !reachedHalf && len(r.revisions) >= want/2 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -21,7 +22,10 @@ type Settings struct {
 	HandshakeTimeout time.Duration // default 5 s
 	StreamsMax       int64         // streams that a peer may have open on one connection; default 1,024
 	WindowBytesMax   uint64        // flow control window of a connection, and of a stream; default 32 MiB
-	ResetKey         [32]byte      // of a listener: makes the resets by which a restarted process disowns old connections
+	// ConnectionsMax bounds the connections of a listener; default 4,096. Above half of it newcomers first have to prove
+	// their address (RFC 9000 section 8.1.2), beyond it they are turned away.
+	ConnectionsMax int64
+	ResetKey       [32]byte // of a listener: makes the resets by which a restarted process disowns old connections
 }
 
 func (s Settings) config() *quic.Config {
@@ -51,6 +55,7 @@ func orDefault[T comparable](value, otherwise T) T {
 // Error codes with which a stream or a connection is closed.
 const (
 	codeClosed     quic.ApplicationErrorCode = 0
+	codeBusy       quic.ApplicationErrorCode = 1
 	codeStreamDone quic.StreamErrorCode      = 0
 )
 
@@ -60,6 +65,9 @@ type QUICListener struct {
 	listener  *quic.Listener
 	streams   chan *Stream
 	tasks     *task.Group
+
+	connections    atomic.Int64
+	connectionsMax int64
 }
 
 // streamsWaiting bounds the streams accepted and not yet taken; beyond it a connection's next streams wait in QUIC.
@@ -67,7 +75,14 @@ const streamsWaiting = 64
 
 // ListenQUIC serves QUIC on socket, which it owns from then on. config must offer an application protocol.
 func ListenQUIC(ctx context.Context, socket net.PacketConn, config *tls.Config, settings Settings) (*QUICListener, error) {
-	transport := &quic.Transport{Conn: socket}
+	l := &QUICListener{
+		streams:        make(chan *Stream, streamsWaiting),
+		connectionsMax: orDefault(settings.ConnectionsMax, 4096),
+	}
+	transport := &quic.Transport{
+		Conn:                socket,
+		VerifySourceAddress: func(net.Addr) bool { return l.connections.Load() >= l.connectionsMax/2 },
+	}
 	if settings.ResetKey != [32]byte{} {
 		key := quic.StatelessResetKey(settings.ResetKey)
 		transport.StatelessResetKey = &key
@@ -76,12 +91,7 @@ func ListenQUIC(ctx context.Context, socket net.PacketConn, config *tls.Config, 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen quic %s: %w", socket.LocalAddr(), err), transport.Close(), socket.Close())
 	}
-	l := &QUICListener{
-		transport: transport,
-		listener:  listener,
-		streams:   make(chan *Stream, streamsWaiting),
-		tasks:     task.NewGroup(ctx),
-	}
+	l.transport, l.listener, l.tasks = transport, listener, task.NewGroup(ctx)
 	l.tasks.Go("accept quic connections", l.acceptConnections)
 	return l, nil
 }
@@ -92,7 +102,13 @@ func (l *QUICListener) acceptConnections(ctx context.Context) error {
 		if err != nil {
 			return nil // the listener was closed, or the socket is gone: Accept tells the caller
 		}
+		if l.connections.Add(1) > l.connectionsMax {
+			l.connections.Add(-1)
+			_ = conn.CloseWithError(codeBusy, "too many connections") // it only reports that it is closed already
+			continue
+		}
 		l.tasks.Go("accept quic streams", func(ctx context.Context) error {
+			defer l.connections.Add(-1)
 			l.acceptStreams(ctx, conn)
 			return nil
 		})

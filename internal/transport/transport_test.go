@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 )
@@ -56,7 +57,9 @@ func writeCertificate(t *testing.T) (certificate, key string) {
 	return certificate, key
 }
 
-func listenQUIC(t *testing.T) (*QUICListener, string) {
+func listenQUIC(t *testing.T) (*QUICListener, string) { return listenWith(t, Settings{}) }
+
+func listenWith(t *testing.T, settings Settings) (*QUICListener, string) {
 	t.Helper()
 	certificate, key := writeCertificate(t)
 	config, err := ServerTLS(ServerFiles{Certificate: certificate, Key: key}, ALPNKafka)
@@ -67,7 +70,7 @@ func listenQUIC(t *testing.T) (*QUICListener, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := ListenQUIC(context.Background(), socket, config, Settings{})
+	listener, err := ListenQUIC(context.Background(), socket, config, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +169,34 @@ func TestQUICListenerCloseEndsAcceptAndConnections(t *testing.T) {
 	}
 	if _, err := client.Read(make([]byte, 1)); err == nil {
 		t.Fatal("a stream outlived its listener")
+	}
+}
+
+func TestQUICConnectionsAreBounded(t *testing.T) {
+	listener, ca := listenWith(t, Settings{ConnectionsMax: 2})
+	address := listener.Addr().String()
+	var held []*QUICDialer
+	for range 2 {
+		dialer := newDialer(t, ca, []byte("x"))
+		if _, err := dialer.DialContext(t.Context(), "tcp", address); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := listener.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, dialer)
+	}
+	over, err := newDialer(t, ca, nil).connection(t.Context(), address)
+	if err == nil {
+		<-over.Context().Done()
+		err = context.Cause(over.Context())
+	}
+	var refused *quic.ApplicationError
+	if !errors.As(err, &refused) || refused.ErrorCode != codeBusy {
+		t.Fatalf("a third connection ended with %v, want it refused", err)
+	}
+	if _, err := held[0].DialContext(t.Context(), "tcp", address); err != nil {
+		t.Fatalf("another stream of a connection that was there: %v", err)
 	}
 }
 

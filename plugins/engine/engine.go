@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -31,6 +32,7 @@ type Engine struct {
 	runtime wazero.Runtime
 	cache   wazero.CompilationCache
 
+	calls     atomic.Uint64
 	compiling sync.Mutex // held while compiling: one at a time (W5), since that cannot be cut short
 }
 
@@ -60,6 +62,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	}
 	return e, nil
 }
+
+// Calls is how many frames were given to guests so far: one call of millrace_process each.
+func (e *Engine) Calls() uint64 { return e.calls.Load() }
 
 // Close frees the runtime and all it holds.
 func (e *Engine) Close(ctx context.Context) error {

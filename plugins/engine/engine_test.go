@@ -125,6 +125,9 @@ func TestGuestAnswersAFrame(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("verdicts %q, want %q", got, want)
 	}
+	if calls := m.engine.Calls(); calls != 1 {
+		t.Errorf("one frame was given to a guest, %d were counted", calls)
+	}
 	if answer.Verdicts[3].Code != 42 || fuel == 0 || fuel > 2000 {
 		t.Errorf("code %d, fuel %d", answer.Verdicts[3].Code, fuel)
 	}

@@ -155,6 +155,7 @@ func (m *Module) run(ctx context.Context, frame *abi.Frame, size int, answer *ab
 	if err != nil {
 		return 0, err
 	}
+	m.engine.calls.Add(1)
 	i.restore(m.image)
 	i.begin(call{
 		Context: ctx, place: place, limits: &m.config.Limits, records: len(frame.Records),

@@ -28,6 +28,15 @@ func (b *block) reset(start int64) {
 	b.repeats, b.repeated = b.repeats[:0], b.repeated[:0]
 }
 
+// reserve takes the room that another block came to need: a log that fills one block with sightings fills the next.
+// Growing there in steps costs as much as the sightings themselves.
+func (b *block) reserve(like *block) {
+	n := len(like.prints)
+	b.prints, b.times = make([]Fingerprint, 0, n), make([]int64, 0, n)
+	b.present = make([]uint64, 0, len(like.present))
+	b.index = make([]uint32, len(like.index))
+}
+
 // touch reads the slots that the run will need, one after the other, so that their cache misses overlap. The sum is
 // worth nothing, but keeps the reads from being left out.
 func (b *block) touch(run []Sighting) (sum uint32) {

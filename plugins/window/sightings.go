@@ -8,7 +8,8 @@ import (
 
 // Sightings are the sightings of one partition under one judge key that the next record can see: the current block and
 // the reach before it. Feed it every sighting in offset order; it forgets whole blocks as they fall out of reach.
-// A full block of 65,536 costs about 32 bytes an id and the filter four more; a small one costs what it holds.
+// A full block of 65,536 costs about 32 bytes an id and the filter four more; a small one what it holds, or what the block
+// before it did.
 //
 // To begin in the middle of a log, feed the sightings of one reach before (from .ids files or by judging again): what
 // it answers from then on is what it would have answered had it begun at the log start.
@@ -225,6 +226,9 @@ func (s *Sightings) advance(number int64) {
 	s.spare = nil
 	if b == nil {
 		b = &block{}
+		if s.current != nil {
+			b.reserve(s.current)
+		}
 	}
 	b.reset(number << s.geometry.BlockBits)
 	slot := int(number % int64(len(s.slots)))

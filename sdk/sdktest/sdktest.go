@@ -2,6 +2,7 @@ package sdktest
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,89 +15,85 @@ import (
 	"github.com/millrace-io/millrace/sdk"
 )
 
-// Cluster is a node under test. It is safe for concurrent use, but for Restart and Crash.
+// Cluster is a node that runs in this process. Its methods are safe for concurrent use, but for Restart and Close.
 type Cluster struct {
-	t       testing.TB
-	dir     string
 	config  node.Config
 	node    *node.Node
-	clients []*sdk.Client
+	logger  zerolog.Logger
+	scratch string // removed by Close; empty if the directory is the caller's
 }
 
-// Option changes the configuration of the node.
-type Option func(*node.Config)
+// Option changes how a node is run.
+type Option func(*Cluster) error
 
-// Config returns an option that sets one key of the configuration file, such as "num.partitions".
+// Config returns an option that sets one key of the configuration, such as "num.partitions".
 func Config(key, value string) Option {
-	return func(c *node.Config) {
-		if err := c.Set(key, value); err != nil {
-			panic(err)
-		}
-	}
+	return func(c *Cluster) error { return c.config.Set(key, value) }
 }
 
-// Start formats and runs a node and stops it when the test ends; a node that does not stop cleanly fails the test.
-func Start(t testing.TB, options ...Option) *Cluster {
-	t.Helper()
-	c := &Cluster{t: t, dir: t.TempDir(), config: node.Defaults()}
-	c.config.Data = filepath.Join(c.dir, "node")
+// In returns an option that keeps the node's data in a directory of the caller's.
+func In(dir string) Option {
+	return func(c *Cluster) error { c.config.Data = dir; return nil }
+}
+
+// Logger returns an option that logs what the node says; without it the node is silent.
+func Logger(logger zerolog.Logger) Option {
+	return func(c *Cluster) error { c.logger = logger; return nil }
+}
+
+// Run formats and runs a node on free loopback ports, outside of a test. Close it when done.
+func Run(ctx context.Context, options ...Option) (*Cluster, error) {
+	c := &Cluster{config: node.Defaults(), logger: zerolog.Nop()}
 	c.config.Client.Bind, c.config.Cluster.Bind, c.config.Admin.Bind = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	for _, option := range options {
-		option(&c.config)
+		if err := option(c); err != nil {
+			return nil, err
+		}
 	}
-	if _, err := node.Format(vfs.OS{}, node.FormatSpec{Data: c.config.Data, Node: 1, Now: time.Now()}); err != nil {
-		t.Fatal(err)
+	if c.config.Data == "" {
+		dir, err := os.MkdirTemp("", "millrace-")
+		if err != nil {
+			return nil, err
+		}
+		c.config.Data, c.scratch = filepath.Join(dir, "node"), dir
 	}
-	c.start()
-	t.Cleanup(c.stop)
-	return c
+	err := node.EnsureFormatted(vfs.OS{}, c.config, time.Now())
+	if err == nil {
+		err = c.start(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.removeScratch())
+	}
+	return c, nil
 }
 
-func (c *Cluster) start() {
-	c.t.Helper()
-	logger := zerolog.Nop()
-	if testing.Verbose() {
-		logger = zerolog.New(os.Stderr).Level(zerolog.WarnLevel).With().Timestamp().Logger()
-	}
+func (c *Cluster) start(ctx context.Context) error {
 	var err error
-	if c.node, err = node.Start(context.Background(), c.config, node.SystemSeams(), logger); err != nil {
-		c.t.Fatal(err)
+	if c.node, err = node.Start(ctx, c.config, node.SystemSeams(), c.logger); err != nil {
+		return err
 	}
 	// A restart comes back where clients know it.
 	at := c.node.Addresses()
 	c.config.Client.Bind, c.config.Cluster.Bind, c.config.Admin.Bind = at.Client, at.Cluster, at.Admin
+	return nil
 }
 
-func (c *Cluster) stop() {
-	for _, client := range c.clients {
-		if err := client.Close(); err != nil {
-			c.t.Errorf("close a client: %v", err)
-		}
+func (c *Cluster) removeScratch() error {
+	if c.scratch == "" {
+		return nil
 	}
-	if err := c.node.Stop(); err != nil {
-		c.t.Errorf("stop the node: %v", err)
-	}
+	return os.RemoveAll(c.scratch)
 }
+
+// Close stops the node cleanly and removes its data unless the caller chose the directory.
+func (c *Cluster) Close() error { return errors.Join(c.node.Stop(), c.removeScratch()) }
 
 // Restart stops the node cleanly and starts it again on the same ports.
-func (c *Cluster) Restart() {
-	c.t.Helper()
+func (c *Cluster) Restart(ctx context.Context) error {
 	if err := c.node.Stop(); err != nil {
-		c.t.Fatalf("stop the node: %v", err)
+		return err
 	}
-	c.start()
-}
-
-// Client returns a client of the cluster over QUIC, or as the options say; it is closed when the test ends.
-func (c *Cluster) Client(options ...sdk.Option) *sdk.Client {
-	c.t.Helper()
-	own := []sdk.Option{sdk.WithBrokers(c.Broker()), sdk.WithAdmin(c.Admin()), sdk.WithCAFile(c.CAFile())}
-	client, err := sdk.New(append(own, options...)...)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.clients = append(c.clients, client)
-	return client
+	return c.start(ctx)
 }
 
 // Broker is the address for Kafka clients, on TCP and QUIC.
@@ -110,3 +107,45 @@ func (c *Cluster) CAFile() string { return filepath.Join(c.config.Data, "tls", "
 
 // Data is the node's data directory.
 func (c *Cluster) Data() string { return c.config.Data }
+
+// Test is a node inside a test. What goes wrong with it fails the test.
+type Test struct {
+	*Cluster
+	t testing.TB
+}
+
+// Start runs a node for a test and stops it when the test ends; a node that does not stop cleanly fails the test. With
+// go test -v its warnings go to standard error.
+func Start(t testing.TB, options ...Option) *Test {
+	t.Helper()
+	own := []Option{In(filepath.Join(t.TempDir(), "node"))}
+	if testing.Verbose() {
+		own = append(own, Logger(zerolog.New(os.Stderr).Level(zerolog.WarnLevel).With().Timestamp().Logger()))
+	}
+	cluster, err := Run(context.Background(), append(own, options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Close(); err != nil {
+			t.Errorf("stop the node: %v", err)
+		}
+	})
+	return &Test{cluster, t}
+}
+
+// Client returns a client of the node, over QUIC unless the options say otherwise; it is closed when the test ends.
+func (c *Test) Client(options ...sdk.Option) *sdk.Client {
+	c.t.Helper()
+	own := []sdk.Option{sdk.WithBrokers(c.Broker()), sdk.WithAdmin(c.Admin()), sdk.WithCAFile(c.CAFile())}
+	client, err := sdk.New(append(own, options...)...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() {
+		if err := client.Close(); err != nil {
+			c.t.Errorf("close a client: %v", err)
+		}
+	})
+	return client
+}

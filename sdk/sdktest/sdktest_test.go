@@ -94,7 +94,9 @@ func TestARestartLosesNothingAndRepeatsNothing(t *testing.T) {
 		if err := consumer.Close(); err != nil {
 			t.Error(err)
 		}
-		cluster.Restart()
+		if err := cluster.Restart(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 	described, err := client.Groups().DescribeGroup(ctx, &adminapi.DescribeGroupRequest{Group: "billing"})
 	if err != nil {

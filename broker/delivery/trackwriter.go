@@ -1,0 +1,102 @@
+package delivery
+
+import (
+	"context"
+)
+
+// finishedMax bounds the full blocks that wait to be written, a megabyte and a half each. Judging that is faster than
+// the disk waits beyond that.
+const finishedMax = 4
+
+// writeJob is a block on its way to the writer.
+type writeJob struct {
+	finished finishedBlock
+	done     chan<- error // has room for the answer
+}
+
+// writeFiles writes full blocks until ctx ends, beside the goroutine that judges: three syncs a block would hold it up
+// for longer than the judging takes. The files are caches, so nobody waits for them but save.
+func (t *track) writeFiles(ctx context.Context) error {
+	for {
+		select {
+		case job := <-t.jobs:
+			job.done <- t.write(job.finished)
+			t.bell.ring()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// handOver keeps the writer busy: it takes over what became of the last block and gives the writer the next. It waits
+// only if too many blocks are full.
+func (t *track) handOver() error {
+	if len(t.finished) > finishedMax {
+		return t.flush()
+	}
+	if t.writing != nil {
+		select {
+		case err := <-t.writing:
+			if err := t.wrote(err); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+	if len(t.finished) == 0 {
+		return nil
+	}
+	t.writing = make(chan error, 1)
+	t.jobs <- writeJob{finished: t.finished[0], done: t.writing} // there is room: one block is handed over at a time
+	return nil
+}
+
+// flush writes the blocks that are full and returns when their files are there.
+func (t *track) flush() error {
+	if t.writing != nil {
+		select {
+		case err := <-t.writing:
+			if err := t.wrote(err); err != nil {
+				return err
+			}
+		case <-t.jobs: // taken back: the writer had not begun, and may have ended
+			t.writing = nil
+		}
+	}
+	for len(t.finished) > 0 {
+		if err := t.wrote(t.write(t.finished[0])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wrote notes what became of the first finished block. One that was not written stays where it is.
+func (t *track) wrote(err error) error {
+	t.writing = nil
+	if err != nil {
+		return err
+	}
+	b := t.finished[0].block
+	t.finished = t.finished[1:]
+	t.mu.Lock()
+	b.written = true
+	if spliceBytes(b.splices) > splicesKeptBytes {
+		b.splices = nil
+	}
+	t.mu.Unlock()
+	t.changed() // a reader may want ids that left the window before the file was there
+	return nil
+}
+
+// write writes a block's files. Called by the writer, or by the track's goroutine while the writer is at rest. The block
+// is full, or nobody adds to it meanwhile.
+func (t *track) write(f finishedBlock) error {
+	t.mu.RLock()
+	splices := encodeSplices(t.key, f.block)
+	t.mu.RUnlock()
+	return t.shelf.write(f.block.start, [fileKinds][]byte{
+		fileVerdicts: encodeVerdicts(t.key, f.block), fileIDs: seal(f.ids), fileSplices: splices,
+	})
+}

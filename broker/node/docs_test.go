@@ -1,0 +1,62 @@
+package node
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// keyRows returns the table of configuration keys as docs/OPERATIONS.md is to hold it.
+func keyRows() []string {
+	rows := []string{"| key | default | meaning |", "|---|---|---|"}
+	for _, key := range Keys() {
+		name, initial, doc := key[0], key[1], key[2]
+		if initial != "" {
+			initial = "`" + initial + "`"
+		}
+		rows = append(rows, "| `"+name+"` | "+initial+" | "+strings.ReplaceAll(doc, "|", "\\|")+" |")
+	}
+	return rows
+}
+
+func TestTheManualListsEveryConfigurationKey(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Join(keyRows(), "\n")
+	_, rest, found := strings.Cut(string(manual), "<!-- keys -->\n")
+	got, _, ended := strings.Cut(rest, "\n<!-- end of keys -->")
+	if !found || !ended {
+		t.Fatal("docs/OPERATIONS.md has no place for the table: <!-- keys --> and <!-- end of keys -->")
+	}
+	if got != want {
+		t.Errorf("docs/OPERATIONS.md and the code differ. The table is to be:\n%s", want)
+	}
+}
+
+func TestTheManualNamesEveryMetricOfTheNode(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"metrics.go", "state.go"} {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := 0
+		for _, literal := range strings.Split(string(source), `"`) {
+			if !strings.HasPrefix(literal, "millrace_") {
+				continue
+			}
+			names++
+			if !strings.Contains(string(manual), "`"+literal+"`") {
+				t.Errorf("docs/OPERATIONS.md does not name %s of %s", literal, file)
+			}
+		}
+		if names == 0 {
+			t.Errorf("%s names no metric: the test looks in the wrong place", file)
+		}
+	}
+}

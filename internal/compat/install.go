@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// installTimeout bounds one installation.
+const installTimeout = 5 * time.Minute
+
+// skipped says why something was not run. It is an error so that it cannot get lost on the way to the report.
+type skipped string
+
+func (s skipped) Error() string { return string(s) }
+
+// workshop is where clients are installed, once, below bin/compat of the repository.
+type workshop struct {
+	root string // of the repository
+}
+
+func newWorkshop(ctx context.Context) (workshop, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return workshop{}, fmt.Errorf("find the repository: %w", err)
+	}
+	w := workshop{root: strings.TrimSpace(string(out))}
+	return w, os.MkdirAll(w.bin(), 0o755)
+}
+
+func (w workshop) bin(names ...string) string {
+	return filepath.Join(append([]string{w.root, "bin", "compat"}, names...)...)
+}
+
+func (w workshop) source(names ...string) string {
+	return filepath.Join(append([]string{w.root, "internal", "compat", "clients"}, names...)...)
+}
+
+// installer brings a client here and returns the command of its driver.
+type installer func(ctx context.Context, w workshop) ([]string, error)
+
+// debian installs kcat with apt, which needs root.
+func debian(ctx context.Context, w workshop) ([]string, error) {
+	command := []string{"bash", w.source("kcat", "driver.sh")}
+	if _, err := exec.LookPath("kcat"); err == nil {
+		return command, nil
+	}
+	if os.Geteuid() != 0 {
+		return nil, skipped("kcat is not installed, and apt-get needs root")
+	}
+	return command, shell(ctx, w.root, "apt-get", "install", "-y", "-q", "kcat")
+}
+
+// python installs packages from PyPI into a virtual environment of their own.
+func python(name, program string, packages ...string) installer {
+	return func(ctx context.Context, w workshop) ([]string, error) {
+		home := w.bin(name)
+		interpreter := filepath.Join(home, "bin", "python")
+		command := []string{interpreter, "-B", w.source("python", program)}
+		return command, once(home, strings.Join(packages, " "), func() error {
+			if err := shell(ctx, w.root, "python3", "-m", "venv", "--clear", home); err != nil {
+				return err
+			}
+			return shell(ctx, w.root, interpreter, append([]string{"-m", "pip", "install", "-q", "--disable-pip-version-check"}, packages...)...)
+		})
+	}
+}
+
+// npm installs packages into a folder and copies the driver beside them, where node looks for them.
+func npm(name, program string, packages ...string) installer {
+	return func(ctx context.Context, w workshop) ([]string, error) {
+		home := w.bin(name)
+		target := filepath.Join(home, filepath.Base(program))
+		err := once(home, strings.Join(packages, " "), func() error {
+			return shell(ctx, w.root, "npm", append([]string{"install", "--silent", "--no-audit", "--no-fund", "--prefix", home}, packages...)...)
+		})
+		if err != nil {
+			return nil, err
+		}
+		text, err := os.ReadFile(w.source(program))
+		if err != nil {
+			return nil, err
+		}
+		return []string{"node", target}, os.WriteFile(target, text, 0o644)
+	}
+}
+
+// golang builds a command of the module clients/go, whose go.mod pins the clients.
+func golang(name string) installer {
+	return func(ctx context.Context, w workshop) ([]string, error) {
+		target := w.bin(name + "-driver")
+		return []string{target}, shell(ctx, w.source("go"), "go", "build", "-buildvcs=false", "-o", target, "./"+name)
+	}
+}
+
+// once runs install unless the mark in home says that the very same was installed before.
+func once(home, want string, install func() error) error {
+	mark := filepath.Join(home, "installed")
+	if have, err := os.ReadFile(mark); err == nil && string(have) == want {
+		return nil
+	}
+	if err := errors.Join(os.RemoveAll(home), os.MkdirAll(home, 0o755)); err != nil {
+		return err
+	}
+	if err := install(); err != nil {
+		return err
+	}
+	return os.WriteFile(mark, []byte(want), 0o644)
+}
+
+// shell runs a command; a tool that is missing or fails is a reason to skip.
+func shell(ctx context.Context, dir, name string, arguments ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, installTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, arguments...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		return skipped(fmt.Sprintf("%s %s: %v: %s", name, arguments[0], err, lines[len(lines)-1]))
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	suiteModule  = "github.com/twmb/franz-go"
+	suiteTimeout = 6 * time.Minute
+	suiteRecords = 50_000
+)
+
+// suiteWaits names the tests that cannot pass yet, and the capability that each waits for. They are not run, because they
+// wait for records that nobody could produce.
+var suiteWaits = map[string]string{"TestTxnEtl": "transactions"}
+
+// runSuite compiles franz-go's own tests where its module lies and runs them against the broker.
+func runSuite(ctx context.Context, shop workshop, broker *brokerProcess) report {
+	started := time.Now()
+	base := result{client: suiteName, version: "unknown", from: "Go"}
+	dir, version, err := suiteSource(ctx, shop)
+	if err != nil {
+		return report{base.failed("install", err)}
+	}
+	base.version = version
+	program := shop.bin("kgo.test")
+	if err := shell(ctx, dir, "go", "test", "-c", "-o", program, "."); err != nil {
+		return report{base.failed("install", err)}
+	}
+	tests, err := runTests(ctx, dir, program, broker)
+	if err != nil {
+		return report{base.failed("run", err)}
+	}
+	results := tests.report(base)
+	fmt.Printf("%s %s: %s, %.1f s\n", suiteName, version, results[0].why, time.Since(started).Seconds())
+	return results
+}
+
+func (r result) failed(step string, err error) result {
+	r.step, r.outcome, r.why = step, failed, err.Error()
+	var skip skipped
+	if errors.As(err, &skip) {
+		r.outcome = left
+	}
+	return r
+}
+
+// suiteSource finds the package in the module cache, in the version that go.mod pins.
+func suiteSource(ctx context.Context, shop workshop) (dir, version string, err error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}} {{.Version}}", suiteModule)
+	cmd.Dir = shop.root
+	out, err := cmd.Output()
+	if err != nil {
+		return "", "", skipped(fmt.Sprintf("find %s: %v", suiteModule, err))
+	}
+	dir, version, _ = strings.Cut(strings.TrimSpace(string(out)), " ")
+	return dir + "/pkg/kgo", strings.TrimPrefix(version, "v"), nil
+}
+
+// tested is what a test run told: how each top-level test ended, and what it said.
+type tested struct {
+	outcomes map[string]string // pass, fail, skip; of top-level tests
+	words    map[string]string // the last line with a reason, subtests included
+	skips    map[string]int    // subtests and tests that were skipped, by reason
+}
+
+// testEvent is one line of test2json.
+type testEvent struct {
+	Action, Test, Output string
+}
+
+func runTests(ctx context.Context, dir, program string, broker *brokerProcess) (*tested, error) {
+	cmd := exec.CommandContext(ctx, "go", "tool", "test2json", program, "-test.v=test2json",
+		"-test.timeout="+suiteTimeout.String(), "-test.skip=^("+strings.Join(slices.Sorted(maps.Keys(suiteWaits)), "|")+")$")
+	cmd.Dir = dir // Some of the tests read the package's source.
+	cmd.Env = append(os.Environ(), "KGO_SEEDS="+broker.client, "KGO_TEST_RF=1", "KGO_LOG_LEVEL=none", fmt.Sprintf("KGO_TEST_RECORDS=%d", suiteRecords))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	tests, readErr := readTests(out)
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && len(tests.outcomes) > 0 {
+		err = nil // Which tests failed is in the events.
+	}
+	return tests, errors.Join(readErr, err)
+}
+
+// reason is a line that a test logged: "    file_test.go:12: what".
+var reason = regexp.MustCompile(`^ +[a-z0-9_]+\.go:\d+: (.+)`)
+
+// chatter is what tests log whatever becomes of them.
+var chatter = regexp.MustCompile(`^deleting topic | completed in `)
+
+func readTests(out io.Reader) (*tested, error) {
+	t := &tested{outcomes: map[string]string{}, words: map[string]string{}, skips: map[string]int{}}
+	said := map[string]string{}
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e testEvent
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return t, fmt.Errorf("read test events: %w", err)
+		}
+		top, _, inner := strings.Cut(e.Test, "/")
+		switch e.Action {
+		case "output":
+			if match := reason.FindStringSubmatch(e.Output); match != nil && !chatter.MatchString(match[1]) {
+				said[e.Test] = match[1]
+				t.words[top] = match[1]
+			}
+		case "run":
+			if top != "" && !inner {
+				t.outcomes[top] = "unfinished"
+			}
+		case "pass", "fail", "skip":
+			if top != "" && !inner {
+				t.outcomes[top] = e.Action
+			}
+			if e.Action == "skip" && e.Test != "" {
+				t.skips[said[e.Test]]++
+			}
+		}
+	}
+	return t, lines.Err()
+}
+
+// report tells first how many passed, then of each test that did not.
+func (t *tested) report(base result) report {
+	counted := map[string]int{}
+	for _, outcome := range t.outcomes {
+		counted[outcome]++
+	}
+	total := base
+	total.step, total.outcome = "tests", passed
+	total.why = fmt.Sprintf("%d tests passed, %d skipped, %d failed, %d wait", counted["pass"], counted["skip"],
+		counted["fail"]+counted["unfinished"], len(suiteWaits))
+	results := report{total}
+	for _, name := range slices.Sorted(maps.Keys(t.outcomes)) {
+		if outcome := t.outcomes[name]; outcome == "fail" || outcome == "unfinished" {
+			results = append(results, base.failed(name, fmt.Errorf("%s: %s", outcome, t.words[name])))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(suiteWaits)) {
+		one := base
+		one.step, one.outcome, one.why = name, waiting, "waits for "+suiteWaits[name]
+		results = append(results, one)
+	}
+	for _, why := range slices.Sorted(maps.Keys(t.skips)) {
+		one := base
+		one.step, one.outcome, one.why = fmt.Sprintf("%d tests", t.skips[why]), left, why
+		results = append(results, one)
+	}
+	return results
+}

@@ -1,0 +1,271 @@
+package raftctl
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
+)
+
+// The fakes answer the admin API with one fixed cluster. Names that begin with "code-" are answered with the error of
+// that Connect code.
+
+// fakeAdmin serves them all.
+func fakeAdmin() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(adminapiconnect.NewClusterServiceHandler(fakeCluster{}))
+	mux.Handle(adminapiconnect.NewTopicServiceHandler(fakeTopics{}))
+	mux.Handle(adminapiconnect.NewGroupServiceHandler(fakeGroups{}))
+	mux.Handle(adminapiconnect.NewPluginServiceHandler(fakePlugins{}))
+	mux.Handle(adminapiconnect.NewBindingServiceHandler(fakeBindings{}))
+	mux.Handle(adminapiconnect.NewViewServiceHandler(fakeViews{}))
+	return mux
+}
+
+// fakeNames are what the cluster has.
+var fakeNames = map[string]bool{"orders": true, "orders-clean": true, "billing": true, "dedup-key": true}
+
+func fakeError(name string) error {
+	if code, ok := strings.CutPrefix(name, "code-"); ok {
+		var c connect.Code
+		if err := c.UnmarshalText([]byte(code)); err != nil {
+			return err
+		}
+		return connect.NewError(c, fmt.Errorf("%s: as asked for", name))
+	}
+	if !fakeNames[name] {
+		return connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no %s", name))
+	}
+	return nil
+}
+
+type fakeCluster struct {
+	adminapiconnect.UnimplementedClusterServiceHandler
+}
+
+func (fakeCluster) GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error) {
+	return &adminapi.GetClusterResponse{
+		ClusterId: "2fTnAqSbRgKqdzOhCbxYdg", FeatureLevel: 1, MetadataIndex: 42, RaftTerm: 3, AnsweringNode: 1, Topics: 2, Partitions: 5,
+		Nodes: []*adminapi.Node{
+			{Id: 1, RaftId: 1, BrokerEpoch: 7, Voter: true, RaftLeader: true, Rack: "a", Version: "0.1.0", Endpoints: []*adminapi.Endpoint{
+				{Listener: "client", Host: "127.0.0.1", Port: 9092}, {Listener: "admin", Host: "127.0.0.1", Port: 9094}}},
+			{Id: 2, RaftId: 9, Fenced: true},
+		},
+	}, nil
+}
+
+func (fakeCluster) GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error) {
+	return &adminapi.GetHealthResponse{UnderReplicatedPartitions: 2, Problems: []*adminapi.Problem{
+		{Subject: "node 2", What: "is fenced", Action: "see its log"},
+	}}, nil
+}
+
+type fakeTopics struct {
+	adminapiconnect.UnimplementedTopicServiceHandler
+}
+
+func ordersTopic() *adminapi.Topic {
+	return &adminapi.Topic{Id: "AAAAAAAAAAAAAAAAAAAAAQ", Name: "orders", Partitions: 2, ReplicationFactor: 1, SizeBytes: 1536}
+}
+
+func (fakeTopics) CreateTopic(_ context.Context, r *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error) {
+	if fakeNames[r.Name] {
+		return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("topic %s exists already", r.Name))
+	}
+	if strings.HasPrefix(r.Name, "code-") {
+		return nil, fakeError(r.Name)
+	}
+	return &adminapi.CreateTopicResponse{Topic: &adminapi.Topic{Name: r.Name, Partitions: max(r.Partitions, 1), ReplicationFactor: max(r.ReplicationFactor, 1)}}, nil
+}
+
+func (fakeTopics) ListTopics(_ context.Context, r *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error) {
+	topics := []*adminapi.Topic{ordersTopic(), {Id: "AAAAAAAAAAAAAAAAAAAAAg", Name: "orders-clean", Partitions: 2, ReplicationFactor: 1, ViewOf: "orders"}}
+	if r.IncludeInternal {
+		topics = append(topics, &adminapi.Topic{Id: "AAAAAAAAAAAAAAAAAAAAAw", Name: "__consumer_offsets", Partitions: 16, ReplicationFactor: 1, Internal: true})
+	}
+	return &adminapi.ListTopicsResponse{Topics: topics}, nil
+}
+
+func (fakeTopics) DescribeTopic(_ context.Context, r *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error) {
+	if err := fakeError(r.Name); err != nil {
+		return nil, err
+	}
+	return &adminapi.DescribeTopicResponse{
+		Topic: ordersTopic(),
+		Partitions: []*adminapi.PartitionState{
+			{Partition: 0, Leader: 1, LeaderEpoch: 4, Replicas: []int32{1, 2}, Isr: []int32{1}, LogStart: 10, HighWatermark: 99, LogEnd: 100, SizeBytes: 1536},
+			{Partition: 1, Leader: -1, LeaderEpoch: 2, Replicas: []int32{2}, OfflineReason: "node 2 is fenced"},
+		},
+		Configs: []*adminapi.ConfigEntry{{Name: "retention.ms", Value: "60000", Source: "topic"}},
+	}, nil
+}
+
+func (fakeTopics) DeleteTopic(_ context.Context, r *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error) {
+	return &adminapi.DeleteTopicResponse{Id: ordersTopic().Id}, fakeError(r.Name)
+}
+
+type fakeGroups struct {
+	adminapiconnect.UnimplementedGroupServiceHandler
+}
+
+func (fakeGroups) ListGroups(context.Context, *adminapi.ListGroupsRequest) (*adminapi.ListGroupsResponse, error) {
+	return &adminapi.ListGroupsResponse{Groups: []*adminapi.GroupSummary{
+		{Group: "billing", State: "Stable", ProtocolType: "consumer", Members: 2, TotalLag: 12},
+		{Group: "idle", State: "Empty", ProtocolType: "consumer"},
+		{Group: "lost", State: "Empty", ProtocolType: "consumer", TotalLag: -1},
+	}}, nil
+}
+
+func (fakeGroups) DescribeGroup(_ context.Context, r *adminapi.DescribeGroupRequest) (*adminapi.DescribeGroupResponse, error) {
+	if err := fakeError(r.Group); err != nil {
+		return nil, err
+	}
+	return &adminapi.DescribeGroupResponse{
+		Summary:  &adminapi.GroupSummary{Group: "billing", State: "Stable", Members: 1, TotalLag: 12},
+		Protocol: "cooperative-sticky", Bindings: []string{"orders"},
+		Members: []*adminapi.GroupMember{{MemberId: "m-1", ClientId: "app", ClientHost: "/10.0.0.1", Assigned: []string{"orders-0", "orders-1"}}},
+		Offsets: []*adminapi.GroupOffset{
+			{Topic: "orders", Partition: 0, Committed: 88, End: 100, Lag: 12, Filtered: true},
+			{Topic: "orders", Partition: 1, Committed: -1, End: 5, Lag: -1},
+		},
+	}, nil
+}
+
+func (fakeGroups) SeekGroup(_ context.Context, r *adminapi.SeekGroupRequest) (*adminapi.SeekGroupResponse, error) {
+	if err := fakeError(r.Group); err != nil {
+		return nil, err
+	}
+	if r.Group == "billing" && r.Execute {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("group billing has 2 members: stop them first"))
+	}
+	to := int64(10)
+	if o, ok := r.Target.To.(*adminapi.SeekTarget_Offset); ok {
+		to = o.Offset
+	}
+	if t, ok := r.Target.To.(*adminapi.SeekTarget_TimestampMs); ok {
+		to = t.TimestampMs
+	}
+	return &adminapi.SeekGroupResponse{Executed: r.Execute, Changes: []*adminapi.SeekChange{{Topic: "orders", Partition: 0, From: 88, To: to}}}, nil
+}
+
+func (fakeGroups) DeleteGroup(_ context.Context, r *adminapi.DeleteGroupRequest) (*adminapi.DeleteGroupResponse, error) {
+	return &adminapi.DeleteGroupResponse{}, fakeError(r.Group)
+}
+
+type fakePlugins struct {
+	adminapiconnect.UnimplementedPluginServiceHandler
+}
+
+func dedupVersion() *adminapi.PluginVersion {
+	return &adminapi.PluginVersion{
+		Name: "dedup-key", Version: "1.0.0", GivenSha256: "00ff", MeteredSha256: "11ee", Abi: 1, CostTable: 1, Language: "c",
+		Projection: []string{"key"}, Verdicts: []string{"unique"}, SizeBytes: 2048, Builtin: true, CreatedMs: 1_700_000_000_000,
+	}
+}
+
+func (fakePlugins) PushPlugin(_ context.Context, stream *connect.ClientStream[adminapi.PushPluginRequest]) (*adminapi.PushPluginResponse, error) {
+	manifest, size := false, 0
+	for stream.Receive() {
+		manifest = manifest || len(stream.Msg().GetManifest()) > 0
+		size += len(stream.Msg().GetChunk())
+	}
+	if err := stream.Err(); err != nil || !manifest || size == 0 {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("manifest %t, %d bytes: %w", manifest, size, err))
+	}
+	v := dedupVersion()
+	v.SizeBytes = int64(size)
+	return &adminapi.PushPluginResponse{Version: v, CasesPassed: 3, FuelMaxRecord: 512}, nil
+}
+
+func (fakePlugins) ListPlugins(context.Context, *adminapi.ListPluginsRequest) (*adminapi.ListPluginsResponse, error) {
+	return &adminapi.ListPluginsResponse{Latest: []*adminapi.PluginVersion{dedupVersion()}}, nil
+}
+
+func (fakePlugins) ListPluginVersions(_ context.Context, r *adminapi.ListPluginVersionsRequest) (*adminapi.ListPluginVersionsResponse, error) {
+	return &adminapi.ListPluginVersionsResponse{Versions: []*adminapi.PluginVersion{dedupVersion()}}, fakeError(r.Name)
+}
+
+type fakeBindings struct {
+	adminapiconnect.UnimplementedBindingServiceHandler
+}
+
+// boundBy is the binding that a chain makes.
+func boundBy(group, topic string, chain *adminapi.ChainSpec) *adminapi.Binding {
+	row := &adminapi.Row{
+		Id: 21, Policy: chain.GetPolicy(), Window: chain.GetWindow(), RecordFuel: chain.GetRecordFuel(), JudgeKey: "beef",
+		From: []*adminapi.Cutover{{Partition: 0, From: 10}, {Partition: 1, From: 0}},
+	}
+	for _, stage := range chain.GetStages() {
+		row.Stages = append(row.Stages, &adminapi.Stage{Plugin: stage.Plugin, Config: stage.Config})
+	}
+	return &adminapi.Binding{Id: 20, Group: group, Topic: topic, DeadLetter: topic + ".dlq." + group, Rows: []*adminapi.Row{row}}
+}
+
+func (fakeBindings) CreateBinding(_ context.Context, r *adminapi.CreateBindingRequest) (*adminapi.CreateBindingResponse, error) {
+	response := &adminapi.CreateBindingResponse{}
+	for _, topic := range r.Topics {
+		if err := fakeError(topic); err != nil {
+			return nil, err
+		}
+		response.Bindings = append(response.Bindings, boundBy(r.Group, topic, r.Chain))
+	}
+	return response, nil
+}
+
+func (fakeBindings) UpdateBinding(_ context.Context, r *adminapi.UpdateBindingRequest) (*adminapi.UpdateBindingResponse, error) {
+	return &adminapi.UpdateBindingResponse{Binding: boundBy(r.Group, r.Topic, r.Chain)}, fakeError(r.Group)
+}
+
+func boundToDedup() *adminapi.Binding {
+	return boundBy("billing", "orders", &adminapi.ChainSpec{
+		Policy: adminapi.ErrorPolicy_ERROR_POLICY_DEAD_LETTER, Window: &adminapi.Window{Blocks: 15, WithinMs: 3_600_000},
+		Stages: []*adminapi.Stage{{Plugin: "dedup-key@1.0.0"}},
+	})
+}
+
+func (fakeBindings) ListBindings(_ context.Context, r *adminapi.ListBindingsRequest) (*adminapi.ListBindingsResponse, error) {
+	if r.Group != "" && r.Group != "billing" {
+		return &adminapi.ListBindingsResponse{}, nil
+	}
+	detached := &adminapi.Binding{Id: 5, View: "old-view", Topic: "gone", Detached: true}
+	return &adminapi.ListBindingsResponse{Bindings: []*adminapi.Binding{boundToDedup(), detached}}, nil
+}
+
+func (fakeBindings) DescribeBinding(_ context.Context, r *adminapi.DescribeBindingRequest) (*adminapi.DescribeBindingResponse, error) {
+	if err := fakeError(r.Group); err != nil {
+		return nil, err
+	}
+	return &adminapi.DescribeBindingResponse{
+		Binding: boundToDedup(),
+		Partitions: []*adminapi.ChainPartition{{
+			Partition: 0, State: "judging", JudgedTo: 99, LastStable: 100, Passed: 70, Duplicates: 20, Failed: 1, Lettered: 1, ReachFrom: 10,
+			LastError: "trap: unreachable", LastErrorOffset: 57, LastStderr: "panic: boom\nmain.go:7\n",
+		}},
+		Warnings: []string{"the window reaches 20 minutes back, and within is 1h"},
+	}, nil
+}
+
+func (fakeBindings) DeleteBinding(_ context.Context, r *adminapi.DeleteBindingRequest) (*adminapi.DeleteBindingResponse, error) {
+	return &adminapi.DeleteBindingResponse{}, fakeError(r.Group)
+}
+
+type fakeViews struct {
+	adminapiconnect.UnimplementedViewServiceHandler
+}
+
+func (fakeViews) CreateView(_ context.Context, r *adminapi.CreateViewRequest) (*adminapi.CreateViewResponse, error) {
+	return &adminapi.CreateViewResponse{View: &adminapi.View{Name: r.Name, Topic: r.Topic, Group: r.Group, Binding: 20}}, fakeError(r.Topic)
+}
+
+func (fakeViews) ListViews(context.Context, *adminapi.ListViewsRequest) (*adminapi.ListViewsResponse, error) {
+	return &adminapi.ListViewsResponse{Views: []*adminapi.View{{Name: "orders-clean", Id: "AAAAAAAAAAAAAAAAAAAAAg", Topic: "orders", Group: "billing", Binding: 20}}}, nil
+}
+
+func (fakeViews) DeleteView(_ context.Context, r *adminapi.DeleteViewRequest) (*adminapi.DeleteViewResponse, error) {
+	return &adminapi.DeleteViewResponse{}, fakeError(r.Name)
+}

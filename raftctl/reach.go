@@ -1,0 +1,52 @@
+package raftctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// checkTopics asks a broker for the topics before records are produced or consumed. A Kafka client tries for ever to
+// reach brokers, and to find topics; a person who mistyped a name wants to be told.
+func (c *cli) checkTopics(ctx context.Context, client *kgo.Client, topics ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	request := kmsg.NewPtrMetadataRequest()
+	for _, topic := range topics {
+		named := kmsg.NewMetadataRequestTopic()
+		named.Topic = kmsg.StringPtr(topic)
+		request.Topics = append(request.Topics, named)
+	}
+	response, err := request.RequestWith(ctx, client)
+	if err != nil {
+		return unhealthy("no broker answers at %s: %w\nhint: `raftctl dev up` starts a local cluster; --brokers or a profile names another%s",
+			strings.Join(c.brokers, ", "), err, c.transportHint())
+	}
+	var problems []error
+	for _, topic := range response.Topics {
+		err := kerr.ErrorForCode(topic.ErrorCode)
+		name := ""
+		if topic.Topic != nil {
+			name = *topic.Topic
+		}
+		switch {
+		case errors.Is(err, kerr.UnknownTopicOrPartition):
+			problems = append(problems, notFound("there is no topic %s; `raftctl topic list` names them, `raftctl topic create %s` makes it", name, name))
+		case err != nil:
+			problems = append(problems, fmt.Errorf("topic %s: %w", name, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (c *cli) transportHint() string {
+	if c.tcp {
+		return ""
+	}
+	return ", --tcp avoids QUIC where UDP is blocked"
+}
