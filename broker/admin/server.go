@@ -26,6 +26,8 @@ type Config struct {
 	Plugins    Plugins
 	Logger     zerolog.Logger
 	NowMs      func() int64
+	// LogDefaults are the broker's values, by the topic's names, that stand in where a topic has none of its own.
+	LogDefaults map[string]string
 }
 
 // Server implements every service of the admin API. It is safe for concurrent use.

@@ -131,7 +131,7 @@ func (s *Server) DescribeTopic(_ context.Context, r *adminapi.DescribeTopicReque
 	}
 	if !isView {
 		response.Topic = s.topic(image, topic)
-		response.Configs = configsOf(image, topic.Name)
+		response.Configs = s.configsOf(image, topic.Name)
 	}
 	return response, nil
 }
@@ -157,12 +157,15 @@ func numbers(nodes []broker.NodeID) []int32 {
 	return ns
 }
 
-// configsOf lists a topic's configs: what was set, and the defaults of the rest.
-func configsOf(image *metadata.Image, topic string) []*adminapi.ConfigEntry {
+// configsOf lists a topic's configs: what was set, else what the broker's configuration says, else the default.
+func (s *Server) configsOf(image *metadata.Image, topic string) []*adminapi.ConfigEntry {
 	set := image.Configs(metadata.Resource{Kind: metadata.ResourceTopic, Name: topic})
 	var entries []*adminapi.ConfigEntry
 	for _, known := range metadata.TopicConfigs() {
 		entry := &adminapi.ConfigEntry{Name: known.Name, Value: known.Default, Source: "default"}
+		if value, ok := s.LogDefaults[known.Name]; ok && value != known.Default {
+			entry.Value, entry.Source = value, "broker"
+		}
 		if value, ok := set[known.Name]; ok {
 			entry.Value, entry.Source = value, "topic"
 		}

@@ -103,12 +103,14 @@ func (c *fakeCluster) Submit(_ context.Context, request controller.Request) (con
 	for _, entry := range decision.Entries {
 		c.fold(entry...)
 	}
-	if created, ok := decision.Reply.(controller.TopicCreated); ok {
-		c.mu.Lock()
-		for _, p := range c.img.Partitions(created.ID) {
-			c.partitions[p.TopicPartition] = newFakePartition(p.LeaderEpoch)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for topic := range c.img.Topics() {
+		for _, p := range c.img.Partitions(topic.ID) {
+			if c.partitions[p.TopicPartition] == nil {
+				c.partitions[p.TopicPartition] = newFakePartition(p.LeaderEpoch)
+			}
 		}
-		c.mu.Unlock()
 	}
 	return decision.Reply, nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/millrace-io/millrace/internal/invariant"
 )
 
-// handle answers every request but Produce and Fetch, which answer for themselves.
+// handle answers every request but Produce and Fetch, which answer for themselves: here what concerns topics and brokers.
 func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
 	switch req := req.(type) {
 	case *kmsg.ApiVersionsRequest:
@@ -27,6 +27,22 @@ func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
 		return s.describeConfigs(req)
 	case *kmsg.InitProducerIDRequest:
 		return s.initProducerID(ctx, req)
+	case *kmsg.CreatePartitionsRequest:
+		return s.createPartitions(ctx, req)
+	case *kmsg.AlterConfigsRequest:
+		return s.alterConfigs(ctx, req)
+	case *kmsg.IncrementalAlterConfigsRequest:
+		return s.incrementalAlterConfigs(ctx, req)
+	case *kmsg.ListConfigResourcesRequest:
+		return s.listConfigResources(req)
+	default:
+		return s.handleGroup(ctx, req)
+	}
+}
+
+// handleGroup answers what concerns groups and their coordinator.
+func (s *session) handleGroup(ctx context.Context, req kmsg.Request) kmsg.Response {
+	switch req := req.(type) {
 	case *kmsg.FindCoordinatorRequest:
 		return s.findCoordinator(ctx, req)
 	case *kmsg.JoinGroupRequest:

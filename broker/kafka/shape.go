@@ -23,7 +23,7 @@ const (
 	blob              // bytes, perhaps null
 	array             // elements of fields, perhaps null
 	texts             // elements that are strings
-	ints              // elements of four bytes
+	ints              // elements of size bytes
 )
 
 // field is one field of a request in the versions from min to max.
@@ -45,7 +45,8 @@ func raw(n int) field           { return field{kind: fixed, size: n, max: math.M
 func str() field                { return field{kind: text, max: math.MaxInt16} }
 func data() field               { return field{kind: blob, max: math.MaxInt16} }
 func strs() field               { return field{kind: texts, max: math.MaxInt16} }
-func int32s() field             { return field{kind: ints, max: math.MaxInt16} }
+func int32s() field             { return field{kind: ints, size: 4, max: math.MaxInt16} }
+func int8s() field              { return field{kind: ints, size: 1, max: math.MaxInt16} }
 func list(of ...field) field    { return field{kind: array, fields: of, max: math.MaxInt16} }
 func shape(of ...field) []field { return of }
 
@@ -76,11 +77,15 @@ var shapes = map[int16][]field{
 	keyApiVersions:    shape(str().from(3), str().from(3)),
 	keyCreateTopics: shape(list(str(), raw(4+2), list(raw(4), int32s()), list(str(), str())),
 		raw(4), raw(1)),
-	keyDeleteTopics:         shape(strs().until(5), list(str(), raw(16)).from(6), raw(4)),
-	keyInitProducerID:       shape(str(), raw(4), raw(8+2).from(3)),
-	keyOffsetForLeaderEpoch: shape(raw(4).from(3), list(str(), list(raw(4+4+4)))),
-	keyDescribeConfigs:      shape(list(raw(1), str(), strs()), raw(1), raw(1).from(3)),
-	keyDeleteGroups:         shape(strs()),
+	keyDeleteTopics:            shape(strs().until(5), list(str(), raw(16)).from(6), raw(4)),
+	keyInitProducerID:          shape(str(), raw(4), raw(8+2).from(3)),
+	keyOffsetForLeaderEpoch:    shape(raw(4).from(3), list(str(), list(raw(4+4+4)))),
+	keyDescribeConfigs:         shape(list(raw(1), str(), strs()), raw(1), raw(1).from(3)),
+	keyCreatePartitions:        shape(list(str(), raw(4), list(int32s())), raw(4+1)),
+	keyDeleteGroups:            shape(strs()),
+	keyAlterConfigs:            shape(list(raw(1), str(), list(str(), str())), raw(1)),
+	keyIncrementalAlterConfigs: shape(list(raw(1), str(), list(str(), raw(1), str())), raw(1)),
+	keyListConfigResources:     shape(int8s().from(1)),
 }
 
 // checkShape walks a request's body and reports the first count or length that its bytes cannot hold. Bytes behind the
@@ -138,7 +143,7 @@ func (w *walker) field(f *field) {
 			}
 		}
 	case ints:
-		w.take(4 * w.count(4))
+		w.take(f.size * w.count(f.size))
 	}
 }
 

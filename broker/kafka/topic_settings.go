@@ -3,6 +3,8 @@ package kafka
 import (
 	"math"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
@@ -20,4 +22,39 @@ func timestampBounds(img *metadata.Image, topic string, nowMs int64) (minMs, max
 		return 0, 0
 	}
 	return max(0, nowMs-beforeMs), nowMs + min(afterMs, math.MaxInt64-nowMs)
+}
+
+// brokerNames are the configs of the broker that stand in for a topic's own, by the topic's name for them.
+var brokerNames = map[string]string{
+	metadata.RetentionBytes: "log.retention.bytes",
+	metadata.RetentionMs:    "log.retention.ms",
+	metadata.SegmentBytes:   "log.segment.bytes",
+}
+
+// setting is one place that a topic's config can come from.
+type setting struct {
+	name   string // of the config there
+	value  string
+	source kmsg.ConfigSource
+}
+
+// settings lists where a topic's config can come from, what holds first: its own value, the broker's, the default.
+func (s *Server) settings(img *metadata.Image, topic string, config metadata.TopicConfig) []setting {
+	var all []setting
+	own, set := img.Config(metadata.TopicResource(topic), config.Name)
+	if set {
+		all = append(all, setting{config.Name, own, kmsg.ConfigSourceDynamicTopicConfig})
+	}
+	if name, stands := brokerNames[config.Name]; stands {
+		for _, b := range s.BrokerConfigs {
+			if b.Name == name && b.Value != config.Default {
+				all = append(all, setting{name, b.Value, kmsg.ConfigSourceStaticBrokerConfig})
+			}
+		}
+	}
+	otherwise := config.Default
+	if !set {
+		otherwise = img.TopicSetting(topic, config.Name)
+	}
+	return append(all, setting{config.Name, otherwise, kmsg.ConfigSourceDefaultConfig})
 }

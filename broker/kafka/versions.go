@@ -4,26 +4,30 @@ import "slices"
 
 // API keys in use, with Kafka's numbers.
 const (
-	keyProduce              int16 = 0
-	keyFetch                int16 = 1
-	keyListOffsets          int16 = 2
-	keyMetadata             int16 = 3
-	keyOffsetCommit         int16 = 8
-	keyOffsetFetch          int16 = 9
-	keyFindCoordinator      int16 = 10
-	keyJoinGroup            int16 = 11
-	keyHeartbeat            int16 = 12
-	keyLeaveGroup           int16 = 13
-	keySyncGroup            int16 = 14
-	keyDescribeGroups       int16 = 15
-	keyListGroups           int16 = 16
-	keyApiVersions          int16 = 18
-	keyCreateTopics         int16 = 19
-	keyDeleteTopics         int16 = 20
-	keyInitProducerID       int16 = 22
-	keyOffsetForLeaderEpoch int16 = 23
-	keyDescribeConfigs      int16 = 32
-	keyDeleteGroups         int16 = 42
+	keyProduce                 int16 = 0
+	keyFetch                   int16 = 1
+	keyListOffsets             int16 = 2
+	keyMetadata                int16 = 3
+	keyOffsetCommit            int16 = 8
+	keyOffsetFetch             int16 = 9
+	keyFindCoordinator         int16 = 10
+	keyJoinGroup               int16 = 11
+	keyHeartbeat               int16 = 12
+	keyLeaveGroup              int16 = 13
+	keySyncGroup               int16 = 14
+	keyDescribeGroups          int16 = 15
+	keyListGroups              int16 = 16
+	keyApiVersions             int16 = 18
+	keyCreateTopics            int16 = 19
+	keyDeleteTopics            int16 = 20
+	keyInitProducerID          int16 = 22
+	keyOffsetForLeaderEpoch    int16 = 23
+	keyDescribeConfigs         int16 = 32
+	keyAlterConfigs            int16 = 33
+	keyCreatePartitions        int16 = 37
+	keyDeleteGroups            int16 = 42
+	keyIncrementalAlterConfigs int16 = 44
+	keyListConfigResources     int16 = 74
 )
 
 // api is one row of the protocol matrix.
@@ -57,7 +61,11 @@ var matrix = []api{
 	{key: keyInitProducerID, name: "InitProducerId", listed: 0, min: 0, max: 5},
 	{key: keyOffsetForLeaderEpoch, name: "OffsetForLeaderEpoch", listed: 2, min: 2, max: 4},
 	{key: keyDescribeConfigs, name: "DescribeConfigs", listed: 1, min: 1, max: 4},
+	{key: keyAlterConfigs, name: "AlterConfigs", listed: 0, min: 0, max: 2},
+	{key: keyCreatePartitions, name: "CreatePartitions", listed: 0, min: 0, max: 3},
 	{key: keyDeleteGroups, name: "DeleteGroups", listed: 0, min: 0, max: 3},
+	{key: keyIncrementalAlterConfigs, name: "IncrementalAlterConfigs", listed: 0, min: 0, max: 1},
+	{key: keyListConfigResources, name: "ListConfigResources", listed: 0, min: 0, max: 1},
 }
 
 // lookup returns the row of a key.
