@@ -29,6 +29,8 @@ func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
 		return s.initProducerID(ctx, req)
 	case *kmsg.CreatePartitionsRequest:
 		return s.createPartitions(ctx, req)
+	case *kmsg.DeleteRecordsRequest:
+		return s.deleteRecords(ctx, req)
 	case *kmsg.AlterConfigsRequest:
 		return s.alterConfigs(ctx, req)
 	case *kmsg.IncrementalAlterConfigsRequest:
@@ -57,6 +59,8 @@ func (s *session) handleGroup(ctx context.Context, req kmsg.Request) kmsg.Respon
 		return s.offsetCommit(ctx, req)
 	case *kmsg.OffsetFetchRequest:
 		return s.offsetFetch(ctx, req)
+	case *kmsg.OffsetDeleteRequest:
+		return s.offsetDelete(ctx, req)
 	case *kmsg.ListGroupsRequest:
 		return s.listGroups(ctx, req)
 	case *kmsg.DescribeGroupsRequest:

@@ -83,6 +83,8 @@ var shapes = map[int16][]field{
 	keyDescribeConfigs:         shape(list(raw(1), str(), strs()), raw(1), raw(1).from(3)),
 	keyCreatePartitions:        shape(list(str(), raw(4), list(int32s())), raw(4+1)),
 	keyDeleteGroups:            shape(strs()),
+	keyDeleteRecords:           shape(list(str(), list(raw(4+8))), raw(4)),
+	keyOffsetDelete:            shape(str(), list(str(), list(raw(4)))),
 	keyAlterConfigs:            shape(list(raw(1), str(), list(str(), str())), raw(1)),
 	keyIncrementalAlterConfigs: shape(list(raw(1), str(), list(str(), raw(1), str())), raw(1)),
 	keyListConfigResources:     shape(int8s().from(1)),

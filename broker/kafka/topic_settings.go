@@ -24,13 +24,6 @@ func timestampBounds(img *metadata.Image, topic string, nowMs int64) (minMs, max
 	return max(0, nowMs-beforeMs), nowMs + min(afterMs, math.MaxInt64-nowMs)
 }
 
-// brokerNames are the configs of the broker that stand in for a topic's own, by the topic's name for them.
-var brokerNames = map[string]string{
-	metadata.RetentionBytes: "log.retention.bytes",
-	metadata.RetentionMs:    "log.retention.ms",
-	metadata.SegmentBytes:   "log.segment.bytes",
-}
-
 // setting is one place that a topic's config can come from.
 type setting struct {
 	name   string // of the config there
@@ -45,11 +38,9 @@ func (s *Server) settings(img *metadata.Image, topic string, config metadata.Top
 	if set {
 		all = append(all, setting{config.Name, own, kmsg.ConfigSourceDynamicTopicConfig})
 	}
-	if name, stands := brokerNames[config.Name]; stands {
-		for _, b := range s.BrokerConfigs {
-			if b.Name == name && b.Value != config.Default {
-				all = append(all, setting{name, b.Value, kmsg.ConfigSourceStaticBrokerConfig})
-			}
+	for _, b := range s.BrokerConfigs {
+		if b.Name == config.Broker && b.Value != config.Default {
+			all = append(all, setting{b.Name, b.Value, kmsg.ConfigSourceStaticBrokerConfig})
 		}
 	}
 	otherwise := config.Default

@@ -20,6 +20,7 @@ const (
 	keyApiVersions             int16 = 18
 	keyCreateTopics            int16 = 19
 	keyDeleteTopics            int16 = 20
+	keyDeleteRecords           int16 = 21
 	keyInitProducerID          int16 = 22
 	keyOffsetForLeaderEpoch    int16 = 23
 	keyDescribeConfigs         int16 = 32
@@ -27,6 +28,7 @@ const (
 	keyCreatePartitions        int16 = 37
 	keyDeleteGroups            int16 = 42
 	keyIncrementalAlterConfigs int16 = 44
+	keyOffsetDelete            int16 = 47
 	keyListConfigResources     int16 = 74
 )
 
@@ -58,6 +60,7 @@ var matrix = []api{
 	{key: keyApiVersions, name: "ApiVersions", listed: 0, min: 0, max: 4},
 	{key: keyCreateTopics, name: "CreateTopics", listed: 2, min: 2, max: 7},
 	{key: keyDeleteTopics, name: "DeleteTopics", listed: 1, min: 1, max: 6},
+	{key: keyDeleteRecords, name: "DeleteRecords", listed: 0, min: 0, max: 2},
 	{key: keyInitProducerID, name: "InitProducerId", listed: 0, min: 0, max: 5},
 	{key: keyOffsetForLeaderEpoch, name: "OffsetForLeaderEpoch", listed: 2, min: 2, max: 4},
 	{key: keyDescribeConfigs, name: "DescribeConfigs", listed: 1, min: 1, max: 4},
@@ -65,6 +68,7 @@ var matrix = []api{
 	{key: keyCreatePartitions, name: "CreatePartitions", listed: 0, min: 0, max: 3},
 	{key: keyDeleteGroups, name: "DeleteGroups", listed: 0, min: 0, max: 3},
 	{key: keyIncrementalAlterConfigs, name: "IncrementalAlterConfigs", listed: 0, min: 0, max: 1},
+	{key: keyOffsetDelete, name: "OffsetDelete", listed: 0, min: 0, max: 0},
 	{key: keyListConfigResources, name: "ListConfigResources", listed: 0, min: 0, max: 1},
 }
 

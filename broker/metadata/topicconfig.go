@@ -49,6 +49,7 @@ type TopicConfig struct {
 	Min     float64  // of a number
 	Max     float64  // of a number
 	Values  []string // of a string or list that has a fixed choice
+	Broker  string   // the broker's config that holds where the topic has none of its own; empty: none does
 	// Inert configs are Kafka's, accepted with any legal value and without effect here.
 	Inert bool
 	Doc   string
@@ -89,11 +90,11 @@ var topicConfigs = []TopicConfig{
 		Doc: "In-sync replicas needed to acknowledge a record. A topic made with three replicas or more gets 2 if nothing is said."},
 	{Name: "preallocate", Type: ConfigBoolean, Default: "false", Inert: true,
 		Doc: "Segments always reserve space before they take a byte."},
-	{Name: RetentionBytes, Type: ConfigLong, Default: "-1", Min: -1, Max: math.MaxInt64,
+	{Name: RetentionBytes, Broker: "log.retention.bytes", Type: ConfigLong, Default: "-1", Min: -1, Max: math.MaxInt64,
 		Doc: "Bytes of a partition that retention keeps; -1 for no limit."},
-	{Name: RetentionMs, Type: ConfigLong, Default: "604800000", Min: -1, Max: math.MaxInt64,
+	{Name: RetentionMs, Broker: "log.retention.ms", Type: ConfigLong, Default: "604800000", Min: -1, Max: math.MaxInt64,
 		Doc: "How long records are kept; -1 for ever."},
-	{Name: SegmentBytes, Type: ConfigInt, Default: "1073741824", Min: 14, Max: math.MaxInt32,
+	{Name: SegmentBytes, Broker: "log.segment.bytes", Type: ConfigInt, Default: "1073741824", Min: 14, Max: math.MaxInt32,
 		Doc: "The size at which a segment is closed."},
 	{Name: "segment.index.bytes", Type: ConfigInt, Default: "10485760", Min: 4, Max: math.MaxInt32, Inert: true,
 		Doc: "Indexes are as large as their segment needs."},

@@ -9,7 +9,6 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/controller"
-	"github.com/millrace-io/millrace/broker/kafka"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/broker/reconcile"
 	"github.com/millrace-io/millrace/broker/replica"
@@ -315,22 +314,4 @@ func (n *Node) options(image *metadata.Image, topic broker.TopicID) replica.Opti
 		o.RetentionMs, o.RetentionBytes = -1, -1 // A compacted log is bounded by its keys, never by age or size.
 	}
 	return o
-}
-
-// logDefaults are the broker's configs that stand in where a topic has none of its own, under the broker's names.
-func (c *Config) logDefaults() []kafka.BrokerConfig {
-	return []kafka.BrokerConfig{
-		{Name: "log.segment.bytes", Value: strconv.FormatInt(c.SegmentBytes, 10), Type: metadata.ConfigInt},
-		{Name: "log.retention.ms", Value: strconv.FormatInt(c.RetentionMillis, 10), Type: metadata.ConfigLong},
-		{Name: "log.retention.bytes", Value: strconv.FormatInt(c.RetentionBytes, 10), Type: metadata.ConfigLong},
-	}
-}
-
-// logDefaultsByTopicName are the same under the topic's names for them.
-func (c *Config) logDefaultsByTopicName() map[string]string {
-	return map[string]string{
-		metadata.SegmentBytes:   strconv.FormatInt(c.SegmentBytes, 10),
-		metadata.RetentionMs:    strconv.FormatInt(c.RetentionMillis, 10),
-		metadata.RetentionBytes: strconv.FormatInt(c.RetentionBytes, 10),
-	}
 }

@@ -79,6 +79,11 @@ func (p clientPartition) Read(q kafka.Read) (kafka.Records, error) {
 	return records, err
 }
 
+// DeleteRecords implements kafka.Partition.
+func (p clientPartition) DeleteRecords(ctx context.Context, before broker.Offset) (broker.Offset, error) {
+	return p.AdvanceStart(ctx, before)
+}
+
 // Ends implements kafka.Partition.
 func (p clientPartition) Ends() kafka.Ends {
 	e := p.Replica.Ends()
