@@ -45,9 +45,7 @@ func (s *Server) PushPlugin(ctx context.Context, stream *connect.ClientStream[ad
 	if err != nil {
 		return nil, err
 	}
-	message := pluginMessage(&admitted.Version, false)
-	message.SizeBytes = int64(len(module))
-	return &adminapi.PushPluginResponse{Version: message, CasesPassed: int32(admitted.CasesPassed), FuelMaxRecord: admitted.FuelMaxRecord}, nil
+	return &adminapi.PushPluginResponse{Version: pluginMessage(&admitted.Version, false), CasesPassed: int32(admitted.CasesPassed), FuelMaxRecord: admitted.FuelMaxRecord}, nil
 }
 
 func receiveModule(stream *connect.ClientStream[adminapi.PushPluginRequest]) (manifest, module []byte, err error) {
@@ -94,7 +92,7 @@ func (s *Server) admit(ctx context.Context, manifest *plugins.Manifest, manifest
 func pluginMessage(v *metadata.PluginVersion, builtin bool) *adminapi.PluginVersion {
 	message := &adminapi.PluginVersion{
 		Name: v.Name, Version: v.Version, GivenSha256: hex.EncodeToString(v.Given[:]), MeteredSha256: hex.EncodeToString(v.Metered[:]),
-		Abi: v.ABI, CostTable: v.CostTable, CreatedMs: v.CreatedMs, Builtin: builtin,
+		Abi: v.ABI, CostTable: v.CostTable, CreatedMs: v.CreatedMs, SizeBytes: v.GivenBytes, Builtin: builtin,
 	}
 	if manifest, err := plugins.ParseManifest(v.Manifest); err == nil {
 		describeManifest(message, manifest)

@@ -3712,7 +3712,7 @@ func (x *DescribeBindingRequest) GetTopic() string {
 type ChainPartition struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Partition       int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
-	State           string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`   // judging, waiting, rebuilding, stalled, stopped
+	State           string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`   // running, deciding, waiting, stalled, stopped
 	Reason          string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // why it does not move, for a person
 	Origin          int64                  `protobuf:"varint,4,opt,name=origin,proto3" json:"origin,omitempty"`
 	JudgedTo        int64                  `protobuf:"varint,5,opt,name=judged_to,json=judgedTo,proto3" json:"judged_to,omitempty"`

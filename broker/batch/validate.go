@@ -8,6 +8,8 @@ import (
 type Limits struct {
 	BatchBytesMax        int // of the batch as it travels; 0 = no bound of its own
 	DecompressedBytesMax int // of its records without compression; 0 = DecompressedBytesMax
+	// The timestamp of each record that has one lies in [TimestampMinMs, TimestampMaxMs]; a maximum of 0 = no bounds.
+	TimestampMinMs, TimestampMaxMs int64
 }
 
 // Validate is the leader's full check of one batch before it may enter a log: size, CRC, codec, counts, and a walk over
@@ -44,12 +46,12 @@ func Validate(v View, limits Limits, d *Decompressor) error {
 		}
 		records = plain
 	}
-	return checkRecords(records, v)
+	return checkRecords(records, v, limits)
 }
 
 // checkRecords walks count records and demands that they fill b, number their offsets from 0 and have timestamps that a
 // Kafka client can hold.
-func checkRecords(b []byte, v View) error {
+func checkRecords(b []byte, v View, limits Limits) error {
 	base := v.BaseTimestamp()
 	for i := range v.Count() {
 		part, rest, err := cut(b)
@@ -66,6 +68,10 @@ func checkRecords(b []byte, v View) error {
 		sum := base + part.timestampDelta
 		if sum < -1 || part.timestampDelta > 0 && sum < base {
 			return broker.Errorf(broker.InvalidTimestamp, "record %d of the batch has timestamp %d%+d", i, base, part.timestampDelta)
+		}
+		if limits.TimestampMaxMs != 0 && sum != -1 && (sum < limits.TimestampMinMs || sum > limits.TimestampMaxMs) {
+			return broker.Errorf(broker.InvalidTimestamp, "record %d of the batch has timestamp %d; the topic takes those from %d to %d now",
+				i, sum, limits.TimestampMinMs, limits.TimestampMaxMs)
 		}
 		b = rest
 	}

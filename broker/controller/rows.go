@@ -3,6 +3,7 @@ package controller
 import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/plugins"
 )
 
 // Bounds of a decision row.
@@ -11,17 +12,10 @@ const (
 	StageConfigBytesMax = 64 << 10
 	WindowBlocksMax     = 65_535
 	DefaultWindowBlocks = 15
-	blockBitsMin        = 4
-	blockBitsMax        = 24
 )
 
 // DefaultLimits are the limits of a row that names none.
-func DefaultLimits() metadata.Limits {
-	return metadata.Limits{
-		FrameRecordsMax: 4096, FrameBytesMax: 256 << 10, FrameFailuresMax: 8, RecordOutputMax: 1 << 20, FrameOutputMax: 4 << 20,
-		RecordFuel: 1_000_000, SliceFuel: 100_000, CallDepthMax: 10_000, MemoryBytesMax: 16 << 20, BlockBits: 16,
-	}
-}
+func DefaultLimits() metadata.Limits { return metadata.Limits(plugins.DefaultLimits()) }
 
 // ProposeFrom says from which offset on a row judges a partition (H29). The partition's leader proposes its log end. A
 // row that has an offset there keeps it and the reply tells which, unless Clamp is set: then a leader whose log ends
@@ -178,16 +172,8 @@ func completeStage(head *metadata.Image, s *metadata.Stage) error {
 }
 
 func checkLimits(l metadata.Limits) error {
-	most := DefaultLimits()
-	legal := func(value, most uint64) bool { return value > 0 && value <= most }
-	switch {
-	case l.BlockBits < blockBitsMin || l.BlockBits > blockBitsMax:
-		return broker.Errorf(broker.InvalidRequest, "a block has 2^%d to 2^%d offsets, not 2^%d", blockBitsMin, blockBitsMax, l.BlockBits)
-	case !legal(uint64(l.FrameRecordsMax), uint64(most.FrameRecordsMax)), !legal(uint64(l.FrameBytesMax), 16<<20),
-		!legal(uint64(l.FrameFailuresMax), uint64(most.FrameRecordsMax)), !legal(uint64(l.RecordOutputMax), metadata.MaxMessageBytesMax),
-		!legal(uint64(l.FrameOutputMax), metadata.MaxMessageBytesMax), !legal(l.RecordFuel, 1<<40), !legal(l.SliceFuel, l.RecordFuel),
-		!legal(uint64(l.CallDepthMax), 1<<20), !legal(uint64(l.MemoryBytesMax), uint64(most.MemoryBytesMax)):
-		return broker.Errorf(broker.InvalidRequest, "the row has a limit of zero or beyond what a broker grants: %+v", l)
+	if err := plugins.Limits(l).Check(); err != nil {
+		return broker.Errorf(broker.InvalidRequest, "the row's limits: %v", err)
 	}
 	return nil
 }

@@ -480,6 +480,30 @@ func TestAGroupUnderAViewIsOvertakenToo(t *testing.T) {
 	})
 }
 
+// The leader of a restarted node: its partition is led, retention looks at it, and only then are its chains led. A copy
+// deleted unread in between would suppress the next for ever.
+func TestTheLogStartWaitsForTheChainsOfItsPartition(t *testing.T) {
+	inBubble(t, 1, func(w *world) {
+		id := w.bind("a", "v1", nil)
+		w.append(batch.None, "a=1", "b=2", "c=3")
+		w.append(batch.None, "a=4")
+		w.settle()
+		w.groups.commit("a", "orders", 0)
+		if err := w.host.Resign(tp); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.host.BeforeStartAdvance(t.Context(), tp, 3); !errors.Is(err, broker.NotLeaderOrFollower) {
+			t.Fatalf("the log start may move though nobody moves the origin: %v", err)
+		}
+		if err := w.host.Lead(tp, w.epoch, w.log); err != nil {
+			t.Fatal(err)
+		}
+		w.retain(3)
+		w.wantOffsets(id, 3, 3)
+		w.check(id)
+	})
+}
+
 func TestACommitThatFilteringLeftBehindIsServedFromTheLogStart(t *testing.T) {
 	inBubble(t, 1, func(w *world) {
 		id := w.bind("a", "v1", nil)

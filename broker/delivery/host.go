@@ -202,14 +202,17 @@ func (h *Host) Filtered(id broker.BindingID, tp broker.TopicPartition) (Filtered
 // binding moves first, so that a copy deleted unread never suppresses a later one (H9). The ids
 // of what is deleted are on disk when it returns (H10).
 func (h *Host) BeforeStartAdvance(ctx context.Context, tp broker.TopicPartition, start broker.Offset) error {
-	l := h.lead(tp)
-	if l == nil {
-		return nil
+	image, l := h.metadata.Image(), h.lead(tp)
+	if l != nil {
+		l.adopt()
 	}
-	image := h.metadata.Image()
 	for _, b := range image.Bindings() {
 		if b.Topic != tp.Topic || b.Detached {
 			continue
+		}
+		// A partition is led a moment before its chains are. Nobody would move the origins if its log start moved then.
+		if l == nil || l.channel(b.ID) == nil {
+			return broker.Errorf(broker.NotLeaderOrFollower, "the chains of %s are not led here", tp)
 		}
 		lowest, found, err := l.lowestCommitted(image, b)
 		if err != nil {
@@ -225,6 +228,9 @@ func (h *Host) BeforeStartAdvance(ctx context.Context, tp broker.TopicPartition,
 		if err := l.moveOrigin(ctx, b.ID, start); err != nil {
 			return err
 		}
+	}
+	if l == nil {
+		return nil
 	}
 	l.adopt()
 	return l.saveIDs(ctx, start)

@@ -238,8 +238,7 @@ func TestBitsetsAgreeWithTheNaiveOnes(t *testing.T) {
 			}
 		}
 		from, end := rng.IntN(n), rng.IntN(n+1)
-		count, next, last := 0, max(from, end), -1
-		next = end
+		count, next, last := 0, end, -1
 		for k := from; k < end; k++ {
 			if naive[k] {
 				count, last = count+1, k

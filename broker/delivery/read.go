@@ -186,6 +186,9 @@ func (r *reading) collect(from broker.Offset) error {
 		if at, err = r.round(next); err != nil || r.full {
 			return err
 		}
+		if 2*r.result.Size >= r.read.MaxBytes {
+			return nil // one more round would mostly read a batch that does not fit
+		}
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ type PartitionStatus struct {
 	// oldest of them and the newest, zero where unknown.
 	ReachOffsets int64
 	Reach        time.Duration
+	ReachFrom    time.Time // of the oldest of them; zero where unknown
+	LogStart     broker.Offset
 	Counts       BindingCounts
 	// Records, Failures and Fuel are of the judge key, shared by all bindings that have it.
 	Records, Failures, Fuel uint64
@@ -54,10 +56,11 @@ func (h *Host) Describe(id broker.BindingID) []PartitionStatus {
 		if t := l.track(st.key); t != nil {
 			st.add(t)
 		}
+		st.LogStart = l.source.Ends().LogStart
 		if st.ReachOffsets > 0 && st.JudgedTo > 0 {
-			oldest := max(st.JudgedTo-broker.Offset(st.ReachOffsets), l.source.Ends().LogStart)
+			oldest := max(st.JudgedTo-broker.Offset(st.ReachOffsets), st.LogStart)
 			if a, b := c.timeAt(oldest), c.timeAt(st.JudgedTo-1); !a.IsZero() && !b.IsZero() {
-				st.Reach = b.Sub(a)
+				st.ReachFrom, st.Reach = a, b.Sub(a)
 			}
 		}
 		all = append(all, st)

@@ -16,8 +16,7 @@ import (
 // walk does random things to a partition with bindings and compares what they deliver with the oracle.
 type walk struct {
 	*world
-	ids       []broker.BindingID
-	committed map[broker.BindingID]broker.Offset
+	ids []broker.BindingID
 }
 
 func (w *walk) appendSome() {

@@ -72,9 +72,9 @@ func (s *session) handleGroup(ctx context.Context, req kmsg.Request) kmsg.Respon
 	case *kmsg.FindCoordinatorRequest:
 		return s.findCoordinator(ctx, req)
 	case *kmsg.JoinGroupRequest:
-		return s.joinGroup(ctx, req)
+		return s.joinGroup(s.parking, req)
 	case *kmsg.SyncGroupRequest:
-		return s.syncGroup(ctx, req)
+		return s.syncGroup(s.parking, req)
 	case *kmsg.HeartbeatRequest:
 		return s.heartbeat(ctx, req)
 	case *kmsg.LeaveGroupRequest:

@@ -41,7 +41,6 @@ type pendingProduce struct {
 	outcomes []produceOutcome
 	open     atomic.Int32  // outcomes that are missing, and one for the submission itself
 	ready    chan struct{} // closed when none is
-	first    broker.Code   // the first error, once encoded
 }
 
 // produceOutcome is what became of one partition's batch. done is set last, so that a late outcome is never half read.
@@ -141,6 +140,7 @@ func (p *pendingProduce) check(ctx context.Context, t target, rp *kmsg.ProduceRe
 		BatchBytesMax:        p.session.batchBytesMax(p.image, t.topic.Name),
 		DecompressedBytesMax: p.session.Limits.DecompressedBytesMax,
 	}
+	limits.TimestampMinMs, limits.TimestampMaxMs = timestampBounds(p.image, t.topic.Name, p.start.UnixMilli())
 	return view, p.session.validate(ctx, view, limits)
 }
 

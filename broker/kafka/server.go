@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -114,8 +115,14 @@ type Server struct {
 	coalescing    sync.Pool // of *[]byte with room for coalesceBytes
 	decompress    sync.Pool // of *batch.Decompressor
 
+	// parking is what requests wait under that wait for others: Fetch, JoinGroup, SyncGroup. Drain ends it.
+	parking  context.Context
+	unpark   context.CancelFunc
+	draining atomic.Bool
+
 	mu        sync.Mutex
 	closed    bool                  // guarded by mu
+	drained   chan struct{}         // guarded by mu: closed when the last connection went; nil before Drain
 	listeners map[net.Listener]bool // that are served; guarded by mu
 	conns     map[net.Conn]string   // open connections and their IPs; guarded by mu
 	perIP     map[string]int        // guarded by mu
@@ -141,6 +148,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		perIP:         make(map[string]int),
 		listeners:     make(map[net.Listener]bool),
 	}
+	s.parking, s.unpark = context.WithCancel(s.tasks.Context())
 	s.tasks.Go("kafka end", func(ctx context.Context) error {
 		<-ctx.Done()
 		s.closeAll()
@@ -251,13 +259,13 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (s *Server) admit(conn net.Conn) bool {
 	ip := hostOf(conn.RemoteAddr())
 	s.mu.Lock()
-	refused := s.closed || len(s.conns) >= s.Limits.Connections || s.perIP[ip] >= s.Limits.ConnectionsPerIP
+	refused := s.closed || s.drained != nil || len(s.conns) >= s.Limits.Connections || s.perIP[ip] >= s.Limits.ConnectionsPerIP
 	if !refused {
 		s.conns[conn] = ip
 		s.perIP[ip]++
 	}
 	s.mu.Unlock()
-	if refused {
+	if refused && !s.draining.Load() {
 		s.complain("connection limit", func(e *zerolog.Event) {
 			e.Str("remote", ip).Msg("connection refused: too many are open")
 		})
@@ -276,6 +284,48 @@ func (s *Server) dismiss(conn net.Conn) {
 	delete(s.conns, conn)
 	if s.perIP[ip]--; s.perIP[ip] == 0 {
 		delete(s.perIP, ip)
+	}
+	s.noteDrained()
+}
+
+// Drain lets no request in any more and returns when those under way are answered, or with ctx: then some were not. What
+// only waits for others, such as a parked Fetch, is answered at once. Close comes after it.
+func (s *Server) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	s.unpark()
+	s.mu.Lock()
+	if s.drained != nil {
+		s.mu.Unlock()
+		return nil
+	}
+	drained := make(chan struct{})
+	s.drained = drained
+	open := make([]net.Conn, 0, len(s.conns))
+	for conn := range s.conns {
+		open = append(open, conn)
+	}
+	s.noteDrained()
+	s.mu.Unlock()
+	for _, conn := range open {
+		_ = conn.SetReadDeadline(time.Unix(1, 0)) // a connection that is closed already needs no waking
+	}
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("some requests were not answered: %w", context.Cause(ctx))
+	}
+}
+
+// noteDrained tells Drain of the end of the last connection. Under mu.
+func (s *Server) noteDrained() {
+	if s.drained == nil || len(s.conns) > 0 {
+		return
+	}
+	select {
+	case <-s.drained:
+	default:
+		close(s.drained)
 	}
 }
 
@@ -299,6 +349,7 @@ func (s *Server) closeAll() {
 
 // Close ends every connection and waits for it. Listeners that Serve was given are closed.
 func (s *Server) Close() error {
+	s.unpark()
 	s.tasks.Stop()
 	return s.tasks.Wait()
 }
@@ -348,3 +399,6 @@ func (s *Server) complain(kind string, write func(*zerolog.Event)) {
 		write(s.Logger.Warn().Str("kind", kind).Int("suppressed", suppressed))
 	}
 }
+
+// Draining reports whether Drain was called.
+func (s *Server) Draining() bool { return s.draining.Load() }

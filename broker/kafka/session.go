@@ -60,6 +60,9 @@ func (s *session) run(ctx context.Context) {
 	}
 	s.endFetchSession()
 	s.outbox.close() // what was submitted is still answered if the client only stopped sending
+	if errors.Is(err, io.EOF) && s.draining.Load() {
+		s.linger()
+	}
 	_ = s.conn.Close()
 	var refused *refusal
 	if errors.As(err, &refused) {
@@ -69,6 +72,19 @@ func (s *session) run(ctx context.Context) {
 		return
 	}
 	s.Logger.Debug().Str("remote", hostOf(s.conn.RemoteAddr())).Err(err).Msg("connection ended")
+}
+
+// lingerMax bounds the wait for a client to take the last answers of a node that stops.
+const lingerMax = 100 * time.Millisecond
+
+// linger ends the sending side and waits for the client to end its own: closing a TCP connection with unread requests in
+// it would reset it, and take answers along that the client has not read.
+func (s *session) linger() {
+	half, ok := s.conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || s.conn.SetReadDeadline(time.Now().Add(lingerMax)) != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, s.conn) // whatever ends it, the connection is closed next
 }
 
 // refusal ends a connection because of what the client sent.
@@ -97,6 +113,9 @@ func (s *session) serve(ctx context.Context) error {
 	}
 	for {
 		f, err := s.nextFrame()
+		if err != nil && s.draining.Load() {
+			return io.EOF // Drain ended the wait for a request, and what was submitted is still answered.
+		}
 		if err != nil {
 			return err
 		}
@@ -105,6 +124,9 @@ func (s *session) serve(ctx context.Context) error {
 		}
 		if err := s.conn.SetReadDeadline(time.Now().Add(s.Limits.Idle)); err != nil {
 			return err
+		}
+		if s.draining.Load() { // after the deadline, which may have replaced Drain's
+			return io.EOF
 		}
 	}
 }
@@ -198,7 +220,7 @@ func (s *session) request(ctx context.Context, f *frame) error {
 		return err
 	}
 	if fetch, ok := req.(*kmsg.FetchRequest); ok {
-		err = s.fetch(ctx, h, fetch)
+		err = s.fetch(s.parking, h, fetch)
 	} else {
 		err = s.respond(h, s.handle(ctx, req))
 	}

@@ -100,7 +100,7 @@ func ConfigRemovedFact(resource Resource, name string) *Fact {
 func PluginVersionFact(v *PluginVersion) *Fact {
 	f := &metadatapb.PluginVersion{
 		Name: v.Name, Version: v.Version, Given: v.Given[:], Metered: v.Metered[:], CostTable: v.CostTable, Abi: v.ABI,
-		Manifest: v.Manifest, CreatedMillis: v.CreatedMs, Created: uint64(v.Created),
+		Manifest: v.Manifest, CreatedMillis: v.CreatedMs, GivenBytes: v.GivenBytes, Created: uint64(v.Created),
 	}
 	for _, g := range v.Golden {
 		f.Golden = append(f.Golden, &metadatapb.Golden{Frame: g.Frame, Answer: g.Answer[:], Fuel: g.Fuel})

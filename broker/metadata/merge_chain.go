@@ -22,7 +22,7 @@ func toDigest(what string, raw []byte) (Digest, error) {
 func (d *draft) pluginVersion(f *metadatapb.PluginVersion) error {
 	v := &PluginVersion{
 		Name: f.GetName(), Version: f.GetVersion(), CostTable: f.GetCostTable(), ABI: f.GetAbi(), Manifest: f.GetManifest(),
-		CreatedMs: f.GetCreatedMillis(), Created: broker.Index(d.orIndex(f.GetCreated())),
+		CreatedMs: f.GetCreatedMillis(), GivenBytes: f.GetGivenBytes(), Created: broker.Index(d.orIndex(f.GetCreated())),
 	}
 	var err error
 	if v.Given, err = toDigest("digest", f.GetGiven()); err != nil {

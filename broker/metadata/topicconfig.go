@@ -33,6 +33,8 @@ const (
 	RetentionMs          = "retention.ms"
 	SegmentBytes         = "segment.bytes"
 	SegmentMs            = "segment.ms"
+	TimestampAfterMaxMs  = "message.timestamp.after.max.ms"
+	TimestampBeforeMaxMs = "message.timestamp.before.max.ms"
 	UncleanElection      = "unclean.leader.election.enable"
 )
 
@@ -74,9 +76,9 @@ var topicConfigs = []TopicConfig{
 		Doc: "How long a record may stay uncompacted."},
 	{Name: MaxMessageBytes, Type: ConfigInt, Default: "1048588", Max: MaxMessageBytesMax,
 		Doc: "The largest batch that is accepted, in bytes; at most 64 MiB."},
-	{Name: "message.timestamp.after.max.ms", Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
+	{Name: TimestampAfterMaxMs, Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
 		Doc: "How far a record's timestamp may lie in the future."},
-	{Name: "message.timestamp.before.max.ms", Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
+	{Name: TimestampBeforeMaxMs, Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
 		Doc: "How far a record's timestamp may lie in the past."},
 	{Name: MessageTimestampType, Type: ConfigString, Default: "CreateTime", Values: []string{"CreateTime", "LogAppendTime"},
 		Doc: "Whether a record's timestamp is the producer's or the time of its append."},

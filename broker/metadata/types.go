@@ -129,7 +129,9 @@ type PluginVersion struct {
 	Manifest  []byte   // plugin.yaml as uploaded
 	Golden    []Golden // frames that every broker reproduces before it runs the module
 	CreatedMs int64
-	Created   broker.Index
+	// GivenBytes is the size of the module as uploaded.
+	GivenBytes int64
+	Created    broker.Index
 }
 
 // Golden is a frame with the digest of its answer and the fuel it took.

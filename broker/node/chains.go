@@ -96,14 +96,14 @@ func (c adminChains) Status(binding broker.BindingID) []admin.ChainStatus {
 	var all []admin.ChainStatus
 	for _, s := range c.node.chains.Describe(binding) {
 		status := admin.ChainStatus{
-			Partition: s.Partition, State: string(s.State), Reason: s.Reason, JudgedTo: s.JudgedTo, LastStable: s.LastStable,
+			Partition: s.Partition, State: string(s.State), Reason: s.Reason, LogStart: s.LogStart, JudgedTo: s.JudgedTo, LastStable: s.LastStable,
 			Passed: int64(s.Counts.Visible), Dropped: int64(s.Counts.Dropped), Duplicates: int64(s.Counts.Duplicates),
 			Replaced: int64(s.Counts.Replaced), Lettered: int64(s.Counts.Lettered), Failed: int64(s.Failures),
 			FuelUsed: s.Fuel, LastError: s.LastError, LastStderr: s.LastStderr, LastErrorOffset: s.LastErrorOffset,
-			ReachFrom: max(0, s.JudgedTo-broker.Offset(s.ReachOffsets)),
+			ReachFrom: max(s.LogStart, s.JudgedTo-broker.Offset(s.ReachOffsets)),
 		}
-		if s.Reach > 0 {
-			status.ReachFromMs = c.node.seams.Now().Add(-s.Reach).UnixMilli()
+		if !s.ReachFrom.IsZero() {
+			status.ReachFromMs = s.ReachFrom.UnixMilli()
 		}
 		all = append(all, status)
 	}

@@ -33,7 +33,6 @@ type Config struct {
 	Rack          string
 
 	FrameBytesMax          int   // socket.request.max.bytes
-	MessageBytesMax        int   // message.max.bytes
 	SegmentBytes           int64 // log.segment.bytes
 	RetentionMillis        int64 // log.retention.ms, -1: for ever
 	RetentionBytes         int64 // log.retention.bytes, -1: no limit
@@ -45,7 +44,6 @@ type Config struct {
 	GroupMaxSession        time.Duration
 	OffsetsRetention       time.Duration
 	ConnectionIdle         time.Duration
-	PluginMemoryBytesMax   int64
 	ConnectionsMax         int
 	PipelineRequestsMax    int
 	ShutdownTimeout        time.Duration
@@ -76,7 +74,6 @@ func settings() []setting {
 		{"debug.pprof", "false", "serve profiles of the process under /debug/pprof/ of an admin listener on loopback", boolean(func(c *Config, v bool) { c.DebugProfiles = v })},
 		{"broker.rack", "", "failure domain of this node", text(func(c *Config, v string) { c.Rack = v })},
 		{"socket.request.max.bytes", "104857600", "largest request frame", integer(1024, 1<<31-1, func(c *Config, v int64) { c.FrameBytesMax = int(v) })},
-		{"message.max.bytes", "1048588", "largest record batch", integer(1024, 64<<20, func(c *Config, v int64) { c.MessageBytesMax = int(v) })},
 		{"log.segment.bytes", "1073741824", "bytes after which a segment closes", integer(1<<14, 1<<31-1, func(c *Config, v int64) { c.SegmentBytes = v })},
 		{"log.retention.ms", "604800000", "age beyond which records may go; -1: never", integer(-1, 1<<62, func(c *Config, v int64) { c.RetentionMillis = v })},
 		{"log.retention.bytes", "-1", "bytes a partition keeps; -1: no limit", integer(-1, 1<<62, func(c *Config, v int64) { c.RetentionBytes = v })},
@@ -89,7 +86,6 @@ func settings() []setting {
 		{"offsets.retention.minutes", "10080", "how long an empty group's commits are kept", integer(1, 1<<31-1, func(c *Config, v int64) { c.OffsetsRetention = time.Duration(v) * time.Minute })},
 		{"connections.max.idle.ms", "600000", "idle time after which a client connection is closed", millis(100, func(c *Config, v time.Duration) { c.ConnectionIdle = v })},
 		{"max.connections", "20000", "client connections at most", integer(1, 1<<20, func(c *Config, v int64) { c.ConnectionsMax = int(v) })},
-		{"plugin.memory.max.bytes", "1073741824", "memory of all plugin instances together", integer(16<<20, 1<<40, func(c *Config, v int64) { c.PluginMemoryBytesMax = v })},
 		{"shutdown.timeout.ms", "30000", "how long SIGTERM waits for requests under way", millis(0, func(c *Config, v time.Duration) { c.ShutdownTimeout = v })},
 		{"producer.id.expiration.ms", "86400000", "idle time after which a producer id is forgotten", integer(1, 1<<62, func(c *Config, v int64) { c.ProducerIDExpiryMillis = v })},
 	}

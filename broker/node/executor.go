@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/millrace-io/millrace/broker"
@@ -21,7 +22,8 @@ type executor struct {
 
 	mu      sync.Mutex
 	self    reconcile.Self   // guarded by mu
-	pending metadata.Changes // guarded by mu
+	image   *metadata.Image  // guarded by mu: the newest that onImage was given
+	pending metadata.Changes // guarded by mu: what changed up to image, not carried out yet
 	done    broker.Index     // guarded by mu: every image up to it is carried out
 	waiters []chan struct{}  // guarded by mu: told when done rises
 	wake    chan struct{}
@@ -32,11 +34,17 @@ func newExecutor(n *Node) *executor {
 	return e
 }
 
-// onImage takes note of a change set; the quorum's loop calls it.
-func (e *executor) onImage(_ *metadata.Image, changes metadata.Changes) {
+// onImage takes note of an image and of what changed; the quorum's loop calls it. The two are kept together: the image
+// that the quorum publishes may be newer than the last change set, and what lies between would never be looked at.
+func (e *executor) onImage(image *metadata.Image, changes metadata.Changes) {
 	e.mu.Lock()
+	e.image = image
 	e.pending.Merge(changes)
 	e.mu.Unlock()
+	e.poke()
+}
+
+func (e *executor) poke() {
 	select {
 	case e.wake <- struct{}{}:
 	default:
@@ -48,7 +56,17 @@ func (e *executor) registered(epoch broker.BrokerEpoch) {
 	e.mu.Lock()
 	e.self.Epoch = epoch
 	e.mu.Unlock()
-	e.onImage(nil, metadata.Changes{})
+	e.poke()
+}
+
+// newest returns the image that was told last, or the one that the quorum began with.
+func (e *executor) newest() *metadata.Image {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.image == nil {
+		e.image = e.node.quorum.Image()
+	}
+	return e.image
 }
 
 func (e *executor) epoch() broker.BrokerEpoch {
@@ -62,7 +80,7 @@ func (e *executor) openAll(ctx context.Context) error {
 	if _, err := e.node.quorum.Submit(ctx, controller.Tidy{}); err != nil {
 		return fmt.Errorf("catch up with the controller: %w", err)
 	}
-	image := e.node.quorum.Image()
+	image := e.newest()
 	if err := e.carryOut(ctx, image, reconcile.Diff(e.before, image, e.self)); err != nil {
 		return err
 	}
@@ -102,11 +120,9 @@ func (e *executor) sweepStrays(image *metadata.Image) error {
 func (e *executor) run(ctx context.Context) error {
 	for {
 		e.mu.Lock()
-		changes, self := e.pending, e.self
+		image, changes, self := e.image, e.pending, e.self
 		e.pending = metadata.Changes{}
 		e.mu.Unlock()
-		// Taken after the change set, the image contains at least what the set names.
-		image := e.node.quorum.Image()
 		actions := reconcile.FromChanges(e.before, image, changes, self)
 		if err := e.carryOut(ctx, image, actions); err != nil {
 			if ctx.Err() == nil {
@@ -294,7 +310,7 @@ func (n *Node) options(image *metadata.Image, topic broker.TopicID) replica.Opti
 	number("retention.ms", &o.RetentionMs)
 	number("retention.bytes", &o.RetentionBytes)
 	o.LogAppendTime = configs["message.timestamp.type"] == "LogAppendTime"
-	if configs["cleanup.policy"] == "compact" {
+	if metadata.CompactsWith(configs[metadata.CleanupPolicy]) && !strings.Contains(configs[metadata.CleanupPolicy], "delete") {
 		o.RetentionMs, o.RetentionBytes = -1, -1 // A compacted log is bounded by its keys, never by age or size.
 	}
 	return o

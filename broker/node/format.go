@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"path/filepath"
 	"time"
@@ -37,7 +38,7 @@ func Format(files vfs.FS, spec FormatSpec) (Identity, error) {
 	if _, err := rand.Read(id.Directory[:]); err != nil {
 		return id, err
 	}
-	if err := files.MkdirAll(spec.Data); err != nil {
+	if err := makeDurableDir(files, spec.Data); err != nil {
 		return id, fmt.Errorf("make the data directory: %w", err)
 	}
 	lock, err := files.Lock(filepath.Join(spec.Data, lockName))
@@ -66,6 +67,31 @@ func format(files vfs.FS, spec FormatSpec, id Identity) error {
 		return fmt.Errorf("write the first metadata snapshot: %w", err)
 	}
 	return replaceFile(files, filepath.Join(spec.Data, metaName), id.encode())
+}
+
+// makeDurableDir makes a directory with its parents and syncs the names of all that were made. The directory's own name is
+// synced in any case: an earlier init may have been broken off.
+func makeDurableDir(files vfs.FS, dir string) error {
+	made := []string{dir}
+	for at := filepath.Dir(dir); ; at = filepath.Dir(at) {
+		_, err := files.Stat(at)
+		if err == nil || at == filepath.Dir(at) {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		made = append(made, at)
+	}
+	if err := files.MkdirAll(dir); err != nil {
+		return err
+	}
+	for _, name := range made {
+		if err := files.SyncDir(filepath.Dir(name)); err != nil {
+			return fmt.Errorf("sync %s: %w", filepath.Dir(name), err)
+		}
+	}
+	return nil
 }
 
 // checkEmpty refuses a directory with anything in it that an earlier, broken-off init did not leave.

@@ -159,16 +159,9 @@ func (n *Node) serveKafka(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files := transport.ServerFiles{
-		Certificate: n.tlsFile(nodeCertName), Key: n.tlsFile(nodeKeyName),
-	}
-	config, err := transport.ServerTLS(files, transport.ALPNKafka)
+	config, key, err := n.serverTLS(transport.ALPNKafka)
 	if err != nil {
 		return fmt.Errorf("tls of the client listener: %w", err)
-	}
-	key, err := readSmall(n.seams.FS, n.tlsFile(nodeKeyName))
-	if err != nil {
-		return fmt.Errorf("read the node's key: %w", err)
 	}
 	// A reset key that outlives the process tells clients of a crash as soon as they send: QUIC hides it otherwise.
 	settings := transport.Settings{ResetKey: sha256.Sum256(append([]byte("millrace stateless reset "), key...))}

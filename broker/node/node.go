@@ -65,6 +65,9 @@ type Node struct {
 	failed  chan struct{}
 	ready   bool // guarded by mu
 	epoch   broker.BrokerEpoch
+
+	stopping sync.Once
+	stopped  error // of the first stop; written before stopping is done
 }
 
 // Addresses are where a node's listeners are bound.
@@ -402,11 +405,17 @@ func (n *Node) Identity() Identity { return n.identity }
 // Failed is closed when the node can no longer serve; Stop then tells why.
 func (n *Node) Failed() <-chan struct{} { return n.failed }
 
-// Stop drains requests, flushes, marks the stop as clean, and returns when nothing of the node runs any more.
-func (n *Node) Stop() error { return n.stop(true) }
+// Stop answers the requests under way, for shutdown.timeout.ms at most, flushes, marks the stop as clean, and returns when
+// nothing of the node runs any more: why the node failed, if it did, and what went wrong in stopping. Another Stop waits
+// for the first and returns the same.
+func (n *Node) Stop() error {
+	n.stopping.Do(func() { n.stopped = n.stop(true) })
+	return n.stopped
+}
 
 // stop takes down whatever start brought up, from the roof to the ground.
 func (n *Node) stop(serving bool) error {
+	began := time.Now()
 	n.setReady(false)
 	var problems []error
 	note := func(what string, err error) {
@@ -414,7 +423,7 @@ func (n *Node) stop(serving bool) error {
 			problems = append(problems, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	if serving {
+	if serving && n.failedBecause() == nil {
 		n.standDown()
 	}
 	if n.bound != nil {
@@ -438,22 +447,40 @@ func (n *Node) stop(serving bool) error {
 		note("close partitions", n.set.Close())
 	}
 	note("ground floor", n.stopBase())
-	n.mu.Lock()
-	failure := n.failure
-	n.mu.Unlock()
+	failure := n.failedBecause()
+	clean := false
 	if serving && failure == nil && len(problems) == 0 {
-		note("mark the clean stop", writeClean(n.seams.FS, n.config.Data, n.epoch))
+		err := writeClean(n.seams.FS, n.config.Data, n.epoch)
+		note("mark the clean stop", err)
+		clean = err == nil
 	}
 	if n.lock != nil {
 		note("release the directory", n.lock.Close())
 	}
+	if serving {
+		n.logger.Info().Dur("took", time.Since(began)).Bool("clean", clean).Msg("node stopped")
+	}
 	return errors.Join(append([]error{failure}, problems...)...)
 }
 
-// standDown tells the controller that this broker stops, so that leaders move where there is somewhere to move to (R9).
+// failedBecause is why the node must end, or nil.
+func (n *Node) failedBecause() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.failure
+}
+
+// standDown answers the requests under way, while this node still leads what they are about, and then tells the controller
+// that this broker stops, so that leaders move where there is somewhere to move to (R9).
 func (n *Node) standDown() {
 	ctx, cancel := context.WithTimeout(context.Background(), n.config.ShutdownTimeout)
 	defer cancel()
+	// A disk that fails meanwhile answers nobody any more.
+	stop := context.AfterFunc(n.base.Context(), cancel)
+	defer stop()
+	if err := n.kafka.Drain(ctx); err != nil {
+		n.logger.Warn().Err(err).Msg("clients are cut off")
+	}
 	if _, err := n.quorum.Submit(ctx, controller.StopBroker{Node: n.identity.Node, Epoch: n.epoch}); err != nil {
 		n.logger.Warn().Err(err).Msg("the controller could not be told of the stop")
 	}

@@ -262,7 +262,7 @@ func (p *pluginRoom) Admit(ctx context.Context, m *plugins.Manifest, manifestTex
 		MeteredModule: examined.Metered, CasesPassed: len(m.Cases),
 		Version: metadata.PluginVersion{
 			Name: m.Name, Version: m.Version, Given: sha256.Sum256(module), Metered: sha256.Sum256(examined.Metered),
-			CostTable: examined.Info.CostTable, ABI: m.ABI, Manifest: manifestText,
+			CostTable: examined.Info.CostTable, ABI: m.ABI, Manifest: manifestText, GivenBytes: int64(len(module)),
 		},
 	}
 	var wrong []string

@@ -27,7 +27,7 @@ type measure struct {
 	P50Millis        float64  `json:"p50_ms,omitempty"`
 	P99Millis        float64  `json:"p99_ms,omitempty"`
 	GuestCalls       *uint64  `json:"guest_calls,omitempty"`
-	BindSeconds      float64  `json:"bind_seconds,omitempty"`
+	PrepareSeconds   float64  `json:"prepare_seconds,omitempty"` // binding; not part of Seconds
 	Control          *control `json:"control,omitempty"`
 }
 
@@ -130,34 +130,28 @@ func (b *bench) throughput(ctx context.Context, s system, at measure, partitions
 	group := "reader" + suffix
 	wasm := func() (control, error) { return judgeControl(ctx, l.size) }
 	at.Scenario = fresh
-	err := b.guests(ctx, c, at, wasm, func(m *measure) error {
-		begin := time.Now()
-		if err := c.Bind(ctx, group, l.topic); err != nil {
-			return err
-		}
-		m.BindSeconds = time.Since(begin).Seconds()
-		return l.consume(ctx, s.Address(), group)
-	})
-	if err != nil {
+	read := func(*measure) error { return l.consume(ctx, s.Address(), group) }
+	// Bound in the last moment, since judging begins at once.
+	if err := b.guests(ctx, c, at, wasm, read, func() error { return c.Bind(ctx, group, l.topic) }); err != nil {
 		return err
 	}
 	at.Scenario = judged
-	return b.guests(ctx, c, at, loop, func(*measure) error { return l.consume(ctx, s.Address(), group) })
+	return b.guests(ctx, c, at, loop, read, func() error { return nil })
 }
 
-// guests is a step that counts guest calls. What binding takes is not part of its time.
-func (b *bench) guests(ctx context.Context, s chained, at measure, side func() (control, error), work func(*measure) error) error {
+// guests is a step that counts guest calls.
+func (b *bench) guests(ctx context.Context, s chained, at measure, side func() (control, error), work func(*measure) error, prepare func() error) error {
 	before, err := s.GuestCalls(ctx)
 	if err != nil {
 		return err
 	}
-	if err := b.step(ctx, s, at, side, work); err != nil {
+	if err := b.step(ctx, s, at, side, work, prepare); err != nil {
 		return err
 	}
 	after, err := s.GuestCalls(ctx)
 	calls := after - before
 	m := &b.measures[len(b.measures)-1]
-	m.GuestCalls, m.Seconds = &calls, m.Seconds-m.BindSeconds
+	m.GuestCalls = &calls
 	return err
 }
 
@@ -185,8 +179,10 @@ func (b *bench) latency(ctx context.Context, s system, at measure, producers int
 	return err
 }
 
-// step measures one piece of work, with the control taken just before.
-func (b *bench) step(ctx context.Context, s system, at measure, side func() (control, error), work func(*measure) error) error {
+// step measures one piece of work, with the control taken before, and what must come right before it not counted.
+func (b *bench) step(
+	ctx context.Context, s system, at measure, side func() (control, error), work func(*measure) error, prepare ...func() error,
+) error {
 	c, err := side()
 	if err != nil {
 		return fmt.Errorf("control of %s: %w", at.Scenario, err)
@@ -194,9 +190,16 @@ func (b *bench) step(ctx context.Context, s system, at measure, side func() (con
 	at.Control = &c
 	b.settle(ctx)
 	profile := b.profileOf(ctx, s, at)
+	begin := time.Now()
+	for _, f := range prepare {
+		if err := f(); err != nil {
+			return errors.Join(fmt.Errorf("prepare %s: %w", at.Scenario, err), profile.Wait())
+		}
+	}
+	at.PrepareSeconds = time.Since(begin).Seconds()
 	m, err := startUsage(s.Process())
 	if err != nil {
-		return err
+		return errors.Join(err, profile.Wait())
 	}
 	if err := work(&at); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", at.Scenario, err), profile.Wait())

@@ -68,7 +68,9 @@ func (h *harness) check(ctx context.Context) (checked, error) {
 		}
 	}
 	for _, g := range h.groups {
-		c.behind += g.behind(c.seenBy(g))
+		if g.nap == 0 {
+			c.behind += g.behind(c.seenBy(g))
+		}
 		if err := h.checkGroup(ctx, g, c); err != nil {
 			return c, err
 		}

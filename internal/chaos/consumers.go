@@ -73,10 +73,10 @@ type member interface {
 	close() error
 }
 
-// run polls and commits until ctx ends.
+// run polls until ctx ends, and commits after every third poll, so that a crash finds records that must come again.
 func (g *group) run(ctx context.Context, m member) error {
 	defer func() { _ = m.close() }() // the broker may be gone
-	for ctx.Err() == nil {
+	for polls := 1; ctx.Err() == nil; polls++ {
 		pollCtx, cancel := context.WithTimeout(ctx, time.Second)
 		records, err := m.poll(pollCtx)
 		cancel()
@@ -84,7 +84,7 @@ func (g *group) run(ctx context.Context, m member) error {
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			g.onCommit(nil, err)
 		}
-		if len(records) == 0 {
+		if len(records) > 0 && polls%3 != 0 {
 			continue
 		}
 		commitCtx, cancel := context.WithTimeout(ctx, 10*time.Second)

@@ -43,8 +43,8 @@ type harness struct {
 
 // totals is what the summary counts.
 type totals struct {
-	comparisons, judged, repeatedLetters, letters, cachesDeleted, killedStarting, cleanStops, overtaken int
-	last                                                                                                checked
+	comparisons, judged, repeatedLetters, cachesDeleted, killedStarting, cleanStops, overtaken int
+	last                                                                                       checked
 }
 
 // run is the whole job; its error says that the run could not go on, or that a checker found something.
@@ -90,7 +90,7 @@ func (h *harness) setUp(ctx context.Context) (err error) {
 	h.sentinels = &sentinels{ledger: h.ledger, client: h.plain}
 	var configs map[string]string
 	if h.options.retention {
-		configs = map[string]string{"segment.bytes": "65536", "retention.bytes": "800000"}
+		configs = map[string]string{"segment.bytes": "16384", "retention.bytes": "100000"}
 	}
 	if _, err := h.sdk.CreateTopic(ctx, topic, partitions, configs); err != nil {
 		return err

@@ -39,7 +39,6 @@ var clients = []client{
 	{
 		name: "aiokafka", version: "0.14.0", from: "PyPI", codecs: allCodecs,
 		install: python("aiokafka", "aio.py", "aiokafka==0.14.0", "cramjam==2.14.0"),
-		noRack:  "it has no setting for a rack",
 	},
 	{
 		name: "kafkajs", version: "2.2.4", from: "npm", codecs: []string{"none", "gzip"},

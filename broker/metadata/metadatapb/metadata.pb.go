@@ -1186,6 +1186,7 @@ type PluginVersion struct {
 	Golden        []*Golden              `protobuf:"bytes,8,rep,name=golden,proto3" json:"golden,omitempty"`
 	CreatedMillis int64                  `protobuf:"varint,9,opt,name=created_millis,json=createdMillis,proto3" json:"created_millis,omitempty"`
 	Created       uint64                 `protobuf:"varint,10,opt,name=created,proto3" json:"created,omitempty"` // 0: the index of this entry
+	GivenBytes    int64                  `protobuf:"varint,11,opt,name=given_bytes,json=givenBytes,proto3" json:"given_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1286,6 +1287,13 @@ func (x *PluginVersion) GetCreatedMillis() int64 {
 func (x *PluginVersion) GetCreated() uint64 {
 	if x != nil {
 		return x.Created
+	}
+	return 0
+}
+
+func (x *PluginVersion) GetGivenBytes() int64 {
+	if x != nil {
+		return x.GivenBytes
 	}
 	return 0
 }
@@ -2313,7 +2321,7 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x06Golden\x12\x14\n" +
 	"\x05frame\x18\x01 \x01(\fR\x05frame\x12\x16\n" +
 	"\x06answer\x18\x02 \x01(\fR\x06answer\x12\x12\n" +
-	"\x04fuel\x18\x03 \x01(\x04R\x04fuel\"\xb1\x02\n" +
+	"\x04fuel\x18\x03 \x01(\x04R\x04fuel\"\xd2\x02\n" +
 	"\rPluginVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -2326,7 +2334,9 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x06golden\x18\b \x03(\v2\x1c.millrace.metadata.v1.GoldenR\x06golden\x12%\n" +
 	"\x0ecreated_millis\x18\t \x01(\x03R\rcreatedMillis\x12\x18\n" +
 	"\acreated\x18\n" +
-	" \x01(\x04R\acreated\"\x9c\x01\n" +
+	" \x01(\x04R\acreated\x12\x1f\n" +
+	"\vgiven_bytes\x18\v \x01(\x03R\n" +
+	"givenBytes\"\x9c\x01\n" +
 	"\aBinding\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +

@@ -12,6 +12,8 @@
 // record and answering allocate nothing. Slices that a Record returns are valid until the function returns, and must
 // not be written to. Print with println: it goes to the plugin's log.
 
+//lint:file-ignore U1000 the exports are called by the broker, through native.go or go:wasmexport
+
 package millrace
 
 import (
