@@ -300,6 +300,22 @@ func (p *fakePartition) CheckLeader(asked broker.LeaderEpoch) error {
 	return p.checkLeader(asked)
 }
 
+func (p *fakePartition) SizeBytes() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size := 0
+	for _, v := range p.batches {
+		size += len(v)
+	}
+	return int64(size)
+}
+
+func (p *fakePartition) Producers() ([]ActiveProducer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return []ActiveProducer{{ID: 7, Epoch: 1, LastSequence: 4, TimestampMs: 1002}}, p.err
+}
+
 func (p *fakePartition) DeleteRecords(_ context.Context, before broker.Offset) (broker.Offset, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -38,6 +38,30 @@ func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
 	case *kmsg.ListConfigResourcesRequest:
 		return s.listConfigResources(req)
 	default:
+		return s.handleCluster(ctx, req)
+	}
+}
+
+// handleCluster answers what concerns the cluster: its brokers, directories, leaders and quorum.
+func (s *session) handleCluster(ctx context.Context, req kmsg.Request) kmsg.Response {
+	switch req := req.(type) {
+	case *kmsg.ElectLeadersRequest:
+		return s.electLeaders(ctx, req)
+	case *kmsg.DescribeLogDirsRequest:
+		return s.describeLogDirs(req)
+	case *kmsg.ListPartitionReassignmentsRequest:
+		return s.listPartitionReassignments(req)
+	case *kmsg.DescribeQuorumRequest:
+		return s.describeQuorum(req)
+	case *kmsg.UpdateFeaturesRequest:
+		return s.updateFeatures(req)
+	case *kmsg.DescribeClusterRequest:
+		return s.describeCluster(req)
+	case *kmsg.DescribeProducersRequest:
+		return s.describeProducers(req)
+	case *kmsg.DescribeTopicPartitionsRequest:
+		return s.describeTopicPartitions(req)
+	default:
 		return s.handleGroup(ctx, req)
 	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -46,6 +47,21 @@ func (n *Node) brokerConfigs() []kafka.BrokerConfig {
 		number("offsets.retention.minutes", int64(c.OffsetsRetention/time.Minute)),
 		number("producer.id.expiration.ms", c.ProducerIDExpiryMillis),
 	}
+}
+
+// logDir tells of the data directory.
+func (n *Node) logDir() kafka.LogDir {
+	dir := kafka.LogDir{Path: n.config.Data, TotalBytes: -1, FreeBytes: -1}
+	if free, total, err := n.seams.FS.Space(n.config.Data); err == nil {
+		dir.TotalBytes, dir.FreeBytes = int64(min(total, math.MaxInt64)), int64(min(free, math.MaxInt64))
+	}
+	return dir
+}
+
+// quorumState tells how the metadata quorum stands.
+func (n *Node) quorumState() kafka.QuorumState {
+	status := n.quorum.Status()
+	return kafka.QuorumState{Leader: status.Leader, Term: status.Term, Committed: status.Commit}
 }
 
 // nodeConfigs are the same for the admin API.
