@@ -8,6 +8,8 @@ import (
 type Limits struct {
 	BatchBytesMax        int // of the batch as it travels; 0 = no bound of its own
 	DecompressedBytesMax int // of its records without compression; 0 = DecompressedBytesMax
+	// KeysRequired refuses records without a key: a compacted topic could never clean them.
+	KeysRequired bool
 }
 
 // Validate is the leader's full check of one batch before it may enter a log: size, CRC, codec, counts, and a walk over
@@ -44,12 +46,12 @@ func Validate(v View, limits Limits, d *Decompressor) error {
 		}
 		records = plain
 	}
-	return checkRecords(records, v)
+	return checkRecords(records, v, limits.KeysRequired)
 }
 
 // checkRecords walks count records and demands that they fill b, number their offsets from 0 and have timestamps that a
 // Kafka client can hold.
-func checkRecords(b []byte, v View) error {
+func checkRecords(b []byte, v View, keysRequired bool) error {
 	base := v.BaseTimestamp()
 	for i := range v.Count() {
 		part, rest, err := cut(b)
@@ -61,6 +63,9 @@ func checkRecords(b []byte, v View) error {
 		}
 		if part.offsetDelta != i {
 			return broker.Errorf(broker.InvalidRecord, "record %d of the batch has offset delta %d", i, part.offsetDelta)
+		}
+		if keysRequired && part.key == nil {
+			return broker.Errorf(broker.InvalidRecord, "record %d of the batch has no key, which a compacted topic demands", i)
 		}
 		// A sum that passes the end of int64 comes out below what it began with.
 		sum := base + part.timestampDelta
