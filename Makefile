@@ -16,7 +16,7 @@ test:
 
 # The packages with goroutines; the cores have none.
 race:
-	go test -race -shuffle=on ./internal/... ./broker/commitlog ./broker/replica ./broker/quorum ./broker/coordinator \
+	go test -race -short -shuffle=on ./internal/... ./broker/commitlog ./broker/replica ./broker/quorum ./broker/coordinator \
 		./broker/delivery ./broker/kafka ./broker/node ./plugins/engine ./sdk/...
 
 lint: $(BIN)/tools/staticcheck

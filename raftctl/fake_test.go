@@ -59,6 +59,12 @@ func (fakeCluster) GetCluster(context.Context, *adminapi.GetClusterRequest) (*ad
 	}, nil
 }
 
+func (fakeCluster) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error) {
+	return &adminapi.GetNodeConfigResponse{Node: 1, Configs: []*adminapi.ConfigEntry{
+		{Name: "log.retention.ms", Value: "60000", Source: "broker"}, {Name: "num.partitions", Value: "3", Source: "broker"},
+	}}, nil
+}
+
 func (fakeCluster) GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error) {
 	return &adminapi.GetHealthResponse{UnderReplicatedPartitions: 2, Problems: []*adminapi.Problem{
 		{Subject: "node 2", What: "is fenced", Action: "see its log"},
@@ -103,6 +109,23 @@ func (fakeTopics) DescribeTopic(_ context.Context, r *adminapi.DescribeTopicRequ
 		},
 		Configs: []*adminapi.ConfigEntry{{Name: "retention.ms", Value: "60000", Source: "topic"}},
 	}, nil
+}
+
+func (fakeTopics) AlterTopic(_ context.Context, r *adminapi.AlterTopicRequest) (*adminapi.AlterTopicResponse, error) {
+	if err := fakeError(r.Name); err != nil {
+		return nil, err
+	}
+	topic := ordersTopic()
+	topic.Partitions = max(topic.Partitions, r.Partitions)
+	response := &adminapi.AlterTopicResponse{Topic: topic}
+	for _, name := range []string{"cleanup.policy", "retention.ms", "segment.ms"} {
+		entry := &adminapi.ConfigEntry{Name: name, Value: "as before", Source: "default"}
+		if value, ok := r.Set[name]; ok {
+			entry.Value, entry.Source = value, "topic"
+		}
+		response.Configs = append(response.Configs, entry)
+	}
+	return response, nil
 }
 
 func (fakeTopics) DeleteTopic(_ context.Context, r *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error) {

@@ -12,7 +12,7 @@ import (
 )
 
 func (c *cli) topicCommand() *cobra.Command {
-	return parent("topic", "Topics", c.topicCreate(), c.topicList(), c.topicDescribe(), c.topicDelete())
+	return parent("topic", "Topics", c.topicCreate(), c.topicList(), c.topicDescribe(), c.topicAlter(), c.topicDelete())
 }
 
 func (c *cli) topicCreate() *cobra.Command {
@@ -94,11 +94,7 @@ func (c *cli) topicDescribe() *cobra.Command {
 				}
 				partitions.add(p.Partition, leader, p.LeaderEpoch, p.Replicas, p.Isr, p.LogStart, p.HighWatermark, p.LogEnd, bytesText(p.SizeBytes), p.OfflineReason, p.Elr, p.PartitionEpoch)
 			}
-			configs := &table{columns: []string{"config", "value", "source"}}
-			for _, entry := range r.Configs {
-				configs.add(entry.Name, entry.Value, entry.Source)
-			}
-			return c.show(r, topicTable(r.Topic), partitions, configs)
+			return c.show(r, topicTable(r.Topic), partitions, configTable(r.Configs))
 		})
 	}}
 }

@@ -36,6 +36,15 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 	return r, nil
 }
 
+// GetNodeConfig implements ClusterService.
+func (s *Server) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error) {
+	r := &adminapi.GetNodeConfigResponse{Node: int32(s.Node)}
+	for _, c := range s.NodeConfigs {
+		r.Configs = append(r.Configs, &adminapi.ConfigEntry{Name: c.Name, Value: c.Value, Source: "broker"})
+	}
+	return r, nil
+}
+
 // GetHealth implements ClusterService: what is not served, why, and what to do.
 func (s *Server) GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error) {
 	image := s.Metadata.Image()

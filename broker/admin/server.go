@@ -24,9 +24,14 @@ type Config struct {
 	Groups     Groups
 	Chains     Chains
 	Plugins    Plugins
-	Logger     zerolog.Logger
-	NowMs      func() int64
+	// NodeConfigs are what the node was started with, under Kafka's names where Kafka has one.
+	NodeConfigs []NodeConfig
+	Logger      zerolog.Logger
+	NowMs       func() int64
 }
+
+// NodeConfig is one configured value of the node.
+type NodeConfig struct{ Name, Value string }
 
 // Server implements every service of the admin API. It is safe for concurrent use.
 type Server struct {

@@ -131,7 +131,7 @@ func (s *Server) DescribeTopic(_ context.Context, r *adminapi.DescribeTopicReque
 	}
 	if !isView {
 		response.Topic = s.topic(image, topic)
-		response.Configs = configsOf(image, topic.Name)
+		response.Configs = s.configsOf(image, topic.Name)
 	}
 	return response, nil
 }
@@ -157,18 +157,59 @@ func numbers(nodes []broker.NodeID) []int32 {
 	return ns
 }
 
-// configsOf lists a topic's configs: what was set, and the defaults of the rest.
-func configsOf(image *metadata.Image, topic string) []*adminapi.ConfigEntry {
-	set := image.Configs(metadata.Resource{Kind: metadata.ResourceTopic, Name: topic})
+// configsOf lists a topic's configs: what was set, and what holds for the rest.
+func (s *Server) configsOf(image *metadata.Image, topic string) []*adminapi.ConfigEntry {
 	var entries []*adminapi.ConfigEntry
 	for _, known := range metadata.TopicConfigs() {
-		entry := &adminapi.ConfigEntry{Name: known.Name, Value: known.Default, Source: "default"}
-		if value, ok := set[known.Name]; ok {
+		entry := &adminapi.ConfigEntry{Name: known.Name, Value: image.TopicSetting(topic, known.Name), Source: "default"}
+		for _, c := range s.NodeConfigs {
+			if c.Name == known.Broker && c.Value != known.Default {
+				entry.Value, entry.Source = c.Value, "broker"
+			}
+		}
+		if value, set := image.Config(metadata.TopicResource(topic), known.Name); set {
 			entry.Value, entry.Source = value, "topic"
 		}
 		entries = append(entries, entry)
 	}
 	return entries
+}
+
+// AlterTopic implements TopicService.
+func (s *Server) AlterTopic(ctx context.Context, r *adminapi.AlterTopicRequest) (*adminapi.AlterTopicResponse, error) {
+	image := s.Metadata.Image()
+	if _, isView := image.ViewNamed(r.Name); isView {
+		return nil, broker.Errorf(broker.PolicyViolation, "%q is a view: its partitions and configs are those of its base topic", r.Name)
+	}
+	topic, err := named(image, r.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range r.Unset {
+		if _, both := r.Set[name]; both {
+			return nil, broker.Errorf(broker.InvalidRequest, "config %s is to be set and unset", name)
+		}
+	}
+	configs := controller.AlterConfigs{Resource: metadata.TopicResource(r.Name), Set: r.Set, Remove: r.Unset}
+	grow := controller.CreatePartitions{Topic: topic.ID, Count: r.Partitions}
+	// Both halves are checked before either is made.
+	for _, validateOnly := range []bool{true, r.ValidateOnly} {
+		configs.ValidateOnly, grow.ValidateOnly = validateOnly, validateOnly
+		if _, err := submit[controller.ConfigsAltered](ctx, s, configs); err != nil {
+			return nil, err
+		}
+		if r.Partitions == 0 {
+			continue
+		}
+		if _, err := submit[controller.PartitionsCreated](ctx, s, grow); err != nil {
+			return nil, err
+		}
+	}
+	image = s.Metadata.Image()
+	if topic, err = named(image, r.Name); err != nil {
+		return nil, err
+	}
+	return &adminapi.AlterTopicResponse{Topic: s.topic(image, topic), Configs: s.configsOf(image, r.Name)}, nil
 }
 
 // DeleteTopic implements TopicService.

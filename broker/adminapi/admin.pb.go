@@ -681,6 +681,154 @@ func (x *GetHealthResponse) GetStalledChains() int32 {
 	return 0
 }
 
+type ConfigEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"` // topic, broker or default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigEntry) Reset() {
+	*x = ConfigEntry{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigEntry) ProtoMessage() {}
+
+func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigEntry.ProtoReflect.Descriptor instead.
+func (*ConfigEntry) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConfigEntry) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ConfigEntry) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *ConfigEntry) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+type GetNodeConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNodeConfigRequest) Reset() {
+	*x = GetNodeConfigRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNodeConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNodeConfigRequest) ProtoMessage() {}
+
+func (x *GetNodeConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNodeConfigRequest.ProtoReflect.Descriptor instead.
+func (*GetNodeConfigRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+type GetNodeConfigResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Configs       []*ConfigEntry         `protobuf:"bytes,2,rep,name=configs,proto3" json:"configs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNodeConfigResponse) Reset() {
+	*x = GetNodeConfigResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNodeConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNodeConfigResponse) ProtoMessage() {}
+
+func (x *GetNodeConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNodeConfigResponse.ProtoReflect.Descriptor instead.
+func (*GetNodeConfigResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetNodeConfigResponse) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *GetNodeConfigResponse) GetConfigs() []*ConfigEntry {
+	if x != nil {
+		return x.Configs
+	}
+	return nil
+}
+
 type CreateTopicRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -694,7 +842,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +854,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +867,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CreateTopicRequest) GetName() string {
@@ -766,7 +914,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +926,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +939,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreateTopicResponse) GetTopic() *Topic {
@@ -816,7 +964,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +976,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +989,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Topic) GetId() string {
@@ -902,7 +1050,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1062,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1075,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListTopicsRequest) GetIncludeInternal() bool {
@@ -946,7 +1094,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1106,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1119,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*Topic {
@@ -1001,7 +1149,7 @@ type PartitionState struct {
 
 func (x *PartitionState) Reset() {
 	*x = PartitionState{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1161,7 @@ func (x *PartitionState) String() string {
 func (*PartitionState) ProtoMessage() {}
 
 func (x *PartitionState) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1174,7 @@ func (x *PartitionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionState.ProtoReflect.Descriptor instead.
 func (*PartitionState) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PartitionState) GetPartition() int32 {
@@ -1113,66 +1261,6 @@ func (x *PartitionState) GetOfflineReason() string {
 	return ""
 }
 
-type ConfigEntry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"` // topic, broker or default
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ConfigEntry) Reset() {
-	*x = ConfigEntry{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ConfigEntry) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ConfigEntry) ProtoMessage() {}
-
-func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ConfigEntry.ProtoReflect.Descriptor instead.
-func (*ConfigEntry) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *ConfigEntry) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *ConfigEntry) GetValue() string {
-	if x != nil {
-		return x.Value
-	}
-	return ""
-}
-
-func (x *ConfigEntry) GetSource() string {
-	if x != nil {
-		return x.Source
-	}
-	return ""
-}
-
 type DescribeTopicRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1182,7 +1270,7 @@ type DescribeTopicRequest struct {
 
 func (x *DescribeTopicRequest) Reset() {
 	*x = DescribeTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1282,7 @@ func (x *DescribeTopicRequest) String() string {
 func (*DescribeTopicRequest) ProtoMessage() {}
 
 func (x *DescribeTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1295,7 @@ func (x *DescribeTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTopicRequest.ProtoReflect.Descriptor instead.
 func (*DescribeTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DescribeTopicRequest) GetName() string {
@@ -1228,7 +1316,7 @@ type DescribeTopicResponse struct {
 
 func (x *DescribeTopicResponse) Reset() {
 	*x = DescribeTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1328,7 @@ func (x *DescribeTopicResponse) String() string {
 func (*DescribeTopicResponse) ProtoMessage() {}
 
 func (x *DescribeTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1341,7 @@ func (x *DescribeTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTopicResponse.ProtoReflect.Descriptor instead.
 func (*DescribeTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DescribeTopicResponse) GetTopic() *Topic {
@@ -1277,6 +1365,134 @@ func (x *DescribeTopicResponse) GetConfigs() []*ConfigEntry {
 	return nil
 }
 
+type AlterTopicRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Partitions    int32                  `protobuf:"varint,2,opt,name=partitions,proto3" json:"partitions,omitempty"`                                                            // how many it is to have; 0: as it is
+	Set           map[string]string      `protobuf:"bytes,3,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // configs to set
+	Unset         []string               `protobuf:"bytes,4,rep,name=unset,proto3" json:"unset,omitempty"`                                                                       // configs that are to follow the default again
+	ValidateOnly  bool                   `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterTopicRequest) Reset() {
+	*x = AlterTopicRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterTopicRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterTopicRequest) ProtoMessage() {}
+
+func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterTopicRequest.ProtoReflect.Descriptor instead.
+func (*AlterTopicRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AlterTopicRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AlterTopicRequest) GetPartitions() int32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *AlterTopicRequest) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *AlterTopicRequest) GetUnset() []string {
+	if x != nil {
+		return x.Unset
+	}
+	return nil
+}
+
+func (x *AlterTopicRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type AlterTopicResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         *Topic                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Configs       []*ConfigEntry         `protobuf:"bytes,2,rep,name=configs,proto3" json:"configs,omitempty"` // as they are now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterTopicResponse) Reset() {
+	*x = AlterTopicResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterTopicResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterTopicResponse) ProtoMessage() {}
+
+func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterTopicResponse.ProtoReflect.Descriptor instead.
+func (*AlterTopicResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *AlterTopicResponse) GetTopic() *Topic {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
+func (x *AlterTopicResponse) GetConfigs() []*ConfigEntry {
+	if x != nil {
+		return x.Configs
+	}
+	return nil
+}
+
 type DeleteTopicRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1287,7 +1503,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1515,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1528,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteTopicRequest) GetName() string {
@@ -1338,7 +1554,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1566,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1579,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteTopicResponse) GetId() string {
@@ -1386,7 +1602,7 @@ type GroupSummary struct {
 
 func (x *GroupSummary) Reset() {
 	*x = GroupSummary{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1614,7 @@ func (x *GroupSummary) String() string {
 func (*GroupSummary) ProtoMessage() {}
 
 func (x *GroupSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1627,7 @@ func (x *GroupSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSummary.ProtoReflect.Descriptor instead.
 func (*GroupSummary) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GroupSummary) GetGroup() string {
@@ -1457,7 +1673,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1685,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1698,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 type ListGroupsResponse struct {
@@ -1494,7 +1710,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1722,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1735,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupSummary {
@@ -1542,7 +1758,7 @@ type GroupMember struct {
 
 func (x *GroupMember) Reset() {
 	*x = GroupMember{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1770,7 @@ func (x *GroupMember) String() string {
 func (*GroupMember) ProtoMessage() {}
 
 func (x *GroupMember) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1783,7 @@ func (x *GroupMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
 func (*GroupMember) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GroupMember) GetMemberId() string {
@@ -1620,7 +1836,7 @@ type GroupOffset struct {
 
 func (x *GroupOffset) Reset() {
 	*x = GroupOffset{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1848,7 @@ func (x *GroupOffset) String() string {
 func (*GroupOffset) ProtoMessage() {}
 
 func (x *GroupOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1861,7 @@ func (x *GroupOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupOffset.ProtoReflect.Descriptor instead.
 func (*GroupOffset) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GroupOffset) GetTopic() string {
@@ -1706,7 +1922,7 @@ type DescribeGroupRequest struct {
 
 func (x *DescribeGroupRequest) Reset() {
 	*x = DescribeGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1934,7 @@ func (x *DescribeGroupRequest) String() string {
 func (*DescribeGroupRequest) ProtoMessage() {}
 
 func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1947,7 @@ func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupRequest.ProtoReflect.Descriptor instead.
 func (*DescribeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DescribeGroupRequest) GetGroup() string {
@@ -1754,7 +1970,7 @@ type DescribeGroupResponse struct {
 
 func (x *DescribeGroupResponse) Reset() {
 	*x = DescribeGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1982,7 @@ func (x *DescribeGroupResponse) String() string {
 func (*DescribeGroupResponse) ProtoMessage() {}
 
 func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1995,7 @@ func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
 func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DescribeGroupResponse) GetSummary() *GroupSummary {
@@ -1832,7 +2048,7 @@ type SeekTarget struct {
 
 func (x *SeekTarget) Reset() {
 	*x = SeekTarget{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +2060,7 @@ func (x *SeekTarget) String() string {
 func (*SeekTarget) ProtoMessage() {}
 
 func (x *SeekTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2073,7 @@ func (x *SeekTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekTarget.ProtoReflect.Descriptor instead.
 func (*SeekTarget) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SeekTarget) GetTo() isSeekTarget_To {
@@ -1945,7 +2161,7 @@ type SeekGroupRequest struct {
 
 func (x *SeekGroupRequest) Reset() {
 	*x = SeekGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2173,7 @@ func (x *SeekGroupRequest) String() string {
 func (*SeekGroupRequest) ProtoMessage() {}
 
 func (x *SeekGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2186,7 @@ func (x *SeekGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekGroupRequest.ProtoReflect.Descriptor instead.
 func (*SeekGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SeekGroupRequest) GetGroup() string {
@@ -2027,7 +2243,7 @@ type SeekChange struct {
 
 func (x *SeekChange) Reset() {
 	*x = SeekChange{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2255,7 @@ func (x *SeekChange) String() string {
 func (*SeekChange) ProtoMessage() {}
 
 func (x *SeekChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2268,7 @@ func (x *SeekChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekChange.ProtoReflect.Descriptor instead.
 func (*SeekChange) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SeekChange) GetTopic() string {
@@ -2093,7 +2309,7 @@ type SeekGroupResponse struct {
 
 func (x *SeekGroupResponse) Reset() {
 	*x = SeekGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2321,7 @@ func (x *SeekGroupResponse) String() string {
 func (*SeekGroupResponse) ProtoMessage() {}
 
 func (x *SeekGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2334,7 @@ func (x *SeekGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekGroupResponse.ProtoReflect.Descriptor instead.
 func (*SeekGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SeekGroupResponse) GetChanges() []*SeekChange {
@@ -2145,7 +2361,7 @@ type DeleteGroupRequest struct {
 
 func (x *DeleteGroupRequest) Reset() {
 	*x = DeleteGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2373,7 @@ func (x *DeleteGroupRequest) String() string {
 func (*DeleteGroupRequest) ProtoMessage() {}
 
 func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2386,7 @@ func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteGroupRequest) GetGroup() string {
@@ -2195,7 +2411,7 @@ type DeleteGroupResponse struct {
 
 func (x *DeleteGroupResponse) Reset() {
 	*x = DeleteGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2423,7 @@ func (x *DeleteGroupResponse) String() string {
 func (*DeleteGroupResponse) ProtoMessage() {}
 
 func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2436,7 @@ func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 type PushPluginRequest struct {
@@ -2236,7 +2452,7 @@ type PushPluginRequest struct {
 
 func (x *PushPluginRequest) Reset() {
 	*x = PushPluginRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2464,7 @@ func (x *PushPluginRequest) String() string {
 func (*PushPluginRequest) ProtoMessage() {}
 
 func (x *PushPluginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2477,7 @@ func (x *PushPluginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushPluginRequest.ProtoReflect.Descriptor instead.
 func (*PushPluginRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PushPluginRequest) GetPart() isPushPluginRequest_Part {
@@ -2325,7 +2541,7 @@ type PluginVersion struct {
 
 func (x *PluginVersion) Reset() {
 	*x = PluginVersion{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2553,7 @@ func (x *PluginVersion) String() string {
 func (*PluginVersion) ProtoMessage() {}
 
 func (x *PluginVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2566,7 @@ func (x *PluginVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginVersion.ProtoReflect.Descriptor instead.
 func (*PluginVersion) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PluginVersion) GetName() string {
@@ -2449,7 +2665,7 @@ type PushPluginResponse struct {
 
 func (x *PushPluginResponse) Reset() {
 	*x = PushPluginResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2677,7 @@ func (x *PushPluginResponse) String() string {
 func (*PushPluginResponse) ProtoMessage() {}
 
 func (x *PushPluginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2690,7 @@ func (x *PushPluginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushPluginResponse.ProtoReflect.Descriptor instead.
 func (*PushPluginResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PushPluginResponse) GetVersion() *PluginVersion {
@@ -2513,7 +2729,7 @@ type ListPluginsRequest struct {
 
 func (x *ListPluginsRequest) Reset() {
 	*x = ListPluginsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2741,7 @@ func (x *ListPluginsRequest) String() string {
 func (*ListPluginsRequest) ProtoMessage() {}
 
 func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2754,7 @@ func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 type ListPluginsResponse struct {
@@ -2550,7 +2766,7 @@ type ListPluginsResponse struct {
 
 func (x *ListPluginsResponse) Reset() {
 	*x = ListPluginsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2778,7 @@ func (x *ListPluginsResponse) String() string {
 func (*ListPluginsResponse) ProtoMessage() {}
 
 func (x *ListPluginsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2575,7 +2791,7 @@ func (x *ListPluginsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsResponse.ProtoReflect.Descriptor instead.
 func (*ListPluginsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListPluginsResponse) GetLatest() []*PluginVersion {
@@ -2594,7 +2810,7 @@ type ListPluginVersionsRequest struct {
 
 func (x *ListPluginVersionsRequest) Reset() {
 	*x = ListPluginVersionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2822,7 @@ func (x *ListPluginVersionsRequest) String() string {
 func (*ListPluginVersionsRequest) ProtoMessage() {}
 
 func (x *ListPluginVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2835,7 @@ func (x *ListPluginVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListPluginVersionsRequest) GetName() string {
@@ -2638,7 +2854,7 @@ type ListPluginVersionsResponse struct {
 
 func (x *ListPluginVersionsResponse) Reset() {
 	*x = ListPluginVersionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2866,7 @@ func (x *ListPluginVersionsResponse) String() string {
 func (*ListPluginVersionsResponse) ProtoMessage() {}
 
 func (x *ListPluginVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2879,7 @@ func (x *ListPluginVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPluginVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListPluginVersionsResponse) GetVersions() []*PluginVersion {
@@ -2683,7 +2899,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2911,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2924,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Stage) GetPlugin() string {
@@ -2735,7 +2951,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2747,7 +2963,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2760,7 +2976,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Window) GetBlocks() uint32 {
@@ -2792,7 +3008,7 @@ type ChainSpec struct {
 
 func (x *ChainSpec) Reset() {
 	*x = ChainSpec{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2804,7 +3020,7 @@ func (x *ChainSpec) String() string {
 func (*ChainSpec) ProtoMessage() {}
 
 func (x *ChainSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2817,7 +3033,7 @@ func (x *ChainSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainSpec.ProtoReflect.Descriptor instead.
 func (*ChainSpec) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ChainSpec) GetStages() []*Stage {
@@ -2882,7 +3098,7 @@ type CreateBindingRequest struct {
 
 func (x *CreateBindingRequest) Reset() {
 	*x = CreateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +3110,7 @@ func (x *CreateBindingRequest) String() string {
 func (*CreateBindingRequest) ProtoMessage() {}
 
 func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +3123,7 @@ func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingRequest.ProtoReflect.Descriptor instead.
 func (*CreateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CreateBindingRequest) GetGroup() string {
@@ -2955,7 +3171,7 @@ type Cutover struct {
 
 func (x *Cutover) Reset() {
 	*x = Cutover{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3183,7 @@ func (x *Cutover) String() string {
 func (*Cutover) ProtoMessage() {}
 
 func (x *Cutover) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3196,7 @@ func (x *Cutover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cutover.ProtoReflect.Descriptor instead.
 func (*Cutover) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Cutover) GetPartition() int32 {
@@ -3013,7 +3229,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3241,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3254,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Binding) GetId() uint64 {
@@ -3113,7 +3329,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3341,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3354,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Row) GetId() uint64 {
@@ -3206,7 +3422,7 @@ type CreateBindingResponse struct {
 
 func (x *CreateBindingResponse) Reset() {
 	*x = CreateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3218,7 +3434,7 @@ func (x *CreateBindingResponse) String() string {
 func (*CreateBindingResponse) ProtoMessage() {}
 
 func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3231,7 +3447,7 @@ func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingResponse.ProtoReflect.Descriptor instead.
 func (*CreateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateBindingResponse) GetBindings() []*Binding {
@@ -3253,7 +3469,7 @@ type UpdateBindingRequest struct {
 
 func (x *UpdateBindingRequest) Reset() {
 	*x = UpdateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +3481,7 @@ func (x *UpdateBindingRequest) String() string {
 func (*UpdateBindingRequest) ProtoMessage() {}
 
 func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3494,7 @@ func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingRequest.ProtoReflect.Descriptor instead.
 func (*UpdateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UpdateBindingRequest) GetGroup() string {
@@ -3318,7 +3534,7 @@ type UpdateBindingResponse struct {
 
 func (x *UpdateBindingResponse) Reset() {
 	*x = UpdateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3330,7 +3546,7 @@ func (x *UpdateBindingResponse) String() string {
 func (*UpdateBindingResponse) ProtoMessage() {}
 
 func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3343,7 +3559,7 @@ func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingResponse.ProtoReflect.Descriptor instead.
 func (*UpdateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UpdateBindingResponse) GetBinding() *Binding {
@@ -3362,7 +3578,7 @@ type ListBindingsRequest struct {
 
 func (x *ListBindingsRequest) Reset() {
 	*x = ListBindingsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +3590,7 @@ func (x *ListBindingsRequest) String() string {
 func (*ListBindingsRequest) ProtoMessage() {}
 
 func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +3603,7 @@ func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListBindingsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListBindingsRequest) GetGroup() string {
@@ -3406,7 +3622,7 @@ type ListBindingsResponse struct {
 
 func (x *ListBindingsResponse) Reset() {
 	*x = ListBindingsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +3634,7 @@ func (x *ListBindingsResponse) String() string {
 func (*ListBindingsResponse) ProtoMessage() {}
 
 func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +3647,7 @@ func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListBindingsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListBindingsResponse) GetBindings() []*Binding {
@@ -3451,7 +3667,7 @@ type DescribeBindingRequest struct {
 
 func (x *DescribeBindingRequest) Reset() {
 	*x = DescribeBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3463,7 +3679,7 @@ func (x *DescribeBindingRequest) String() string {
 func (*DescribeBindingRequest) ProtoMessage() {}
 
 func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3476,7 +3692,7 @@ func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingRequest.ProtoReflect.Descriptor instead.
 func (*DescribeBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DescribeBindingRequest) GetGroup() string {
@@ -3520,7 +3736,7 @@ type ChainPartition struct {
 
 func (x *ChainPartition) Reset() {
 	*x = ChainPartition{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +3748,7 @@ func (x *ChainPartition) String() string {
 func (*ChainPartition) ProtoMessage() {}
 
 func (x *ChainPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +3761,7 @@ func (x *ChainPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainPartition.ProtoReflect.Descriptor instead.
 func (*ChainPartition) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ChainPartition) GetPartition() int32 {
@@ -3692,7 +3908,7 @@ type DescribeBindingResponse struct {
 
 func (x *DescribeBindingResponse) Reset() {
 	*x = DescribeBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +3920,7 @@ func (x *DescribeBindingResponse) String() string {
 func (*DescribeBindingResponse) ProtoMessage() {}
 
 func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +3933,7 @@ func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingResponse.ProtoReflect.Descriptor instead.
 func (*DescribeBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *DescribeBindingResponse) GetBinding() *Binding {
@@ -3752,7 +3968,7 @@ type DeleteBindingRequest struct {
 
 func (x *DeleteBindingRequest) Reset() {
 	*x = DeleteBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +3980,7 @@ func (x *DeleteBindingRequest) String() string {
 func (*DeleteBindingRequest) ProtoMessage() {}
 
 func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +3993,7 @@ func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingRequest.ProtoReflect.Descriptor instead.
 func (*DeleteBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DeleteBindingRequest) GetGroup() string {
@@ -3809,7 +4025,7 @@ type DeleteBindingResponse struct {
 
 func (x *DeleteBindingResponse) Reset() {
 	*x = DeleteBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +4037,7 @@ func (x *DeleteBindingResponse) String() string {
 func (*DeleteBindingResponse) ProtoMessage() {}
 
 func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +4050,7 @@ func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingResponse.ProtoReflect.Descriptor instead.
 func (*DeleteBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 type View struct {
@@ -3851,7 +4067,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3863,7 +4079,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3876,7 +4092,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *View) GetName() string {
@@ -3934,7 +4150,7 @@ type CreateViewRequest struct {
 
 func (x *CreateViewRequest) Reset() {
 	*x = CreateViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4162,7 @@ func (x *CreateViewRequest) String() string {
 func (*CreateViewRequest) ProtoMessage() {}
 
 func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4175,7 @@ func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewRequest.ProtoReflect.Descriptor instead.
 func (*CreateViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CreateViewRequest) GetName() string {
@@ -4006,7 +4222,7 @@ type CreateViewResponse struct {
 
 func (x *CreateViewResponse) Reset() {
 	*x = CreateViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4018,7 +4234,7 @@ func (x *CreateViewResponse) String() string {
 func (*CreateViewResponse) ProtoMessage() {}
 
 func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4031,7 +4247,7 @@ func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewResponse.ProtoReflect.Descriptor instead.
 func (*CreateViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CreateViewResponse) GetView() *View {
@@ -4049,7 +4265,7 @@ type ListViewsRequest struct {
 
 func (x *ListViewsRequest) Reset() {
 	*x = ListViewsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4061,7 +4277,7 @@ func (x *ListViewsRequest) String() string {
 func (*ListViewsRequest) ProtoMessage() {}
 
 func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4074,7 +4290,7 @@ func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsRequest.ProtoReflect.Descriptor instead.
 func (*ListViewsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 type ListViewsResponse struct {
@@ -4086,7 +4302,7 @@ type ListViewsResponse struct {
 
 func (x *ListViewsResponse) Reset() {
 	*x = ListViewsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4098,7 +4314,7 @@ func (x *ListViewsResponse) String() string {
 func (*ListViewsResponse) ProtoMessage() {}
 
 func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4111,7 +4327,7 @@ func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsResponse.ProtoReflect.Descriptor instead.
 func (*ListViewsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListViewsResponse) GetViews() []*View {
@@ -4130,7 +4346,7 @@ type DeleteViewRequest struct {
 
 func (x *DeleteViewRequest) Reset() {
 	*x = DeleteViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4142,7 +4358,7 @@ func (x *DeleteViewRequest) String() string {
 func (*DeleteViewRequest) ProtoMessage() {}
 
 func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4155,7 +4371,7 @@ func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewRequest.ProtoReflect.Descriptor instead.
 func (*DeleteViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DeleteViewRequest) GetName() string {
@@ -4173,7 +4389,7 @@ type DeleteViewResponse struct {
 
 func (x *DeleteViewResponse) Reset() {
 	*x = DeleteViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4185,7 +4401,7 @@ func (x *DeleteViewResponse) String() string {
 func (*DeleteViewResponse) ProtoMessage() {}
 
 func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4198,7 +4414,7 @@ func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewResponse.ProtoReflect.Descriptor instead.
 func (*DeleteViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 type DumpDecisionsRequest struct {
@@ -4211,7 +4427,7 @@ type DumpDecisionsRequest struct {
 
 func (x *DumpDecisionsRequest) Reset() {
 	*x = DumpDecisionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4223,7 +4439,7 @@ func (x *DumpDecisionsRequest) String() string {
 func (*DumpDecisionsRequest) ProtoMessage() {}
 
 func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4236,7 +4452,7 @@ func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsRequest.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DumpDecisionsRequest) GetGroup() string {
@@ -4263,7 +4479,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4275,7 +4491,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4288,7 +4504,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Origin) GetPartition() int32 {
@@ -4315,7 +4531,7 @@ type DumpDecisionsResponse struct {
 
 func (x *DumpDecisionsResponse) Reset() {
 	*x = DumpDecisionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4327,7 +4543,7 @@ func (x *DumpDecisionsResponse) String() string {
 func (*DumpDecisionsResponse) ProtoMessage() {}
 
 func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4340,7 +4556,7 @@ func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsResponse.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DumpDecisionsResponse) GetBinding() *Binding {
@@ -4408,7 +4624,15 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x15leaderless_partitions\x18\x03 \x01(\x05R\x14leaderlessPartitions\x12>\n" +
 	"\x1bunder_replicated_partitions\x18\x04 \x01(\x05R\x19underReplicatedPartitions\x12-\n" +
 	"\x12offline_partitions\x18\x05 \x01(\x05R\x11offlinePartitions\x12%\n" +
-	"\x0estalled_chains\x18\x06 \x01(\x05R\rstalledChains\"\xa6\x02\n" +
+	"\x0estalled_chains\x18\x06 \x01(\x05R\rstalledChains\"O\n" +
+	"\vConfigEntry\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\"\x16\n" +
+	"\x14GetNodeConfigRequest\"e\n" +
+	"\x15GetNodeConfigResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x128\n" +
+	"\aconfigs\x18\x02 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\"\xa6\x02\n" +
 	"\x12CreateTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -4451,11 +4675,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	" \x01(\x03R\x06logEnd\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\v \x01(\x03R\tsizeBytes\x12%\n" +
-	"\x0eoffline_reason\x18\f \x01(\tR\rofflineReason\"O\n" +
-	"\vConfigEntry\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"*\n" +
+	"\x0eoffline_reason\x18\f \x01(\tR\rofflineReason\"*\n" +
 	"\x14DescribeTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\xc4\x01\n" +
 	"\x15DescribeTopicResponse\x12.\n" +
@@ -4463,7 +4683,21 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x02 \x03(\v2!.millrace.admin.v1.PartitionStateR\n" +
 	"partitions\x128\n" +
-	"\aconfigs\x18\x03 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\"M\n" +
+	"\aconfigs\x18\x03 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\"\xfb\x01\n" +
+	"\x11AlterTopicRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x01(\x05R\n" +
+	"partitions\x12?\n" +
+	"\x03set\x18\x03 \x03(\v2-.millrace.admin.v1.AlterTopicRequest.SetEntryR\x03set\x12\x14\n" +
+	"\x05unset\x18\x04 \x03(\tR\x05unset\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
+	"\x12AlterTopicResponse\x12.\n" +
+	"\x05topic\x18\x01 \x01(\v2\x18.millrace.admin.v1.TopicR\x05topic\x128\n" +
+	"\aconfigs\x18\x02 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\"M\n" +
 	"\x12DeleteTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"%\n" +
@@ -4705,16 +4939,19 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\aStartAt\x12\x14\n" +
 	"\x10START_AT_DEFAULT\x10\x00\x12\x16\n" +
 	"\x12START_AT_LOG_START\x10\x01\x12\x14\n" +
-	"\x10START_AT_LOG_END\x10\x022\xc3\x01\n" +
+	"\x10START_AT_LOG_END\x10\x022\xa7\x02\n" +
 	"\x0eClusterService\x12Y\n" +
 	"\n" +
 	"GetCluster\x12$.millrace.admin.v1.GetClusterRequest\x1a%.millrace.admin.v1.GetClusterResponse\x12V\n" +
-	"\tGetHealth\x12#.millrace.admin.v1.GetHealthRequest\x1a$.millrace.admin.v1.GetHealthResponse2\x89\x03\n" +
+	"\tGetHealth\x12#.millrace.admin.v1.GetHealthRequest\x1a$.millrace.admin.v1.GetHealthResponse\x12b\n" +
+	"\rGetNodeConfig\x12'.millrace.admin.v1.GetNodeConfigRequest\x1a(.millrace.admin.v1.GetNodeConfigResponse2\xe4\x03\n" +
 	"\fTopicService\x12\\\n" +
 	"\vCreateTopic\x12%.millrace.admin.v1.CreateTopicRequest\x1a&.millrace.admin.v1.CreateTopicResponse\x12Y\n" +
 	"\n" +
 	"ListTopics\x12$.millrace.admin.v1.ListTopicsRequest\x1a%.millrace.admin.v1.ListTopicsResponse\x12b\n" +
-	"\rDescribeTopic\x12'.millrace.admin.v1.DescribeTopicRequest\x1a(.millrace.admin.v1.DescribeTopicResponse\x12\\\n" +
+	"\rDescribeTopic\x12'.millrace.admin.v1.DescribeTopicRequest\x1a(.millrace.admin.v1.DescribeTopicResponse\x12Y\n" +
+	"\n" +
+	"AlterTopic\x12$.millrace.admin.v1.AlterTopicRequest\x1a%.millrace.admin.v1.AlterTopicResponse\x12\\\n" +
 	"\vDeleteTopic\x12%.millrace.admin.v1.DeleteTopicRequest\x1a&.millrace.admin.v1.DeleteTopicResponse2\x83\x03\n" +
 	"\fGroupService\x12Y\n" +
 	"\n" +
@@ -4755,7 +4992,7 @@ func file_millrace_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(ErrorPolicy)(0),                   // 0: millrace.admin.v1.ErrorPolicy
 	(StartAt)(0),                       // 1: millrace.admin.v1.StartAt
@@ -4767,156 +5004,169 @@ var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(*Problem)(nil),                    // 7: millrace.admin.v1.Problem
 	(*GetHealthRequest)(nil),           // 8: millrace.admin.v1.GetHealthRequest
 	(*GetHealthResponse)(nil),          // 9: millrace.admin.v1.GetHealthResponse
-	(*CreateTopicRequest)(nil),         // 10: millrace.admin.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),        // 11: millrace.admin.v1.CreateTopicResponse
-	(*Topic)(nil),                      // 12: millrace.admin.v1.Topic
-	(*ListTopicsRequest)(nil),          // 13: millrace.admin.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 14: millrace.admin.v1.ListTopicsResponse
-	(*PartitionState)(nil),             // 15: millrace.admin.v1.PartitionState
-	(*ConfigEntry)(nil),                // 16: millrace.admin.v1.ConfigEntry
-	(*DescribeTopicRequest)(nil),       // 17: millrace.admin.v1.DescribeTopicRequest
-	(*DescribeTopicResponse)(nil),      // 18: millrace.admin.v1.DescribeTopicResponse
-	(*DeleteTopicRequest)(nil),         // 19: millrace.admin.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),        // 20: millrace.admin.v1.DeleteTopicResponse
-	(*GroupSummary)(nil),               // 21: millrace.admin.v1.GroupSummary
-	(*ListGroupsRequest)(nil),          // 22: millrace.admin.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),         // 23: millrace.admin.v1.ListGroupsResponse
-	(*GroupMember)(nil),                // 24: millrace.admin.v1.GroupMember
-	(*GroupOffset)(nil),                // 25: millrace.admin.v1.GroupOffset
-	(*DescribeGroupRequest)(nil),       // 26: millrace.admin.v1.DescribeGroupRequest
-	(*DescribeGroupResponse)(nil),      // 27: millrace.admin.v1.DescribeGroupResponse
-	(*SeekTarget)(nil),                 // 28: millrace.admin.v1.SeekTarget
-	(*SeekGroupRequest)(nil),           // 29: millrace.admin.v1.SeekGroupRequest
-	(*SeekChange)(nil),                 // 30: millrace.admin.v1.SeekChange
-	(*SeekGroupResponse)(nil),          // 31: millrace.admin.v1.SeekGroupResponse
-	(*DeleteGroupRequest)(nil),         // 32: millrace.admin.v1.DeleteGroupRequest
-	(*DeleteGroupResponse)(nil),        // 33: millrace.admin.v1.DeleteGroupResponse
-	(*PushPluginRequest)(nil),          // 34: millrace.admin.v1.PushPluginRequest
-	(*PluginVersion)(nil),              // 35: millrace.admin.v1.PluginVersion
-	(*PushPluginResponse)(nil),         // 36: millrace.admin.v1.PushPluginResponse
-	(*ListPluginsRequest)(nil),         // 37: millrace.admin.v1.ListPluginsRequest
-	(*ListPluginsResponse)(nil),        // 38: millrace.admin.v1.ListPluginsResponse
-	(*ListPluginVersionsRequest)(nil),  // 39: millrace.admin.v1.ListPluginVersionsRequest
-	(*ListPluginVersionsResponse)(nil), // 40: millrace.admin.v1.ListPluginVersionsResponse
-	(*Stage)(nil),                      // 41: millrace.admin.v1.Stage
-	(*Window)(nil),                     // 42: millrace.admin.v1.Window
-	(*ChainSpec)(nil),                  // 43: millrace.admin.v1.ChainSpec
-	(*CreateBindingRequest)(nil),       // 44: millrace.admin.v1.CreateBindingRequest
-	(*Cutover)(nil),                    // 45: millrace.admin.v1.Cutover
-	(*Binding)(nil),                    // 46: millrace.admin.v1.Binding
-	(*Row)(nil),                        // 47: millrace.admin.v1.Row
-	(*CreateBindingResponse)(nil),      // 48: millrace.admin.v1.CreateBindingResponse
-	(*UpdateBindingRequest)(nil),       // 49: millrace.admin.v1.UpdateBindingRequest
-	(*UpdateBindingResponse)(nil),      // 50: millrace.admin.v1.UpdateBindingResponse
-	(*ListBindingsRequest)(nil),        // 51: millrace.admin.v1.ListBindingsRequest
-	(*ListBindingsResponse)(nil),       // 52: millrace.admin.v1.ListBindingsResponse
-	(*DescribeBindingRequest)(nil),     // 53: millrace.admin.v1.DescribeBindingRequest
-	(*ChainPartition)(nil),             // 54: millrace.admin.v1.ChainPartition
-	(*DescribeBindingResponse)(nil),    // 55: millrace.admin.v1.DescribeBindingResponse
-	(*DeleteBindingRequest)(nil),       // 56: millrace.admin.v1.DeleteBindingRequest
-	(*DeleteBindingResponse)(nil),      // 57: millrace.admin.v1.DeleteBindingResponse
-	(*View)(nil),                       // 58: millrace.admin.v1.View
-	(*CreateViewRequest)(nil),          // 59: millrace.admin.v1.CreateViewRequest
-	(*CreateViewResponse)(nil),         // 60: millrace.admin.v1.CreateViewResponse
-	(*ListViewsRequest)(nil),           // 61: millrace.admin.v1.ListViewsRequest
-	(*ListViewsResponse)(nil),          // 62: millrace.admin.v1.ListViewsResponse
-	(*DeleteViewRequest)(nil),          // 63: millrace.admin.v1.DeleteViewRequest
-	(*DeleteViewResponse)(nil),         // 64: millrace.admin.v1.DeleteViewResponse
-	(*DumpDecisionsRequest)(nil),       // 65: millrace.admin.v1.DumpDecisionsRequest
-	(*Origin)(nil),                     // 66: millrace.admin.v1.Origin
-	(*DumpDecisionsResponse)(nil),      // 67: millrace.admin.v1.DumpDecisionsResponse
-	nil,                                // 68: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	(*ConfigEntry)(nil),                // 10: millrace.admin.v1.ConfigEntry
+	(*GetNodeConfigRequest)(nil),       // 11: millrace.admin.v1.GetNodeConfigRequest
+	(*GetNodeConfigResponse)(nil),      // 12: millrace.admin.v1.GetNodeConfigResponse
+	(*CreateTopicRequest)(nil),         // 13: millrace.admin.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),        // 14: millrace.admin.v1.CreateTopicResponse
+	(*Topic)(nil),                      // 15: millrace.admin.v1.Topic
+	(*ListTopicsRequest)(nil),          // 16: millrace.admin.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 17: millrace.admin.v1.ListTopicsResponse
+	(*PartitionState)(nil),             // 18: millrace.admin.v1.PartitionState
+	(*DescribeTopicRequest)(nil),       // 19: millrace.admin.v1.DescribeTopicRequest
+	(*DescribeTopicResponse)(nil),      // 20: millrace.admin.v1.DescribeTopicResponse
+	(*AlterTopicRequest)(nil),          // 21: millrace.admin.v1.AlterTopicRequest
+	(*AlterTopicResponse)(nil),         // 22: millrace.admin.v1.AlterTopicResponse
+	(*DeleteTopicRequest)(nil),         // 23: millrace.admin.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),        // 24: millrace.admin.v1.DeleteTopicResponse
+	(*GroupSummary)(nil),               // 25: millrace.admin.v1.GroupSummary
+	(*ListGroupsRequest)(nil),          // 26: millrace.admin.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),         // 27: millrace.admin.v1.ListGroupsResponse
+	(*GroupMember)(nil),                // 28: millrace.admin.v1.GroupMember
+	(*GroupOffset)(nil),                // 29: millrace.admin.v1.GroupOffset
+	(*DescribeGroupRequest)(nil),       // 30: millrace.admin.v1.DescribeGroupRequest
+	(*DescribeGroupResponse)(nil),      // 31: millrace.admin.v1.DescribeGroupResponse
+	(*SeekTarget)(nil),                 // 32: millrace.admin.v1.SeekTarget
+	(*SeekGroupRequest)(nil),           // 33: millrace.admin.v1.SeekGroupRequest
+	(*SeekChange)(nil),                 // 34: millrace.admin.v1.SeekChange
+	(*SeekGroupResponse)(nil),          // 35: millrace.admin.v1.SeekGroupResponse
+	(*DeleteGroupRequest)(nil),         // 36: millrace.admin.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),        // 37: millrace.admin.v1.DeleteGroupResponse
+	(*PushPluginRequest)(nil),          // 38: millrace.admin.v1.PushPluginRequest
+	(*PluginVersion)(nil),              // 39: millrace.admin.v1.PluginVersion
+	(*PushPluginResponse)(nil),         // 40: millrace.admin.v1.PushPluginResponse
+	(*ListPluginsRequest)(nil),         // 41: millrace.admin.v1.ListPluginsRequest
+	(*ListPluginsResponse)(nil),        // 42: millrace.admin.v1.ListPluginsResponse
+	(*ListPluginVersionsRequest)(nil),  // 43: millrace.admin.v1.ListPluginVersionsRequest
+	(*ListPluginVersionsResponse)(nil), // 44: millrace.admin.v1.ListPluginVersionsResponse
+	(*Stage)(nil),                      // 45: millrace.admin.v1.Stage
+	(*Window)(nil),                     // 46: millrace.admin.v1.Window
+	(*ChainSpec)(nil),                  // 47: millrace.admin.v1.ChainSpec
+	(*CreateBindingRequest)(nil),       // 48: millrace.admin.v1.CreateBindingRequest
+	(*Cutover)(nil),                    // 49: millrace.admin.v1.Cutover
+	(*Binding)(nil),                    // 50: millrace.admin.v1.Binding
+	(*Row)(nil),                        // 51: millrace.admin.v1.Row
+	(*CreateBindingResponse)(nil),      // 52: millrace.admin.v1.CreateBindingResponse
+	(*UpdateBindingRequest)(nil),       // 53: millrace.admin.v1.UpdateBindingRequest
+	(*UpdateBindingResponse)(nil),      // 54: millrace.admin.v1.UpdateBindingResponse
+	(*ListBindingsRequest)(nil),        // 55: millrace.admin.v1.ListBindingsRequest
+	(*ListBindingsResponse)(nil),       // 56: millrace.admin.v1.ListBindingsResponse
+	(*DescribeBindingRequest)(nil),     // 57: millrace.admin.v1.DescribeBindingRequest
+	(*ChainPartition)(nil),             // 58: millrace.admin.v1.ChainPartition
+	(*DescribeBindingResponse)(nil),    // 59: millrace.admin.v1.DescribeBindingResponse
+	(*DeleteBindingRequest)(nil),       // 60: millrace.admin.v1.DeleteBindingRequest
+	(*DeleteBindingResponse)(nil),      // 61: millrace.admin.v1.DeleteBindingResponse
+	(*View)(nil),                       // 62: millrace.admin.v1.View
+	(*CreateViewRequest)(nil),          // 63: millrace.admin.v1.CreateViewRequest
+	(*CreateViewResponse)(nil),         // 64: millrace.admin.v1.CreateViewResponse
+	(*ListViewsRequest)(nil),           // 65: millrace.admin.v1.ListViewsRequest
+	(*ListViewsResponse)(nil),          // 66: millrace.admin.v1.ListViewsResponse
+	(*DeleteViewRequest)(nil),          // 67: millrace.admin.v1.DeleteViewRequest
+	(*DeleteViewResponse)(nil),         // 68: millrace.admin.v1.DeleteViewResponse
+	(*DumpDecisionsRequest)(nil),       // 69: millrace.admin.v1.DumpDecisionsRequest
+	(*Origin)(nil),                     // 70: millrace.admin.v1.Origin
+	(*DumpDecisionsResponse)(nil),      // 71: millrace.admin.v1.DumpDecisionsResponse
+	nil,                                // 72: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	nil,                                // 73: millrace.admin.v1.AlterTopicRequest.SetEntry
 }
 var file_millrace_admin_v1_admin_proto_depIdxs = []int32{
 	3,  // 0: millrace.admin.v1.Node.endpoints:type_name -> millrace.admin.v1.Endpoint
 	4,  // 1: millrace.admin.v1.GetClusterResponse.nodes:type_name -> millrace.admin.v1.Node
 	7,  // 2: millrace.admin.v1.GetHealthResponse.problems:type_name -> millrace.admin.v1.Problem
-	68, // 3: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
-	12, // 4: millrace.admin.v1.CreateTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	12, // 5: millrace.admin.v1.ListTopicsResponse.topics:type_name -> millrace.admin.v1.Topic
-	12, // 6: millrace.admin.v1.DescribeTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	15, // 7: millrace.admin.v1.DescribeTopicResponse.partitions:type_name -> millrace.admin.v1.PartitionState
-	16, // 8: millrace.admin.v1.DescribeTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	21, // 9: millrace.admin.v1.ListGroupsResponse.groups:type_name -> millrace.admin.v1.GroupSummary
-	21, // 10: millrace.admin.v1.DescribeGroupResponse.summary:type_name -> millrace.admin.v1.GroupSummary
-	24, // 11: millrace.admin.v1.DescribeGroupResponse.members:type_name -> millrace.admin.v1.GroupMember
-	25, // 12: millrace.admin.v1.DescribeGroupResponse.offsets:type_name -> millrace.admin.v1.GroupOffset
-	28, // 13: millrace.admin.v1.SeekGroupRequest.target:type_name -> millrace.admin.v1.SeekTarget
-	30, // 14: millrace.admin.v1.SeekGroupResponse.changes:type_name -> millrace.admin.v1.SeekChange
-	35, // 15: millrace.admin.v1.PushPluginResponse.version:type_name -> millrace.admin.v1.PluginVersion
-	35, // 16: millrace.admin.v1.ListPluginsResponse.latest:type_name -> millrace.admin.v1.PluginVersion
-	35, // 17: millrace.admin.v1.ListPluginVersionsResponse.versions:type_name -> millrace.admin.v1.PluginVersion
-	41, // 18: millrace.admin.v1.ChainSpec.stages:type_name -> millrace.admin.v1.Stage
-	42, // 19: millrace.admin.v1.ChainSpec.window:type_name -> millrace.admin.v1.Window
-	0,  // 20: millrace.admin.v1.ChainSpec.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	43, // 21: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 22: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	47, // 23: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
-	41, // 24: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
-	0,  // 25: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	42, // 26: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
-	45, // 27: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
-	46, // 28: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
-	43, // 29: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	46, // 30: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	46, // 31: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
-	46, // 32: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	54, // 33: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
-	43, // 34: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 35: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	58, // 36: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
-	58, // 37: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
-	46, // 38: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
-	66, // 39: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
-	5,  // 40: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
-	8,  // 41: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
-	10, // 42: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
-	13, // 43: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
-	17, // 44: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
-	19, // 45: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
-	22, // 46: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
-	26, // 47: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
-	29, // 48: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
-	32, // 49: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
-	34, // 50: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
-	37, // 51: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
-	39, // 52: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
-	44, // 53: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
-	49, // 54: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
-	51, // 55: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
-	53, // 56: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
-	56, // 57: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
-	59, // 58: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
-	61, // 59: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
-	63, // 60: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
-	65, // 61: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
-	6,  // 62: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
-	9,  // 63: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
-	11, // 64: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
-	14, // 65: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
-	18, // 66: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
-	20, // 67: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
-	23, // 68: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
-	27, // 69: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
-	31, // 70: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
-	33, // 71: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
-	36, // 72: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
-	38, // 73: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
-	40, // 74: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
-	48, // 75: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
-	50, // 76: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
-	52, // 77: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
-	55, // 78: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
-	57, // 79: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
-	60, // 80: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
-	62, // 81: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
-	64, // 82: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
-	67, // 83: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
-	62, // [62:84] is the sub-list for method output_type
-	40, // [40:62] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	10, // 3: millrace.admin.v1.GetNodeConfigResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	72, // 4: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	15, // 5: millrace.admin.v1.CreateTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	15, // 6: millrace.admin.v1.ListTopicsResponse.topics:type_name -> millrace.admin.v1.Topic
+	15, // 7: millrace.admin.v1.DescribeTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	18, // 8: millrace.admin.v1.DescribeTopicResponse.partitions:type_name -> millrace.admin.v1.PartitionState
+	10, // 9: millrace.admin.v1.DescribeTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	73, // 10: millrace.admin.v1.AlterTopicRequest.set:type_name -> millrace.admin.v1.AlterTopicRequest.SetEntry
+	15, // 11: millrace.admin.v1.AlterTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	10, // 12: millrace.admin.v1.AlterTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	25, // 13: millrace.admin.v1.ListGroupsResponse.groups:type_name -> millrace.admin.v1.GroupSummary
+	25, // 14: millrace.admin.v1.DescribeGroupResponse.summary:type_name -> millrace.admin.v1.GroupSummary
+	28, // 15: millrace.admin.v1.DescribeGroupResponse.members:type_name -> millrace.admin.v1.GroupMember
+	29, // 16: millrace.admin.v1.DescribeGroupResponse.offsets:type_name -> millrace.admin.v1.GroupOffset
+	32, // 17: millrace.admin.v1.SeekGroupRequest.target:type_name -> millrace.admin.v1.SeekTarget
+	34, // 18: millrace.admin.v1.SeekGroupResponse.changes:type_name -> millrace.admin.v1.SeekChange
+	39, // 19: millrace.admin.v1.PushPluginResponse.version:type_name -> millrace.admin.v1.PluginVersion
+	39, // 20: millrace.admin.v1.ListPluginsResponse.latest:type_name -> millrace.admin.v1.PluginVersion
+	39, // 21: millrace.admin.v1.ListPluginVersionsResponse.versions:type_name -> millrace.admin.v1.PluginVersion
+	45, // 22: millrace.admin.v1.ChainSpec.stages:type_name -> millrace.admin.v1.Stage
+	46, // 23: millrace.admin.v1.ChainSpec.window:type_name -> millrace.admin.v1.Window
+	0,  // 24: millrace.admin.v1.ChainSpec.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	47, // 25: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,  // 26: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	51, // 27: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
+	45, // 28: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
+	0,  // 29: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	46, // 30: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
+	49, // 31: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
+	50, // 32: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
+	47, // 33: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	50, // 34: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	50, // 35: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
+	50, // 36: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	58, // 37: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
+	47, // 38: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,  // 39: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	62, // 40: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
+	62, // 41: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
+	50, // 42: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
+	70, // 43: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
+	5,  // 44: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
+	8,  // 45: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
+	11, // 46: millrace.admin.v1.ClusterService.GetNodeConfig:input_type -> millrace.admin.v1.GetNodeConfigRequest
+	13, // 47: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
+	16, // 48: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
+	19, // 49: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
+	21, // 50: millrace.admin.v1.TopicService.AlterTopic:input_type -> millrace.admin.v1.AlterTopicRequest
+	23, // 51: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
+	26, // 52: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
+	30, // 53: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
+	33, // 54: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
+	36, // 55: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
+	38, // 56: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
+	41, // 57: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
+	43, // 58: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
+	48, // 59: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
+	53, // 60: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
+	55, // 61: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
+	57, // 62: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
+	60, // 63: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
+	63, // 64: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
+	65, // 65: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
+	67, // 66: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
+	69, // 67: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
+	6,  // 68: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
+	9,  // 69: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
+	12, // 70: millrace.admin.v1.ClusterService.GetNodeConfig:output_type -> millrace.admin.v1.GetNodeConfigResponse
+	14, // 71: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
+	17, // 72: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
+	20, // 73: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
+	22, // 74: millrace.admin.v1.TopicService.AlterTopic:output_type -> millrace.admin.v1.AlterTopicResponse
+	24, // 75: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
+	27, // 76: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
+	31, // 77: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
+	35, // 78: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
+	37, // 79: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
+	40, // 80: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
+	42, // 81: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
+	44, // 82: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
+	52, // 83: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
+	54, // 84: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
+	56, // 85: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
+	59, // 86: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
+	61, // 87: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
+	64, // 88: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
+	66, // 89: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
+	68, // 90: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
+	71, // 91: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
+	68, // [68:92] is the sub-list for method output_type
+	44, // [44:68] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_millrace_admin_v1_admin_proto_init() }
@@ -4924,13 +5174,13 @@ func file_millrace_admin_v1_admin_proto_init() {
 	if File_millrace_admin_v1_admin_proto != nil {
 		return
 	}
-	file_millrace_admin_v1_admin_proto_msgTypes[26].OneofWrappers = []any{
+	file_millrace_admin_v1_admin_proto_msgTypes[30].OneofWrappers = []any{
 		(*SeekTarget_Start)(nil),
 		(*SeekTarget_End)(nil),
 		(*SeekTarget_Offset)(nil),
 		(*SeekTarget_TimestampMs)(nil),
 	}
-	file_millrace_admin_v1_admin_proto_msgTypes[32].OneofWrappers = []any{
+	file_millrace_admin_v1_admin_proto_msgTypes[36].OneofWrappers = []any{
 		(*PushPluginRequest_Manifest)(nil),
 		(*PushPluginRequest_Chunk)(nil),
 	}
@@ -4940,7 +5190,7 @@ func file_millrace_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_admin_v1_admin_proto_rawDesc), len(file_millrace_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   67,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

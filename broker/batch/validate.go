@@ -10,6 +10,8 @@ type Limits struct {
 	DecompressedBytesMax int // of its records without compression; 0 = DecompressedBytesMax
 	// KeysRequired refuses records without a key: a compacted topic could never clean them.
 	KeysRequired bool
+	// The timestamp of each record that has one lies in [TimestampMinMs, TimestampMaxMs]; a maximum of 0 = no bounds.
+	TimestampMinMs, TimestampMaxMs int64
 }
 
 // Validate is the leader's full check of one batch before it may enter a log: size, CRC, codec, counts, and a walk over
@@ -46,12 +48,12 @@ func Validate(v View, limits Limits, d *Decompressor) error {
 		}
 		records = plain
 	}
-	return checkRecords(records, v, limits.KeysRequired)
+	return checkRecords(records, v, limits)
 }
 
 // checkRecords walks count records and demands that they fill b, number their offsets from 0 and have timestamps that a
 // Kafka client can hold.
-func checkRecords(b []byte, v View, keysRequired bool) error {
+func checkRecords(b []byte, v View, limits Limits) error {
 	base := v.BaseTimestamp()
 	for i := range v.Count() {
 		part, rest, err := cut(b)
@@ -64,13 +66,17 @@ func checkRecords(b []byte, v View, keysRequired bool) error {
 		if part.offsetDelta != i {
 			return broker.Errorf(broker.InvalidRecord, "record %d of the batch has offset delta %d", i, part.offsetDelta)
 		}
-		if keysRequired && part.key == nil {
+		if limits.KeysRequired && part.key == nil {
 			return broker.Errorf(broker.InvalidRecord, "record %d of the batch has no key, which a compacted topic demands", i)
 		}
 		// A sum that passes the end of int64 comes out below what it began with.
 		sum := base + part.timestampDelta
 		if sum < -1 || part.timestampDelta > 0 && sum < base {
 			return broker.Errorf(broker.InvalidTimestamp, "record %d of the batch has timestamp %d%+d", i, base, part.timestampDelta)
+		}
+		if limits.TimestampMaxMs != 0 && sum != -1 && (sum < limits.TimestampMinMs || sum > limits.TimestampMaxMs) {
+			return broker.Errorf(broker.InvalidTimestamp, "record %d of the batch has timestamp %d; the topic takes those from %d to %d now",
+				i, sum, limits.TimestampMinMs, limits.TimestampMaxMs)
 		}
 		b = rest
 	}

@@ -444,6 +444,29 @@ func TestLookUpByTimePassesOverHoles(t *testing.T) {
 	}
 }
 
+func TestRetentionByAgeAndSizeTakesCompactedSegments(t *testing.T) {
+	k, _ := newKeyed(t)
+	k.fill(300)
+	k.clean()
+	segments := k.log.Segments()
+	end, size := k.log.Durable(), k.log.SizeBytes()
+	if len(segments) < 4 {
+		t.Fatalf("only %d segments", len(segments))
+	}
+	if got := k.log.RetentionStart(segments[1].MaxTimestamp+1000, 999, -1, end); got != segments[1].End {
+		t.Fatalf("by age the log starts at %d, want %d", got, segments[1].End)
+	}
+	if got := k.log.RetentionStart(0, -1, size-segments[0].SizeBytes, end); got != segments[0].End {
+		t.Fatalf("by size the log starts at %d, want %d", got, segments[0].End)
+	}
+	if err := k.log.AdvanceStart(segments[1].End); err != nil {
+		t.Fatal(err)
+	}
+	k.fill(40)
+	k.clean()
+	k.check("behind retention", true)
+}
+
 func TestLastBatchOfALiveProducerStaysWithoutRecords(t *testing.T) {
 	k, _ := newKeyed(t)
 	for range 50 {

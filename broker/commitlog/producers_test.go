@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/millrace-io/millrace/broker"
@@ -56,11 +57,14 @@ func TestNoSegmentGoesBeforeTheProducerStateBehindItIsStored(t *testing.T) {
 		w.append(1, 3)
 	}
 	segments := w.log.Segments()
+	var mu sync.Mutex // files are synced side by side
 	crashes := 0
 	m.Watch(func(op vfs.Op) {
 		if op.Kind == vfs.OpRead || op.Kind == vfs.OpOpen {
 			return
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		crashes++
 		for seed := range uint64(4) {
 			after := m.CrashClone(rand.New(rand.NewPCG(uint64(op.Number), seed)))

@@ -64,6 +64,10 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return tidy(head, nowMs)
 	case CreateTopic:
 		return c.createTopic(head, r)
+	case CreatePartitions:
+		return c.createPartitions(head, r)
+	case ElectLeaders:
+		return electLeaders(head, r)
 	case DeleteTopic:
 		return deleteTopic(head, r, nowMs)
 	case AlterConfigs:

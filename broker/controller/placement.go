@@ -18,20 +18,26 @@ func (c *Core) place(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, er
 	if len(r.Assignment) > 0 {
 		return checkAssignment(head, r)
 	}
-	candidates := spread(head)
 	partitions, factor := r.Partitions, int(r.ReplicationFactor)
 	if partitions == -1 {
 		partitions = c.config.Partitions
 	}
 	if factor == -1 {
-		factor = min(DefaultReplicationFactor, max(1, len(candidates)))
+		factor = min(DefaultReplicationFactor, max(1, len(spread(head))))
 	}
 	switch {
 	case partitions < 1 || partitions > PartitionsMax:
 		return nil, broker.Errorf(broker.InvalidPartitions, "a topic has 1 to %d partitions, not %d", PartitionsMax, partitions)
 	case factor < 1 || factor > math.MaxInt16:
 		return nil, broker.Errorf(broker.InvalidReplicationFactor, "the replication factor is at least 1, not %d", factor)
-	case factor > len(candidates):
+	}
+	return c.deal(head, int(partitions), factor)
+}
+
+// deal places partitions of factor replicas each on the active brokers.
+func (c *Core) deal(head *metadata.Image, partitions, factor int) ([][]broker.NodeID, error) {
+	candidates := spread(head)
+	if factor > len(candidates) {
 		return nil, broker.Errorf(broker.InvalidReplicationFactor, "replication factor %d needs as many brokers; %d are running", factor, len(candidates))
 	}
 	var random [8]byte
@@ -40,7 +46,7 @@ func (c *Core) place(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, er
 	}
 	// The low half says where the leaders begin, the high half how far the followers stand from them.
 	draw := binary.LittleEndian.Uint64(random[:])
-	return stripe(candidates, int(partitions), factor, int(draw&math.MaxUint16), int(draw>>32&math.MaxUint16)), nil
+	return stripe(candidates, partitions, factor, int(draw&math.MaxUint16), int(draw>>32&math.MaxUint16)), nil
 }
 
 // stripe deals partitions over brokers: leaders in turn from start, followers on the brokers behind with a gap that grows
@@ -101,15 +107,23 @@ func checkAssignment(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, er
 		if len(nodes) != len(r.Assignment[0]) {
 			return nil, broker.Errorf(broker.InvalidReplicaAssignment, "partitions 0 and %d have different numbers of replicas", p)
 		}
-		for i, node := range nodes {
-			if _, known := head.Broker(node); !known || slices.Contains(nodes[:i], node) {
-				return nil, broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: node %d is not registered, or is assigned twice", p, node)
-			}
-		}
-		if len(keep(nodes, electorate{head: head}.active)) == 0 {
-			return nil, broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: none of its brokers is running", p)
+		if err := checkReplicas(head, p, nodes); err != nil {
+			return nil, err
 		}
 		assignment[p] = slices.Clone(nodes)
 	}
 	return assignment, nil
+}
+
+// checkReplicas refuses an assignment to brokers that are not there.
+func checkReplicas(head *metadata.Image, partition int, nodes []broker.NodeID) error {
+	for i, node := range nodes {
+		if _, known := head.Broker(node); !known || slices.Contains(nodes[:i], node) {
+			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: node %d is not registered, or is assigned twice", partition, node)
+		}
+	}
+	if len(keep(nodes, electorate{head: head}.active)) == 0 {
+		return broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: none of its brokers is running", partition)
+	}
+	return nil
 }

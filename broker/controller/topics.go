@@ -41,23 +41,10 @@ type DeleteTopic struct{ ID broker.TopicID }
 // TopicRemoved tells the name of a deleted topic.
 type TopicRemoved struct{ Name string }
 
-// AlterConfigs sets and removes configs of a topic. Reply: ConfigsAltered.
-type AlterConfigs struct {
-	Resource     metadata.Resource
-	Set          map[string]string
-	Remove       []string
-	ValidateOnly bool
-}
-
-// ConfigsAltered says that the configs are set.
-type ConfigsAltered struct{}
-
-func (CreateTopic) request()  {}
-func (DeleteTopic) request()  {}
-func (AlterConfigs) request() {}
-func (TopicCreated) reply()   {}
-func (TopicRemoved) reply()   {}
-func (ConfigsAltered) reply() {}
+func (CreateTopic) request() {}
+func (DeleteTopic) request() {}
+func (TopicCreated) reply()  {}
+func (TopicRemoved) reply()  {}
 
 func (c *Core) createTopic(head *metadata.Image, r CreateTopic) (Decision, error) {
 	topic, facts, err := c.topicFacts(head, r)
@@ -109,19 +96,8 @@ func (c *Core) topicFacts(head *metadata.Image, r CreateTopic) (newTopic, []*met
 	}
 	brokers := electorate{head: head}
 	for n, nodes := range assignment {
-		p := &metadata.Partition{
-			TopicPartition: broker.TopicPartition{Topic: topic.ID, Partition: int32(n)},
-			Leader:         broker.NoNode,
-			ISR:            keep(nodes, brokers.active),
-			MinISR:         minISR(r.Configs, len(nodes)),
-		}
-		for _, node := range nodes {
-			p.Replicas = append(p.Replicas, metadata.Replica{Node: node})
-		}
-		if len(p.ISR) > 0 {
-			p.Leader = p.ISR[0]
-		}
-		facts = append(facts, metadata.PartitionFact(p))
+		tp := broker.TopicPartition{Topic: topic.ID, Partition: int32(n)}
+		facts = append(facts, metadata.PartitionFact(brokers.newPartition(tp, nodes, r.Configs)))
 	}
 	return newTopic{id: topic.ID, partitions: topic.Partitions, factor: int16(len(assignment[0]))}, facts, nil
 }
@@ -187,70 +163,6 @@ func deleteTopic(head *metadata.Image, r DeleteTopic, nowMs int64) (Decision, er
 		}
 	}
 	return Decision{Entries: pack(facts), Reply: TopicRemoved{Name: t.Name}}, nil
-}
-
-func alterConfigs(head *metadata.Image, r AlterConfigs) (Decision, error) {
-	if r.Resource.Kind != metadata.ResourceTopic {
-		return Decision{}, broker.Errorf(broker.InvalidConfig, "only topics have configs that can be changed while running")
-	}
-	t, ok := head.TopicNamed(r.Resource.Name)
-	if _, view := head.ViewNamed(r.Resource.Name); view {
-		return Decision{}, broker.Errorf(broker.PolicyViolation, "%s is a view; its configs are those of its base topic", r.Resource.Name)
-	}
-	if !ok {
-		return Decision{}, broker.Errorf(broker.UnknownTopicOrPartition, "there is no topic %s", r.Resource.Name)
-	}
-	if err := checkTopicConfigs(r.Set); err != nil {
-		return Decision{}, err
-	}
-	next := maps.Clone(head.Configs(r.Resource))
-	if next == nil {
-		next = map[string]string{}
-	}
-	var facts []*metadata.Fact
-	for _, name := range slices.Sorted(maps.Keys(r.Set)) {
-		if old, had := next[name]; !had || old != r.Set[name] {
-			facts = append(facts, metadata.ConfigFact(r.Resource, name, r.Set[name]))
-		}
-		next[name] = r.Set[name]
-	}
-	for _, name := range r.Remove {
-		if _, known := metadata.TopicConfigNamed(name); !known {
-			return Decision{}, broker.Errorf(broker.InvalidConfig, "a topic has no config %q", name)
-		}
-		if _, had := next[name]; had {
-			facts = append(facts, metadata.ConfigRemovedFact(r.Resource, name))
-		}
-		delete(next, name)
-	}
-	if metadata.CompactsWith(next[metadata.CleanupPolicy]) && uniqueBound(head, t.ID) {
-		return Decision{}, broker.Errorf(broker.PolicyViolation, "topic %s cannot be compacted while a chain with unique is bound to it", t.Name)
-	}
-	facts = append(facts, minISRFacts(head, t, next)...)
-	if r.ValidateOnly {
-		facts = nil
-	}
-	return Decision{Entries: pack(facts), Reply: ConfigsAltered{}}, nil
-}
-
-// minISRFacts restates the partitions for which another min.insync.replicas holds. The ELRs go in the same entry (RC15),
-// except where no leader is left: there nothing can have been acknowledged since, and the ELR is all there is to elect.
-func minISRFacts(head *metadata.Image, t *metadata.Topic, configs map[string]string) []*metadata.Fact {
-	var facts []*metadata.Fact
-	for _, p := range head.Partitions(t.ID) {
-		want := minISR(configs, len(p.Replicas))
-		if want == p.MinISR {
-			continue
-		}
-		next := *p
-		next.MinISR = want
-		next.PartitionEpoch++
-		if len(next.ISR) > 0 {
-			next.ELR, next.LastKnownELR = nil, nil
-		}
-		facts = append(facts, metadata.PartitionFact(&next))
-	}
-	return facts
 }
 
 // uniqueBound reports whether a live binding on a topic has a row with a unique stage.

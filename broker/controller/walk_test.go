@@ -67,7 +67,20 @@ func (w *walker) request() Request {
 	if w.rng.IntN(20) == 0 {
 		epoch--
 	}
-	switch w.rng.IntN(16) {
+	switch w.rng.IntN(18) {
+	case 16:
+		if p := w.anyPartition(); p != nil {
+			return CreatePartitions{Topic: p.Topic, Count: int32(1 + w.rng.IntN(6))}
+		}
+		return Tidy{}
+	case 17:
+		var all []broker.TopicPartition
+		for t := range w.img.Topics() {
+			for _, p := range w.img.Partitions(t.ID) {
+				all = append(all, p.TopicPartition)
+			}
+		}
+		return ElectLeaders{Partitions: all}
 	case 0, 1:
 		return w.registration(node)
 	case 2, 3, 4:
@@ -216,8 +229,12 @@ func (w *walker) check() {
 		if _, ok := w.img.Topic(b.Topic); !ok && !b.Detached {
 			w.fatalf("binding %d is attached to a topic that is gone", b.ID)
 		}
-		if _, ok := w.img.TopicNamed(b.DeadLetter); !ok && !b.Detached {
+		letters, ok := w.img.TopicNamed(b.DeadLetter)
+		if !ok && !b.Detached {
 			w.fatalf("binding %d has no dead-letter topic", b.ID)
+		}
+		if source, attached := w.img.Topic(b.Topic); attached && letters.Partitions < source.Partitions {
+			w.fatalf("binding %d: %d partitions, and %d for their letters", b.ID, source.Partitions, letters.Partitions)
 		}
 	}
 }
@@ -327,7 +344,7 @@ func TestRandomWalkKeepsInvariants(t *testing.T) {
 			}
 		})
 	}
-	for _, name := range []string{"AlterPartition", "ProposeFrom", "ProposeOrigin", "CreateView", "ReportFailedReplicas", "StopBroker", "RegisterBroker", "DeleteTopic"} {
+	for _, name := range []string{"AlterPartition", "ProposeFrom", "ProposeOrigin", "CreateView", "ReportFailedReplicas", "StopBroker", "RegisterBroker", "DeleteTopic", "CreatePartitions"} {
 		if total["controller."+name] < 20 || total["controller."+name+" refused"] == 0 && name != "AlterPartition" {
 			t.Errorf("%s succeeded %d times and was refused %d times: the walk does not reach it",
 				name, total["controller."+name], total["controller."+name+" refused"])

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/batch"
+	"github.com/millrace-io/millrace/broker/metadata"
 )
 
 func createRequest(version int16, topics ...kmsg.CreateTopicsRequestTopic) *kmsg.CreateTopicsRequest {
@@ -228,8 +230,17 @@ func TestListOffsetsAnswersEverySpecialTime(t *testing.T) {
 	}
 }
 
+func synonyms(all []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym) (places []string) {
+	for _, s := range all {
+		places = append(places, fmt.Sprintf("%d:%s=%s", s.Source, s.Name, *s.Value))
+	}
+	return places
+}
+
 func TestDescribeConfigsTellsWhereValuesComeFrom(t *testing.T) {
-	f := newFace(t, nil)
+	f := newFace(t, func(c *Config) {
+		c.BrokerConfigs = []BrokerConfig{{Name: "log.retention.ms", Value: "777", Type: metadata.ConfigLong}}
+	})
 	f.addTopic("orders", 1)
 	f.fold(configFact("orders", "retention.ms", "1234"))
 	c := dialRaw(t, f.serveTCP())
@@ -243,14 +254,23 @@ func TestDescribeConfigsTellsWhereValuesComeFrom(t *testing.T) {
 	}
 	got := ask[*kmsg.DescribeConfigsResponse](c, req).Resources
 	sources := make(map[string]kmsg.ConfigSource)
+	places := make(map[string]string)
 	for _, config := range got[0].Configs {
 		sources[config.Name+"="+*config.Value] = config.Source
-		if config.Documentation == nil || len(config.ConfigSynonyms) != 1 {
-			t.Errorf("config %s lacks documentation or synonyms", config.Name)
+		if config.Documentation == nil {
+			t.Errorf("config %s lacks documentation", config.Name)
 		}
+		places[config.Name] = fmt.Sprint(synonyms(config.ConfigSynonyms))
 	}
 	if len(sources) != 2 || sources["retention.ms=1234"] != kmsg.ConfigSourceDynamicTopicConfig || sources["cleanup.policy=delete"] != kmsg.ConfigSourceDefaultConfig {
 		t.Errorf("topic configs %v", sources)
+	}
+	for name, want := range map[string]string{
+		"retention.ms": "[1:retention.ms=1234 4:log.retention.ms=777 5:retention.ms=604800000]", "cleanup.policy": "[5:cleanup.policy=delete]",
+	} {
+		if places[name] != want {
+			t.Errorf("%s can come from %s, want %s", name, places[name], want)
+		}
 	}
 	if broker.Code(got[1].ErrorCode) != broker.UnknownTopicOrPartition {
 		t.Errorf("absent topic: code %d", got[1].ErrorCode)

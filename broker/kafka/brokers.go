@@ -17,7 +17,7 @@ type address struct {
 func (s *session) brokers(img *metadata.Image) []address {
 	var all []address
 	for _, registration := range img.Brokers() {
-		if a, ok := s.addressOf(registration); ok {
+		if a, ok := s.addressOf(registration); ok && !registration.Fenced {
 			all = append(all, a)
 		}
 	}
@@ -27,16 +27,14 @@ func (s *session) brokers(img *metadata.Image) []address {
 // brokerAddress returns a live broker's address for this session's listener.
 func (s *session) brokerAddress(img *metadata.Image, node broker.NodeID) (address, bool) {
 	registration, ok := img.Broker(node)
-	if !ok {
+	if !ok || registration.Fenced {
 		return address{}, false
 	}
 	return s.addressOf(registration)
 }
 
+// addressOf returns the address of a broker, live or not, for this session's listener.
 func (s *session) addressOf(registration *metadata.Registration) (address, bool) {
-	if registration.Fenced {
-		return address{}, false
-	}
 	a := address{NodeID: int32(registration.Node)}
 	if registration.Rack != "" {
 		a.Rack = &registration.Rack

@@ -49,7 +49,7 @@ func (s *session) createTopics(ctx context.Context, req *kmsg.CreateTopicsReques
 			answer.ErrorCode, answer.ErrorMessage = s.fail(err), message(err)
 		} else {
 			answer.TopicID, answer.NumPartitions, answer.ReplicationFactor = created.ID, created.Partitions, created.ReplicationFactor
-			answer.Configs = createdConfigs(s.Metadata.Image(), rt)
+			answer.Configs = s.createdConfigs(s.Metadata.Image(), rt)
 		}
 		resp.Topics = append(resp.Topics, answer)
 	}
@@ -121,8 +121,8 @@ func timedOut(ctx context.Context, err error) error {
 	return err
 }
 
-// createdConfigs lists what holds for a topic that was asked for: its own values over those of the image.
-func createdConfigs(img *metadata.Image, rt *kmsg.CreateTopicsRequestTopic) []kmsg.CreateTopicsResponseTopicConfig {
+// createdConfigs lists what holds for a topic that was asked for: its own values over those of the broker.
+func (s *session) createdConfigs(img *metadata.Image, rt *kmsg.CreateTopicsRequestTopic) []kmsg.CreateTopicsResponseTopicConfig {
 	own := make(map[string]string, len(rt.Configs))
 	for _, c := range rt.Configs {
 		own[c.Name] = deref(c.Value)
@@ -130,12 +130,11 @@ func createdConfigs(img *metadata.Image, rt *kmsg.CreateTopicsRequestTopic) []km
 	var configs []kmsg.CreateTopicsResponseTopicConfig
 	for _, known := range metadata.TopicConfigs() {
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
-		value, set := own[known.Name]
-		c.Source = int8(kmsg.ConfigSourceDynamicTopicConfig)
-		if !set {
-			value, c.Source = img.TopicSetting(rt.Topic, known.Name), int8(kmsg.ConfigSourceDefaultConfig)
+		holds := s.settings(img, rt.Topic, known)[0]
+		if value, set := own[known.Name]; set { // also where the topic was only validated
+			holds = setting{known.Name, value, kmsg.ConfigSourceDynamicTopicConfig}
 		}
-		c.Name, c.Value = known.Name, &value
+		c.Name, c.Value, c.Source = known.Name, &holds.value, int8(holds.source)
 		configs = append(configs, c)
 	}
 	return configs

@@ -13,7 +13,9 @@ import (
 // DescribeConfigs: v1-4
 //
 // Behaviour:
-//   - topics answer every known config with where its value comes from; views one read-only config, millrace.view.of
+//   - topics answer every known config with where its value comes from: the topic, the broker's file, the default; views
+//     one read-only config, millrace.view.of
+//   - groups have no configs yet and answer none
 //   - brokers answer what the node was started with, read-only, for their own id only
 //   - v1: sources and synonyms; v3: types and documentation
 
@@ -41,10 +43,8 @@ func (s *session) describeConfigs(req *kmsg.DescribeConfigsRequest) kmsg.Respons
 			if rr.ConfigNames != nil && !slices.Contains(rr.ConfigNames, c.Name) {
 				continue
 			}
-			if req.IncludeSynonyms && !c.ReadOnly {
-				c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{
-					{Name: c.Name, Value: c.Value, Source: c.Source},
-				}
+			if !req.IncludeSynonyms {
+				c.ConfigSynonyms = nil
 			}
 			answer.Configs = append(answer.Configs, c)
 		}
@@ -59,6 +59,8 @@ func (s *session) configsOf(rr *kmsg.DescribeConfigsRequestResource, documented 
 		return s.topicConfigsOf(rr.ResourceName, documented)
 	case kmsg.ConfigResourceTypeBroker:
 		return s.brokerConfigsOf(rr.ResourceName)
+	case kmsg.ConfigResourceTypeGroupConfig:
+		return nil, nil
 	default:
 		return nil, broker.Errorf(broker.InvalidRequest, "configs of resource type %d are not described", rr.ResourceType)
 	}
@@ -76,16 +78,16 @@ func (s *session) topicConfigsOf(name string, documented bool) ([]kmsg.DescribeC
 		c.Source, c.ConfigType = kmsg.ConfigSourceStaticBrokerConfig, kmsg.ConfigTypeString
 		return []kmsg.DescribeConfigsResponseResourceConfig{c}, nil
 	}
-	own := img.Configs(metadata.Resource{Kind: metadata.ResourceTopic, Name: name})
 	var all []kmsg.DescribeConfigsResponseResourceConfig
 	for _, known := range metadata.TopicConfigs() {
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		value := img.TopicSetting(name, known.Name)
-		c.Name, c.Value, c.ConfigType = known.Name, &value, kmsg.ConfigType(known.Type)
-		c.Source = kmsg.ConfigSourceDefaultConfig
-		if _, set := own[known.Name]; set {
-			c.Source = kmsg.ConfigSourceDynamicTopicConfig
+		c.Name, c.ConfigType = known.Name, kmsg.ConfigType(known.Type)
+		for _, from := range s.settings(img, name, known) {
+			synonym := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			synonym.Name, synonym.Value, synonym.Source = from.name, &from.value, from.source
+			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym)
 		}
+		c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
 		if documented {
 			c.Documentation = &known.Doc
 		}

@@ -17,8 +17,10 @@ import (
 // Fetch: v4-18
 //
 // Behaviour:
-//   - full fetches only: the response's session id is 0, which tells clients with sessions to go on without (T12)
-//   - every requested partition is in the response, in the order of the request, empty records with length 0 (T11)
+//   - v7: sessions (KIP-227, T12) of one connection; without room for one the response's session id is 0, and the client
+//     goes on with full fetches; errors FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR
+//   - a full fetch is answered with every requested partition in the order of the request, empty records with length 0
+//     (T11); an incremental one with those that have records, an error, or other ends
 //   - limits are soft: the first batch of the first partition with records is returned whole (T13)
 //   - parks until min bytes are there, a partition errs, or max wait passes, and never longer (T7)
 //   - the reader is resolved by resolveChain; with a chain, records and ends are the filtered log's, parked until a
@@ -30,36 +32,38 @@ import (
 
 // fetched is one partition of a Fetch: what is asked, where it is read, and the answer.
 type fetched struct {
-	topic, partition int // positions in the request
-	target           target
-	chain            chain
-	source           Partition
-	filtered         Filtered // instead of source where there is a chain
-	code             broker.Code
-	records          Records
-	size             int
-	diverging        *broker.EpochEnd
+	asked     asked
+	target    target
+	chain     chain
+	topicCode broker.Code // what is wrong with the whole topic
+	source    Partition
+	filtered  Filtered // instead of source where there is a chain
+	code      broker.Code
+	records   Records
+	size      int
+	diverging *broker.EpochEnd
 }
 
 // fetch answers a Fetch.
 func (s *session) fetch(ctx context.Context, h header, req *kmsg.FetchRequest) error {
-	if req.SessionID != 0 && req.SessionEpoch != 0 && req.SessionEpoch != -1 {
-		s.note(broker.FetchSessionIDNotFound)
-		return s.respondFetch(h, req, broker.FetchSessionIDNotFound, nil)
+	plan, code := s.planFetch(req)
+	if code != broker.None {
+		s.note(code)
+		return s.respondFetch(h, req.Version, fetchAnswer{code: code})
 	}
 	replica := req.ReplicaID
 	if req.Version >= 15 {
 		replica = req.ReplicaState.ID
 	}
 	img := s.Metadata.Image()
-	all := s.fetchTargets(img, req, replica >= 0)
+	all := s.fetchTargets(img, req, plan.asked, replica >= 0)
 	defer release(all)
 	wait := time.Duration(max(req.MaxWaitMillis, 0)) * time.Millisecond
 	s.fetchUntil(ctx, all, req, min(wait, s.Limits.FetchWaitMax))
 	for i := range all {
 		s.note(all[i].code)
 	}
-	return s.respondFetch(h, req, broker.None, all)
+	return s.respondFetch(h, req.Version, fetchAnswer{session: plan.id(), partitions: plan.answered(all)})
 }
 
 // release gives the log's buffers back.
@@ -72,35 +76,40 @@ func release(all []fetched) {
 	}
 }
 
-// fetchTargets finds where each requested partition is read.
-func (s *session) fetchTargets(img *metadata.Image, req *kmsg.FetchRequest, replica bool) []fetched {
-	count := 0
-	for i := range req.Topics {
-		count += len(req.Topics[i].Partitions)
-	}
-	all := make([]fetched, 0, count)
-	for i := range req.Topics {
-		rt := &req.Topics[i]
-		t, code := resolve(img, req.Version >= 13, rt.TopicID, rt.Topic)
-		var reads chain
-		if replica {
-			code = broker.ClusterAuthorizationFailed
-		}
-		if code == broker.None {
-			reads, code = resolveChain(img, t, s.preamble, req.Rack)
-		}
-		if code == broker.None && reads.group != "" {
-			s.bypass.sawFetch(reads.binding)
-		}
-		for j := range rt.Partitions {
-			f := fetched{topic: i, partition: j, target: t, chain: reads, code: code}
-			if code == broker.None {
-				s.openFetch(img, &f, rt.Partitions[j].Partition)
+// fetchTargets finds where each partition is read.
+func (s *session) fetchTargets(img *metadata.Image, req *kmsg.FetchRequest, wanted []asked, replica bool) []fetched {
+	all := make([]fetched, len(wanted))
+	for i := range wanted {
+		f := &all[i]
+		f.asked = wanted[i]
+		if i > 0 && f.asked.sameTopic(&wanted[i-1]) {
+			before := &all[i-1]
+			f.target, f.chain, f.topicCode = before.target, before.chain, before.topicCode
+			if f.asked.entry != nil {
+				f.asked.entry.known = wanted[i-1].entry.known
 			}
-			all = append(all, f)
+		} else {
+			s.fetchTopic(img, f, req, replica)
+		}
+		if f.code = f.topicCode; f.code == broker.None {
+			s.openFetch(img, f, f.asked.Partition)
 		}
 	}
 	return all
+}
+
+// fetchTopic finds the topic of a partition, and who reads it.
+func (s *session) fetchTopic(img *metadata.Image, f *fetched, req *kmsg.FetchRequest, replica bool) {
+	f.target, f.topicCode = resolveAsked(img, &f.asked, req.Version >= 13)
+	if replica {
+		f.topicCode = broker.ClusterAuthorizationFailed
+	}
+	if f.topicCode == broker.None {
+		f.chain, f.topicCode = resolveChain(img, f.target, s.preamble, req.Rack)
+	}
+	if f.topicCode == broker.None && f.chain.group != "" {
+		s.bypass.sawFetch(f.chain.binding)
+	}
 }
 
 func (s *session) openFetch(img *metadata.Image, f *fetched, number int32) {
@@ -166,9 +175,8 @@ func (s *session) fetchOnce(all []fetched, req *kmsg.FetchRequest) (enough bool)
 	total := 0
 	for i := range all {
 		f := &all[i]
-		rp := &req.Topics[f.topic].Partitions[f.partition]
 		if f.code == broker.None {
-			s.readOne(f, req, rp, left, total == 0)
+			s.readOne(f, req, f.asked.FetchRequestTopicPartition, left, total == 0)
 		}
 		total += f.size
 		left = max(left-f.size, 0)

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"net"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"github.com/millrace-io/millrace/broker"
 )
 
@@ -27,21 +25,24 @@ type cut struct {
 	records [][]byte
 }
 
+// fetchAnswer is what one response tells.
+type fetchAnswer struct {
+	code       broker.Code // of the whole request; then there is nothing else
+	session    int32       // 0: none
+	partitions []fetched
+}
+
 // respondFetch writes the response with the log's own buffers in it.
-func (s *session) respondFetch(h header, req *kmsg.FetchRequest, code broker.Code, all []fetched) error {
-	w := &fetchWriter{version: req.Version, flexible: req.Version >= 12}
+func (s *session) respondFetch(h header, version int16, answer fetchAnswer) error {
+	w := &fetchWriter{version: version, flexible: version >= 12}
 	hints := leaderHints{session: s, image: s.Metadata.Image()}
 	w.meta = appendResponseHeader(s.scratch[:0], h.correlationID, w.flexible)
 	w.int32(0) // throttle
 	if w.version >= 7 {
-		w.int16(int16(code))
-		w.int32(0) // no session
+		w.int16(int16(answer.code))
+		w.int32(answer.session)
 	}
-	if code != broker.None {
-		w.count(0)
-	} else {
-		w.topics(req, all, &hints)
-	}
+	w.topics(answer.partitions, &hints)
 	if w.flexible {
 		w.endpoints(hints.brokers())
 	}
@@ -51,29 +52,37 @@ func (s *session) respondFetch(h header, req *kmsg.FetchRequest, code broker.Cod
 	if cap(w.meta) <= scratchBytesKept {
 		s.scratch = w.meta
 	}
-	for i := range all {
-		if f := &all[i]; f.size > 0 {
+	for i := range answer.partitions {
+		if f := &answer.partitions[i]; f.size > 0 {
 			s.Metrics.Fetched(f.target.name, f.size, countRecords(f.records.Bytes))
 		}
 	}
 	return err
 }
 
-// topics writes the partitions, which are in the order of the request.
-func (w *fetchWriter) topics(req *kmsg.FetchRequest, all []fetched, hints *leaderHints) {
-	w.count(len(req.Topics))
-	next := 0
-	for i := range req.Topics {
-		rt := &req.Topics[i]
-		if w.version >= 13 {
-			w.meta = append(w.meta, rt.TopicID[:]...)
-		} else {
-			w.string(rt.Topic)
+// topics writes the partitions in their order. Neighbours of one topic are written as one; after a session has moved
+// partitions about, a topic may come more than once.
+func (w *fetchWriter) topics(all []fetched, hints *leaderHints) {
+	starts := make([]int, 0, 8)
+	for i := range all {
+		if i == 0 || !all[i].asked.sameTopic(&all[i-1].asked) {
+			starts = append(starts, i)
 		}
-		w.count(len(rt.Partitions))
-		for j := range rt.Partitions {
-			w.partition(&all[next], rt.Partitions[j].Partition, hints)
-			next++
+	}
+	w.count(len(starts))
+	for n, start := range starts {
+		end := len(all)
+		if n+1 < len(starts) {
+			end = starts[n+1]
+		}
+		if w.version >= 13 {
+			w.meta = append(w.meta, all[start].asked.id[:]...)
+		} else {
+			w.string(all[start].asked.topic)
+		}
+		w.count(end - start)
+		for i := start; i < end; i++ {
+			w.partition(&all[i], all[i].asked.Partition, hints)
 		}
 		w.noTags()
 	}

@@ -26,6 +26,8 @@ type Groups interface {
 	CommitOffsets(ctx context.Context, r CommitOffsets) ([]broker.Code, error)
 	// FetchOffsets returns what is asked for, in its order.
 	FetchOffsets(ctx context.Context, r FetchOffsets) ([]FetchedOffset, error)
+	// DeleteOffsets returns a code for each of the partitions, in their order.
+	DeleteOffsets(ctx context.Context, groupID string, partitions []group.NamedPartition) ([]broker.Code, error)
 }
 
 // CommitOffsets stores positions of a group. A commit from outside a generation has Generation -1 and no member.

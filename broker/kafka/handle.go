@@ -8,7 +8,7 @@ import (
 	"github.com/millrace-io/millrace/internal/invariant"
 )
 
-// handle answers every request but Produce and Fetch, which answer for themselves.
+// handle answers every request but Produce and Fetch, which answer for themselves: here what concerns topics and brokers.
 func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
 	switch req := req.(type) {
 	case *kmsg.ApiVersionsRequest:
@@ -27,6 +27,48 @@ func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
 		return s.describeConfigs(req)
 	case *kmsg.InitProducerIDRequest:
 		return s.initProducerID(ctx, req)
+	case *kmsg.CreatePartitionsRequest:
+		return s.createPartitions(ctx, req)
+	case *kmsg.DeleteRecordsRequest:
+		return s.deleteRecords(ctx, req)
+	case *kmsg.AlterConfigsRequest:
+		return s.alterConfigs(ctx, req)
+	case *kmsg.IncrementalAlterConfigsRequest:
+		return s.incrementalAlterConfigs(ctx, req)
+	case *kmsg.ListConfigResourcesRequest:
+		return s.listConfigResources(req)
+	default:
+		return s.handleCluster(ctx, req)
+	}
+}
+
+// handleCluster answers what concerns the cluster: its brokers, directories, leaders and quorum.
+func (s *session) handleCluster(ctx context.Context, req kmsg.Request) kmsg.Response {
+	switch req := req.(type) {
+	case *kmsg.ElectLeadersRequest:
+		return s.electLeaders(ctx, req)
+	case *kmsg.DescribeLogDirsRequest:
+		return s.describeLogDirs(req)
+	case *kmsg.ListPartitionReassignmentsRequest:
+		return s.listPartitionReassignments(req)
+	case *kmsg.DescribeQuorumRequest:
+		return s.describeQuorum(req)
+	case *kmsg.UpdateFeaturesRequest:
+		return s.updateFeatures(req)
+	case *kmsg.DescribeClusterRequest:
+		return s.describeCluster(req)
+	case *kmsg.DescribeProducersRequest:
+		return s.describeProducers(req)
+	case *kmsg.DescribeTopicPartitionsRequest:
+		return s.describeTopicPartitions(req)
+	default:
+		return s.handleGroup(ctx, req)
+	}
+}
+
+// handleGroup answers what concerns groups and their coordinator.
+func (s *session) handleGroup(ctx context.Context, req kmsg.Request) kmsg.Response {
+	switch req := req.(type) {
 	case *kmsg.FindCoordinatorRequest:
 		return s.findCoordinator(ctx, req)
 	case *kmsg.JoinGroupRequest:
@@ -41,6 +83,8 @@ func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
 		return s.offsetCommit(ctx, req)
 	case *kmsg.OffsetFetchRequest:
 		return s.offsetFetch(ctx, req)
+	case *kmsg.OffsetDeleteRequest:
+		return s.offsetDelete(ctx, req)
 	case *kmsg.ListGroupsRequest:
 		return s.listGroups(ctx, req)
 	case *kmsg.DescribeGroupsRequest:

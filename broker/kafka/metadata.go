@@ -88,18 +88,8 @@ func (s *session) describeTopic(img *metadata.Image, t target, code broker.Code)
 		if _, live := s.brokerAddress(img, p.Leader); !live {
 			mp.ErrorCode, mp.Leader = int16(broker.LeaderNotAvailable), int32(broker.NoNode)
 		}
-		mp.Replicas = make([]int32, 0, len(p.Replicas))
-		mp.ISR = make([]int32, 0, len(p.ISR))
-		mp.OfflineReplicas = []int32{}
-		for _, r := range p.Replicas {
-			mp.Replicas = append(mp.Replicas, int32(r.Node))
-			if registration, known := img.Broker(r.Node); !known || registration.Fenced {
-				mp.OfflineReplicas = append(mp.OfflineReplicas, int32(r.Node))
-			}
-		}
-		for _, node := range p.ISR {
-			mp.ISR = append(mp.ISR, int32(node))
-		}
+		mp.Replicas, mp.OfflineReplicas = replicaNodes(img, p)
+		mp.ISR = nodeNumbers(p.ISR)
 		mt.Partitions = append(mt.Partitions, mp)
 	}
 	return mt

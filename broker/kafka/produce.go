@@ -141,6 +141,7 @@ func (p *pendingProduce) check(ctx context.Context, t target, rp *kmsg.ProduceRe
 		DecompressedBytesMax: p.session.Limits.DecompressedBytesMax,
 		KeysRequired:         p.image.Compacted(t.topic.Name),
 	}
+	limits.TimestampMinMs, limits.TimestampMaxMs = timestampBounds(p.image, t.topic.Name, p.start.UnixMilli())
 	return view, p.session.validate(ctx, view, limits)
 }
 

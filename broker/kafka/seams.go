@@ -37,6 +37,13 @@ type Partition interface {
 	EpochAt(offset broker.Offset) broker.LeaderEpoch
 	// OffsetForTime returns the first record at or after a time in Unix milliseconds; found is false if there is none.
 	OffsetForTime(ms int64) (at broker.Offset, timestampMs int64, found bool, err error)
+	// SizeBytes is what the log takes on disk.
+	SizeBytes() int64
+	// Producers lists the producer ids that the leader remembers, in their order.
+	Producers() ([]ActiveProducer, error)
+	// DeleteRecords makes before the first offset that can be read, NoOffset the high watermark, and returns where the log
+	// starts then. OffsetOutOfRange: above the high watermark. Whoever must know of it is asked first.
+	DeleteRecords(ctx context.Context, before broker.Offset) (start broker.Offset, err error)
 }
 
 // Append is what a client wants appended to one partition.

@@ -31,6 +31,10 @@ type Config struct {
 	Limits     Limits
 	// AutoCreateTopics lets Metadata make topics that it is asked for (auto.create.topics.enable).
 	AutoCreateTopics bool
+	// LogDir tells of the node's data directory. Nil: nothing is known.
+	LogDir func() LogDir
+	// Quorum tells how the metadata quorum stands. Nil: what the image says.
+	Quorum func() QuorumState
 	// BrokerConfigs are what DescribeConfigs says of the broker beside the face's own limits.
 	BrokerConfigs []BrokerConfig
 }
@@ -41,6 +45,8 @@ type Limits struct {
 	AnonymousFrameBytesMax int           // of a frame before authentication, where a listener asks for it; default 128 KiB
 	SmallFrameBytesMax     int           // of a frame other than Produce; default 8 MiB
 	FetchBytesMax          int           // fetch.max.bytes: of the records in one response; default 55 MiB
+	FetchSessions          int           // of all connections (max.incremental.fetch.session.cache.slots); default 1,000
+	FetchSessionPartitions int           // of all sessions; default 262,144
 	FetchWaitMax           time.Duration // longest that a Fetch is parked, whatever it asks for; default 5 min
 	ProduceWaitMax         time.Duration // longest that a Produce waits for replicas, whatever it asks for; default 5 min
 	PipelineDepth          int           // Produce requests of one connection that wait for replicas; default 64
@@ -60,6 +66,8 @@ func (l Limits) withDefaults() Limits {
 		AnonymousFrameBytesMax: orDefault(l.AnonymousFrameBytesMax, 128<<10),
 		SmallFrameBytesMax:     orDefault(l.SmallFrameBytesMax, 8<<20),
 		FetchBytesMax:          orDefault(l.FetchBytesMax, 55<<20),
+		FetchSessions:          orDefault(l.FetchSessions, 1000),
+		FetchSessionPartitions: orDefault(l.FetchSessionPartitions, 1<<18),
 		FetchWaitMax:           orDefault(l.FetchWaitMax, 5*time.Minute),
 		ProduceWaitMax:         orDefault(l.ProduceWaitMax, 5*time.Minute),
 		PipelineDepth:          orDefault(l.PipelineDepth, 64),
@@ -98,13 +106,14 @@ type Listener struct {
 // Server serves the Kafka protocol. It is safe for concurrent use.
 type Server struct {
 	Config
-	tasks       *task.Group
-	bypass      bypassAlarm
-	producerIDs producerIDBlock
-	complaints  complaints
-	frames      framePools
-	coalescing  sync.Pool // of *[]byte with room for coalesceBytes
-	decompress  sync.Pool // of *batch.Decompressor
+	tasks         *task.Group
+	bypass        bypassAlarm
+	producerIDs   producerIDBlock
+	fetchSessions *fetchSessionCache
+	complaints    complaints
+	frames        framePools
+	coalescing    sync.Pool // of *[]byte with room for coalesceBytes
+	decompress    sync.Pool // of *batch.Decompressor
 
 	// parking is what requests wait under that wait for others: Fetch, JoinGroup, SyncGroup. Drain ends it.
 	parking  context.Context
@@ -129,14 +138,15 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		config.Metrics = NoMetrics{}
 	}
 	s := &Server{
-		Config:      config,
-		tasks:       task.NewGroup(ctx),
-		coalescing:  sync.Pool{New: func() any { return newBuffer(coalesceBytes) }},
-		decompress:  sync.Pool{New: func() any { return new(batch.Decompressor) }},
-		producerIDs: newProducerIDBlock(),
-		conns:       make(map[net.Conn]string),
-		perIP:       make(map[string]int),
-		listeners:   make(map[net.Listener]bool),
+		Config:        config,
+		tasks:         task.NewGroup(ctx),
+		coalescing:    sync.Pool{New: func() any { return newBuffer(coalesceBytes) }},
+		decompress:    sync.Pool{New: func() any { return new(batch.Decompressor) }},
+		producerIDs:   newProducerIDBlock(),
+		fetchSessions: newFetchSessionCache(config.Limits.FetchSessions, config.Limits.FetchSessionPartitions),
+		conns:         make(map[net.Conn]string),
+		perIP:         make(map[string]int),
+		listeners:     make(map[net.Listener]bool),
 	}
 	s.parking, s.unpark = context.WithCancel(s.tasks.Context())
 	s.tasks.Go("kafka end", func(ctx context.Context) error {

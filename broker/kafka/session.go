@@ -30,9 +30,10 @@ type session struct {
 	authenticated bool
 	trusted       int // bytes of the largest frame so far, up to a bound
 	outbox        outbox
-	scratch       []byte      // the last response's bytes, used again
-	code          broker.Code // the first error that the request at hand was answered with
-	client        string      // the client id of the request at hand
+	scratch       []byte        // the last response's bytes, used again
+	code          broker.Code   // the first error that the request at hand was answered with
+	fetches       *fetchSession // nil: none
+	client        string        // the client id of the request at hand
 }
 
 const (
@@ -57,6 +58,7 @@ func (s *session) run(ctx context.Context) {
 	if !errors.Is(err, io.EOF) {
 		_ = s.conn.Close() // ends a write in progress; what the connection ended with is already known
 	}
+	s.endFetchSession()
 	s.outbox.close() // what was submitted is still answered if the client only stopped sending
 	if errors.Is(err, io.EOF) && s.draining.Load() {
 		s.linger()

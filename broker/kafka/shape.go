@@ -22,8 +22,9 @@ const (
 	text              // a string, perhaps null
 	blob              // bytes, perhaps null
 	array             // elements of fields, perhaps null
+	maybe             // a byte that is -1 for null, else fields
 	texts             // elements that are strings
-	ints              // elements of four bytes
+	ints              // elements of size bytes
 )
 
 // field is one field of a request in the versions from min to max.
@@ -41,13 +42,15 @@ func (f field) present(version int16) bool { return version >= f.min && version 
 func (f field) from(min int16) field  { f.min = min; return f }
 func (f field) until(max int16) field { f.max = max; return f }
 
-func raw(n int) field           { return field{kind: fixed, size: n, max: math.MaxInt16} }
-func str() field                { return field{kind: text, max: math.MaxInt16} }
-func data() field               { return field{kind: blob, max: math.MaxInt16} }
-func strs() field               { return field{kind: texts, max: math.MaxInt16} }
-func int32s() field             { return field{kind: ints, max: math.MaxInt16} }
-func list(of ...field) field    { return field{kind: array, fields: of, max: math.MaxInt16} }
-func shape(of ...field) []field { return of }
+func raw(n int) field            { return field{kind: fixed, size: n, max: math.MaxInt16} }
+func str() field                 { return field{kind: text, max: math.MaxInt16} }
+func data() field                { return field{kind: blob, max: math.MaxInt16} }
+func strs() field                { return field{kind: texts, max: math.MaxInt16} }
+func int32s() field              { return field{kind: ints, size: 4, max: math.MaxInt16} }
+func int8s() field               { return field{kind: ints, size: 1, max: math.MaxInt16} }
+func list(of ...field) field     { return field{kind: array, fields: of, max: math.MaxInt16} }
+func optional(of ...field) field { return field{kind: maybe, fields: of, max: math.MaxInt16} }
+func shape(of ...field) []field  { return of }
 
 // shapes holds the layout of every request that is decoded, by API key.
 var shapes = map[int16][]field{
@@ -76,11 +79,25 @@ var shapes = map[int16][]field{
 	keyApiVersions:    shape(str().from(3), str().from(3)),
 	keyCreateTopics: shape(list(str(), raw(4+2), list(raw(4), int32s()), list(str(), str())),
 		raw(4), raw(1)),
-	keyDeleteTopics:         shape(strs().until(5), list(str(), raw(16)).from(6), raw(4)),
-	keyInitProducerID:       shape(str(), raw(4), raw(8+2).from(3)),
-	keyOffsetForLeaderEpoch: shape(raw(4).from(3), list(str(), list(raw(4+4+4)))),
-	keyDescribeConfigs:      shape(list(raw(1), str(), strs()), raw(1), raw(1).from(3)),
-	keyDeleteGroups:         shape(strs()),
+	keyDeleteTopics:               shape(strs().until(5), list(str(), raw(16)).from(6), raw(4)),
+	keyInitProducerID:             shape(str(), raw(4), raw(8+2).from(3)),
+	keyOffsetForLeaderEpoch:       shape(raw(4).from(3), list(str(), list(raw(4+4+4)))),
+	keyDescribeConfigs:            shape(list(raw(1), str(), strs()), raw(1), raw(1).from(3)),
+	keyCreatePartitions:           shape(list(str(), raw(4), list(int32s())), raw(4+1)),
+	keyElectLeaders:               shape(raw(1).from(1), list(str(), int32s()), raw(4)),
+	keyDescribeLogDirs:            shape(list(str(), int32s())),
+	keyListPartitionReassignments: shape(raw(4), list(str(), int32s())),
+	keyDescribeQuorum:             shape(list(str(), list(raw(4)))),
+	keyUpdateFeatures:             shape(raw(4), list(str(), raw(2), raw(1).until(0), raw(1).from(1)), raw(1).from(1)),
+	keyDescribeCluster:            shape(raw(1), raw(1).from(1), raw(1).from(2)),
+	keyDescribeProducers:          shape(list(str(), int32s())),
+	keyDescribeTopicPartitions:    shape(list(str()), raw(4), optional(str(), raw(4))),
+	keyDeleteGroups:               shape(strs()),
+	keyDeleteRecords:              shape(list(str(), list(raw(4+8))), raw(4)),
+	keyOffsetDelete:               shape(str(), list(str(), list(raw(4)))),
+	keyAlterConfigs:               shape(list(raw(1), str(), list(str(), str())), raw(1)),
+	keyIncrementalAlterConfigs:    shape(list(raw(1), str(), list(str(), raw(1), str())), raw(1)),
+	keyListConfigResources:        shape(int8s().from(1)),
 }
 
 // checkShape walks a request's body and reports the first count or length that its bytes cannot hold. Bytes behind the
@@ -130,6 +147,10 @@ func (w *walker) field(f *field) {
 				return
 			}
 		}
+	case maybe:
+		if present := w.take(1); present != nil && int8(present[0]) != -1 {
+			w.all(f.fields)
+		}
 	case texts:
 		for range w.count(w.lengthBytes(2)) {
 			w.take(w.length(2))
@@ -138,7 +159,7 @@ func (w *walker) field(f *field) {
 			}
 		}
 	case ints:
-		w.take(4 * w.count(4))
+		w.take(f.size * w.count(f.size))
 	}
 }
 
@@ -154,6 +175,8 @@ func (w *walker) minBytes(fields []field) int {
 		case !f.present(w.version):
 		case f.kind == fixed:
 			total += f.size
+		case f.kind == maybe:
+			total++
 		case f.kind == text:
 			total += w.lengthBytes(2)
 		default:

@@ -312,21 +312,6 @@ func TestT11FullResponsesHoldEveryPartitionAndEmptyIsNotNull(t *testing.T) {
 	}
 }
 
-func TestT12ThereAreNoFetchSessions(t *testing.T) {
-	f := newFace(t, nil)
-	id := f.addTopic("orders", 1)
-	c := dialRaw(t, f.serveTCP())
-	req := fetchRequest(12, "orders", id, 0)
-	req.SessionEpoch = 0
-	if resp := ask[*kmsg.FetchResponse](c, req); resp.SessionID != 0 || resp.ErrorCode != 0 || len(resp.Topics) != 1 {
-		t.Errorf("a fetch that asks for a session: %+v", resp)
-	}
-	req.SessionID, req.SessionEpoch = 5, 3
-	if resp := ask[*kmsg.FetchResponse](c, req); broker.Code(resp.ErrorCode) != broker.FetchSessionIDNotFound {
-		t.Errorf("a fetch in a session that is not: code %d", resp.ErrorCode)
-	}
-}
-
 func TestT13FetchLimitsAreSoft(t *testing.T) {
 	f := newFace(t, nil)
 	id := f.addTopic("orders", 2)

@@ -4,26 +4,40 @@ import "slices"
 
 // API keys in use, with Kafka's numbers.
 const (
-	keyProduce              int16 = 0
-	keyFetch                int16 = 1
-	keyListOffsets          int16 = 2
-	keyMetadata             int16 = 3
-	keyOffsetCommit         int16 = 8
-	keyOffsetFetch          int16 = 9
-	keyFindCoordinator      int16 = 10
-	keyJoinGroup            int16 = 11
-	keyHeartbeat            int16 = 12
-	keyLeaveGroup           int16 = 13
-	keySyncGroup            int16 = 14
-	keyDescribeGroups       int16 = 15
-	keyListGroups           int16 = 16
-	keyApiVersions          int16 = 18
-	keyCreateTopics         int16 = 19
-	keyDeleteTopics         int16 = 20
-	keyInitProducerID       int16 = 22
-	keyOffsetForLeaderEpoch int16 = 23
-	keyDescribeConfigs      int16 = 32
-	keyDeleteGroups         int16 = 42
+	keyProduce                    int16 = 0
+	keyFetch                      int16 = 1
+	keyListOffsets                int16 = 2
+	keyMetadata                   int16 = 3
+	keyOffsetCommit               int16 = 8
+	keyOffsetFetch                int16 = 9
+	keyFindCoordinator            int16 = 10
+	keyJoinGroup                  int16 = 11
+	keyHeartbeat                  int16 = 12
+	keyLeaveGroup                 int16 = 13
+	keySyncGroup                  int16 = 14
+	keyDescribeGroups             int16 = 15
+	keyListGroups                 int16 = 16
+	keyApiVersions                int16 = 18
+	keyCreateTopics               int16 = 19
+	keyDeleteTopics               int16 = 20
+	keyDeleteRecords              int16 = 21
+	keyInitProducerID             int16 = 22
+	keyOffsetForLeaderEpoch       int16 = 23
+	keyDescribeConfigs            int16 = 32
+	keyAlterConfigs               int16 = 33
+	keyDescribeLogDirs            int16 = 35
+	keyCreatePartitions           int16 = 37
+	keyDeleteGroups               int16 = 42
+	keyElectLeaders               int16 = 43
+	keyIncrementalAlterConfigs    int16 = 44
+	keyListPartitionReassignments int16 = 46
+	keyOffsetDelete               int16 = 47
+	keyDescribeQuorum             int16 = 55
+	keyUpdateFeatures             int16 = 57
+	keyDescribeCluster            int16 = 60
+	keyDescribeProducers          int16 = 61
+	keyListConfigResources        int16 = 74
+	keyDescribeTopicPartitions    int16 = 75
 )
 
 // api is one row of the protocol matrix.
@@ -54,10 +68,24 @@ var matrix = []api{
 	{key: keyApiVersions, name: "ApiVersions", listed: 0, min: 0, max: 4},
 	{key: keyCreateTopics, name: "CreateTopics", listed: 2, min: 2, max: 7},
 	{key: keyDeleteTopics, name: "DeleteTopics", listed: 1, min: 1, max: 6},
+	{key: keyDeleteRecords, name: "DeleteRecords", listed: 0, min: 0, max: 2},
 	{key: keyInitProducerID, name: "InitProducerId", listed: 0, min: 0, max: 5},
 	{key: keyOffsetForLeaderEpoch, name: "OffsetForLeaderEpoch", listed: 2, min: 2, max: 4},
 	{key: keyDescribeConfigs, name: "DescribeConfigs", listed: 1, min: 1, max: 4},
+	{key: keyAlterConfigs, name: "AlterConfigs", listed: 0, min: 0, max: 2},
+	{key: keyDescribeLogDirs, name: "DescribeLogDirs", listed: 1, min: 1, max: 5},
+	{key: keyCreatePartitions, name: "CreatePartitions", listed: 0, min: 0, max: 3},
 	{key: keyDeleteGroups, name: "DeleteGroups", listed: 0, min: 0, max: 3},
+	{key: keyElectLeaders, name: "ElectLeaders", listed: 0, min: 0, max: 2},
+	{key: keyIncrementalAlterConfigs, name: "IncrementalAlterConfigs", listed: 0, min: 0, max: 1},
+	{key: keyListPartitionReassignments, name: "ListPartitionReassignments", listed: 0, min: 0, max: 0},
+	{key: keyOffsetDelete, name: "OffsetDelete", listed: 0, min: 0, max: 0},
+	{key: keyDescribeQuorum, name: "DescribeQuorum", listed: 0, min: 0, max: 2},
+	{key: keyUpdateFeatures, name: "UpdateFeatures", listed: 0, min: 0, max: 2},
+	{key: keyDescribeCluster, name: "DescribeCluster", listed: 0, min: 0, max: 2},
+	{key: keyDescribeProducers, name: "DescribeProducers", listed: 0, min: 0, max: 0},
+	{key: keyListConfigResources, name: "ListConfigResources", listed: 0, min: 0, max: 1},
+	{key: keyDescribeTopicPartitions, name: "DescribeTopicPartitions", listed: 0, min: 0, max: 0},
 }
 
 // lookup returns the row of a key.

@@ -37,6 +37,8 @@ const (
 	RetentionMs          = "retention.ms"
 	SegmentBytes         = "segment.bytes"
 	SegmentMs            = "segment.ms"
+	TimestampAfterMaxMs  = "message.timestamp.after.max.ms"
+	TimestampBeforeMaxMs = "message.timestamp.before.max.ms"
 	UncleanElection      = "unclean.leader.election.enable"
 )
 
@@ -51,6 +53,7 @@ type TopicConfig struct {
 	Min     float64  // of a number
 	Max     float64  // of a number
 	Values  []string // of a string or list that has a fixed choice
+	Broker  string   // the broker's config that holds where the topic has none of its own; empty: none does
 	// Inert configs are Kafka's, accepted with any legal value and without effect here.
 	Inert bool
 	Doc   string
@@ -77,9 +80,9 @@ var topicConfigs = []TopicConfig{
 		Doc: "How long a record may stay uncompacted."},
 	{Name: MaxMessageBytes, Type: ConfigInt, Default: "1048588", Max: MaxMessageBytesMax,
 		Doc: "The largest batch that is accepted, in bytes; at most 64 MiB."},
-	{Name: "message.timestamp.after.max.ms", Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
+	{Name: TimestampAfterMaxMs, Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
 		Doc: "How far a record's timestamp may lie in the future."},
-	{Name: "message.timestamp.before.max.ms", Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
+	{Name: TimestampBeforeMaxMs, Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
 		Doc: "How far a record's timestamp may lie in the past."},
 	{Name: MessageTimestampType, Type: ConfigString, Default: "CreateTime", Values: []string{"CreateTime", "LogAppendTime"},
 		Doc: "Whether a record's timestamp is the producer's or the time of its append."},
@@ -91,11 +94,11 @@ var topicConfigs = []TopicConfig{
 		Doc: "In-sync replicas needed to acknowledge a record. A topic made with three replicas or more gets 2 if nothing is said."},
 	{Name: "preallocate", Type: ConfigBoolean, Default: "false", Inert: true,
 		Doc: "Segments always reserve space before they take a byte."},
-	{Name: RetentionBytes, Type: ConfigLong, Default: "-1", Min: -1, Max: math.MaxInt64,
+	{Name: RetentionBytes, Broker: "log.retention.bytes", Type: ConfigLong, Default: "-1", Min: -1, Max: math.MaxInt64,
 		Doc: "Bytes of a partition that retention keeps; -1 for no limit."},
-	{Name: RetentionMs, Type: ConfigLong, Default: "604800000", Min: -1, Max: math.MaxInt64,
+	{Name: RetentionMs, Broker: "log.retention.ms", Type: ConfigLong, Default: "604800000", Min: -1, Max: math.MaxInt64,
 		Doc: "How long records are kept; -1 for ever."},
-	{Name: SegmentBytes, Type: ConfigInt, Default: "1073741824", Min: 14, Max: math.MaxInt32,
+	{Name: SegmentBytes, Broker: "log.segment.bytes", Type: ConfigInt, Default: "1073741824", Min: 14, Max: math.MaxInt32,
 		Doc: "The size at which a segment is closed."},
 	{Name: "segment.index.bytes", Type: ConfigInt, Default: "10485760", Min: 4, Max: math.MaxInt32, Inert: true,
 		Doc: "Indexes are as large as their segment needs."},
@@ -190,5 +193,10 @@ func (m *Image) Compacted(topic string) bool {
 
 // CompactsWith reports whether a value of cleanup.policy includes compaction.
 func CompactsWith(policy string) bool {
-	return slices.ContainsFunc(strings.Split(policy, ","), func(item string) bool { return strings.TrimSpace(item) == "compact" })
+	for item := range strings.SplitSeq(policy, ",") { // without memory of its own: every produce asks
+		if strings.TrimSpace(item) == "compact" {
+			return true
+		}
+	}
+	return false
 }

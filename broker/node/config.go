@@ -40,7 +40,7 @@ type Config struct {
 	CleanerBackoff         time.Duration // log.cleaner.backoff.ms
 	CleanerBytes           int64         // log.cleaner.dedupe.buffer.size
 	CleanerBytesPerSecond  int64         // log.cleaner.io.max.bytes.per.second
-	DefaultPartitions      int32 // num.partitions
+	DefaultPartitions      int32         // num.partitions
 	AutoCreateTopics       bool
 	GroupInitialRebalance  time.Duration
 	GroupMinSession        time.Duration

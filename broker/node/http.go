@@ -120,7 +120,7 @@ func (n *Node) serve(ctx context.Context) error {
 	server := admin.New(admin.Config{
 		Node: n.identity.Node, Version: Version, Metadata: adminMetadata{n}, Partitions: partitions{n.set},
 		Groups: adminGroups{n.groups, n.quorum.Image}, Chains: adminChains{n}, Plugins: n.plugins,
-		Logger: n.component("admin"), NowMs: func() int64 { return n.seams.Now().UnixMilli() },
+		NodeConfigs: n.nodeConfigs(), Logger: n.component("admin"), NowMs: func() int64 { return n.seams.Now().UnixMilli() },
 	})
 	server.Register(mux)
 	n.registerState()
@@ -150,7 +150,7 @@ func (n *Node) serveKafka(ctx context.Context) error {
 	n.kafka, err = kafka.New(context.WithoutCancel(ctx), kafka.Config{
 		Node: n.identity.Node, Metadata: n.quorum, Partitions: partitions{n.set}, Groups: clientGroups{n.groups},
 		Controller: n.quorum, Chains: clientChains{n.chains}, Gate: n.plugins.enterGate, Metrics: n.metrics,
-		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics,
+		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics, BrokerConfigs: n.brokerConfigs(), LogDir: n.logDir, Quorum: n.quorumState,
 		Limits: kafka.Limits{
 			FrameBytesMax: n.config.FrameBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
 			PipelineDepth: n.config.PipelineRequestsMax,

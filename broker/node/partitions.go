@@ -79,6 +79,21 @@ func (p clientPartition) Read(q kafka.Read) (kafka.Records, error) {
 	return records, err
 }
 
+// Producers implements kafka.Partition.
+func (p clientPartition) Producers() ([]kafka.ActiveProducer, error) {
+	active, err := p.Replica.Producers()
+	all := make([]kafka.ActiveProducer, 0, len(active))
+	for _, a := range active {
+		all = append(all, kafka.ActiveProducer{ID: a.Producer, Epoch: a.Epoch, LastSequence: a.LastSequence, TimestampMs: a.TimestampMs})
+	}
+	return all, err
+}
+
+// DeleteRecords implements kafka.Partition.
+func (p clientPartition) DeleteRecords(ctx context.Context, before broker.Offset) (broker.Offset, error) {
+	return p.AdvanceStart(ctx, before)
+}
+
 // Ends implements kafka.Partition.
 func (p clientPartition) Ends() kafka.Ends {
 	e := p.Replica.Ends()

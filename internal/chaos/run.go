@@ -90,7 +90,7 @@ func (h *harness) setUp(ctx context.Context) (err error) {
 	h.sentinels = &sentinels{ledger: h.ledger, client: h.plain}
 	var configs map[string]string
 	if h.options.retention {
-		configs = map[string]string{"segment.bytes": "32768", "retention.bytes": "160000"}
+		configs = map[string]string{"segment.bytes": "16384", "retention.bytes": "100000"}
 	}
 	if _, err := h.sdk.CreateTopic(ctx, topic, partitions, configs); err != nil {
 		return err

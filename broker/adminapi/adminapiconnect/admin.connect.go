@@ -53,6 +53,9 @@ const (
 	// ClusterServiceGetHealthProcedure is the fully-qualified name of the ClusterService's GetHealth
 	// RPC.
 	ClusterServiceGetHealthProcedure = "/millrace.admin.v1.ClusterService/GetHealth"
+	// ClusterServiceGetNodeConfigProcedure is the fully-qualified name of the ClusterService's
+	// GetNodeConfig RPC.
+	ClusterServiceGetNodeConfigProcedure = "/millrace.admin.v1.ClusterService/GetNodeConfig"
 	// TopicServiceCreateTopicProcedure is the fully-qualified name of the TopicService's CreateTopic
 	// RPC.
 	TopicServiceCreateTopicProcedure = "/millrace.admin.v1.TopicService/CreateTopic"
@@ -61,6 +64,8 @@ const (
 	// TopicServiceDescribeTopicProcedure is the fully-qualified name of the TopicService's
 	// DescribeTopic RPC.
 	TopicServiceDescribeTopicProcedure = "/millrace.admin.v1.TopicService/DescribeTopic"
+	// TopicServiceAlterTopicProcedure is the fully-qualified name of the TopicService's AlterTopic RPC.
+	TopicServiceAlterTopicProcedure = "/millrace.admin.v1.TopicService/AlterTopic"
 	// TopicServiceDeleteTopicProcedure is the fully-qualified name of the TopicService's DeleteTopic
 	// RPC.
 	TopicServiceDeleteTopicProcedure = "/millrace.admin.v1.TopicService/DeleteTopic"
@@ -113,6 +118,8 @@ const (
 type ClusterServiceClient interface {
 	GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error)
 	GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error)
+	// GetNodeConfig tells what the answering node was started with.
+	GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error)
 }
 
 // NewClusterServiceClient constructs a client for the millrace.admin.v1.ClusterService service. By
@@ -138,13 +145,20 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("GetHealth")),
 			connect.WithClientOptions(opts...),
 		),
+		getNodeConfig: connect.NewClient[adminapi.GetNodeConfigRequest, adminapi.GetNodeConfigResponse](
+			httpClient,
+			baseURL+ClusterServiceGetNodeConfigProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("GetNodeConfig")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
-	getCluster *connect.Client[adminapi.GetClusterRequest, adminapi.GetClusterResponse]
-	getHealth  *connect.Client[adminapi.GetHealthRequest, adminapi.GetHealthResponse]
+	getCluster    *connect.Client[adminapi.GetClusterRequest, adminapi.GetClusterResponse]
+	getHealth     *connect.Client[adminapi.GetHealthRequest, adminapi.GetHealthResponse]
+	getNodeConfig *connect.Client[adminapi.GetNodeConfigRequest, adminapi.GetNodeConfigResponse]
 }
 
 // GetCluster calls millrace.admin.v1.ClusterService.GetCluster.
@@ -165,10 +179,21 @@ func (c *clusterServiceClient) GetHealth(ctx context.Context, req *adminapi.GetH
 	return nil, err
 }
 
+// GetNodeConfig calls millrace.admin.v1.ClusterService.GetNodeConfig.
+func (c *clusterServiceClient) GetNodeConfig(ctx context.Context, req *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error) {
+	response, err := c.getNodeConfig.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClusterServiceHandler is an implementation of the millrace.admin.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error)
 	GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error)
+	// GetNodeConfig tells what the answering node was started with.
+	GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -190,12 +215,20 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("GetHealth")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceGetNodeConfigHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceGetNodeConfigProcedure,
+		svc.GetNodeConfig,
+		connect.WithSchema(clusterServiceMethods.ByName("GetNodeConfig")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.admin.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceGetClusterProcedure:
 			clusterServiceGetClusterHandler.ServeHTTP(w, r)
 		case ClusterServiceGetHealthProcedure:
 			clusterServiceGetHealthHandler.ServeHTTP(w, r)
+		case ClusterServiceGetNodeConfigProcedure:
+			clusterServiceGetNodeConfigHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -213,11 +246,17 @@ func (UnimplementedClusterServiceHandler) GetHealth(context.Context, *adminapi.G
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.GetHealth is not implemented"))
 }
 
+func (UnimplementedClusterServiceHandler) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.GetNodeConfig is not implemented"))
+}
+
 // TopicServiceClient is a client for the millrace.admin.v1.TopicService service.
 type TopicServiceClient interface {
 	CreateTopic(context.Context, *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error)
 	ListTopics(context.Context, *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error)
 	DescribeTopic(context.Context, *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error)
+	// AlterTopic adds partitions and changes configs: first the configs, in one step, then the partitions.
+	AlterTopic(context.Context, *adminapi.AlterTopicRequest) (*adminapi.AlterTopicResponse, error)
 	DeleteTopic(context.Context, *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error)
 }
 
@@ -250,6 +289,12 @@ func NewTopicServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(topicServiceMethods.ByName("DescribeTopic")),
 			connect.WithClientOptions(opts...),
 		),
+		alterTopic: connect.NewClient[adminapi.AlterTopicRequest, adminapi.AlterTopicResponse](
+			httpClient,
+			baseURL+TopicServiceAlterTopicProcedure,
+			connect.WithSchema(topicServiceMethods.ByName("AlterTopic")),
+			connect.WithClientOptions(opts...),
+		),
 		deleteTopic: connect.NewClient[adminapi.DeleteTopicRequest, adminapi.DeleteTopicResponse](
 			httpClient,
 			baseURL+TopicServiceDeleteTopicProcedure,
@@ -264,6 +309,7 @@ type topicServiceClient struct {
 	createTopic   *connect.Client[adminapi.CreateTopicRequest, adminapi.CreateTopicResponse]
 	listTopics    *connect.Client[adminapi.ListTopicsRequest, adminapi.ListTopicsResponse]
 	describeTopic *connect.Client[adminapi.DescribeTopicRequest, adminapi.DescribeTopicResponse]
+	alterTopic    *connect.Client[adminapi.AlterTopicRequest, adminapi.AlterTopicResponse]
 	deleteTopic   *connect.Client[adminapi.DeleteTopicRequest, adminapi.DeleteTopicResponse]
 }
 
@@ -294,6 +340,15 @@ func (c *topicServiceClient) DescribeTopic(ctx context.Context, req *adminapi.De
 	return nil, err
 }
 
+// AlterTopic calls millrace.admin.v1.TopicService.AlterTopic.
+func (c *topicServiceClient) AlterTopic(ctx context.Context, req *adminapi.AlterTopicRequest) (*adminapi.AlterTopicResponse, error) {
+	response, err := c.alterTopic.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // DeleteTopic calls millrace.admin.v1.TopicService.DeleteTopic.
 func (c *topicServiceClient) DeleteTopic(ctx context.Context, req *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error) {
 	response, err := c.deleteTopic.CallUnary(ctx, connect.NewRequest(req))
@@ -308,6 +363,8 @@ type TopicServiceHandler interface {
 	CreateTopic(context.Context, *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error)
 	ListTopics(context.Context, *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error)
 	DescribeTopic(context.Context, *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error)
+	// AlterTopic adds partitions and changes configs: first the configs, in one step, then the partitions.
+	AlterTopic(context.Context, *adminapi.AlterTopicRequest) (*adminapi.AlterTopicResponse, error)
 	DeleteTopic(context.Context, *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error)
 }
 
@@ -336,6 +393,12 @@ func NewTopicServiceHandler(svc TopicServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(topicServiceMethods.ByName("DescribeTopic")),
 		connect.WithHandlerOptions(opts...),
 	)
+	topicServiceAlterTopicHandler := connect.NewUnaryHandlerSimple(
+		TopicServiceAlterTopicProcedure,
+		svc.AlterTopic,
+		connect.WithSchema(topicServiceMethods.ByName("AlterTopic")),
+		connect.WithHandlerOptions(opts...),
+	)
 	topicServiceDeleteTopicHandler := connect.NewUnaryHandlerSimple(
 		TopicServiceDeleteTopicProcedure,
 		svc.DeleteTopic,
@@ -350,6 +413,8 @@ func NewTopicServiceHandler(svc TopicServiceHandler, opts ...connect.HandlerOpti
 			topicServiceListTopicsHandler.ServeHTTP(w, r)
 		case TopicServiceDescribeTopicProcedure:
 			topicServiceDescribeTopicHandler.ServeHTTP(w, r)
+		case TopicServiceAlterTopicProcedure:
+			topicServiceAlterTopicHandler.ServeHTTP(w, r)
 		case TopicServiceDeleteTopicProcedure:
 			topicServiceDeleteTopicHandler.ServeHTTP(w, r)
 		default:
@@ -371,6 +436,10 @@ func (UnimplementedTopicServiceHandler) ListTopics(context.Context, *adminapi.Li
 
 func (UnimplementedTopicServiceHandler) DescribeTopic(context.Context, *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.DescribeTopic is not implemented"))
+}
+
+func (UnimplementedTopicServiceHandler) AlterTopic(context.Context, *adminapi.AlterTopicRequest) (*adminapi.AlterTopicResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.AlterTopic is not implemented"))
 }
 
 func (UnimplementedTopicServiceHandler) DeleteTopic(context.Context, *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error) {

@@ -45,7 +45,10 @@ def consume(asked):
         session_timeout_ms=6000, heartbeat_interval_ms=500, fetch_max_wait_ms=500, **settings)
     consumer.subscribe([asked.topic], listener=Listener())
     while not ending:
-        polled = consumer.poll(timeout_ms=200)
+        # Version 3.0.12 joins twice at first, the second time because metadata came. If a poll's time runs out within that
+        # join, the assignment is lost for good: the leader has noted the new metadata already, so need_rejoin says no, and
+        # what SyncGroup brings is never installed. A second is well beyond both joins.
+        polled = consumer.poll(timeout_ms=1000)
         for batch in polled.values():
             for r in batch:
                 events.record(r.partition, r.offset, r.key)

@@ -1,0 +1,77 @@
+package node
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/millrace-io/millrace/broker/admin"
+	"github.com/millrace-io/millrace/broker/kafka"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+// kafkaVersion is the release of Apache Kafka whose features the surface comes closest to. Consoles read it from the
+// broker's configs, and hide what they think it cannot do.
+const kafkaVersion = "3.9-IV0"
+
+// brokerConfigs are what the node was started with, as DescribeConfigs tells it beside the face's own limits.
+func (n *Node) brokerConfigs() []kafka.BrokerConfig {
+	number := func(name string, value int64) kafka.BrokerConfig {
+		return kafka.BrokerConfig{Name: name, Value: strconv.FormatInt(value, 10), Type: metadata.ConfigLong}
+	}
+	millis := func(name string, value time.Duration) kafka.BrokerConfig { return number(name, value.Milliseconds()) }
+	text := func(name, value string) kafka.BrokerConfig {
+		return kafka.BrokerConfig{Name: name, Value: value, Type: metadata.ConfigString}
+	}
+	advertised := ""
+	for _, e := range n.bound.endpoints(n.config) {
+		if e.Listener == "client" {
+			advertised = fmt.Sprintf("PLAINTEXT://%s:%d", e.Host, e.Port)
+		}
+	}
+	c := &n.config
+	return []kafka.BrokerConfig{
+		text("advertised.listeners", advertised),
+		text("broker.rack", c.Rack),
+		millis("group.initial.rebalance.delay.ms", c.GroupInitialRebalance),
+		millis("group.max.session.timeout.ms", c.GroupMaxSession),
+		millis("group.min.session.timeout.ms", c.GroupMinSession),
+		text("inter.broker.protocol.version", kafkaVersion),
+		millis("log.cleaner.backoff.ms", c.CleanerBackoff),
+		number("log.cleaner.dedupe.buffer.size", c.CleanerBytes),
+		number("log.cleaner.io.max.bytes.per.second", c.CleanerBytesPerSecond),
+		text("log.dirs", c.Data),
+		number("log.retention.bytes", c.RetentionBytes),
+		millis("log.retention.check.interval.ms", c.RetentionCheck),
+		number("log.retention.ms", c.RetentionMillis),
+		number("log.segment.bytes", c.SegmentBytes),
+		number("num.partitions", int64(c.DefaultPartitions)),
+		number("offsets.retention.minutes", int64(c.OffsetsRetention/time.Minute)),
+		number("producer.id.expiration.ms", c.ProducerIDExpiryMillis),
+	}
+}
+
+// logDir tells of the data directory.
+func (n *Node) logDir() kafka.LogDir {
+	dir := kafka.LogDir{Path: n.config.Data, TotalBytes: -1, FreeBytes: -1}
+	if free, total, err := n.seams.FS.Space(n.config.Data); err == nil {
+		dir.TotalBytes, dir.FreeBytes = int64(min(total, math.MaxInt64)), int64(min(free, math.MaxInt64))
+	}
+	return dir
+}
+
+// quorumState tells how the metadata quorum stands.
+func (n *Node) quorumState() kafka.QuorumState {
+	status := n.quorum.Status()
+	return kafka.QuorumState{Leader: status.Leader, Term: status.Term, Committed: status.Commit}
+}
+
+// nodeConfigs are the same for the admin API.
+func (n *Node) nodeConfigs() []admin.NodeConfig {
+	var all []admin.NodeConfig
+	for _, c := range n.brokerConfigs() {
+		all = append(all, admin.NodeConfig{Name: c.Name, Value: c.Value})
+	}
+	return all
+}
