@@ -8,6 +8,8 @@ import (
 type Limits struct {
 	BatchBytesMax        int // of the batch as it travels; 0 = no bound of its own
 	DecompressedBytesMax int // of its records without compression; 0 = DecompressedBytesMax
+	// KeysRequired refuses records without a key: a compacted topic could never clean them.
+	KeysRequired bool
 	// The timestamp of each record that has one lies in [TimestampMinMs, TimestampMaxMs]; a maximum of 0 = no bounds.
 	TimestampMinMs, TimestampMaxMs int64
 }
@@ -63,6 +65,9 @@ func checkRecords(b []byte, v View, limits Limits) error {
 		}
 		if part.offsetDelta != i {
 			return broker.Errorf(broker.InvalidRecord, "record %d of the batch has offset delta %d", i, part.offsetDelta)
+		}
+		if limits.KeysRequired && part.key == nil {
+			return broker.Errorf(broker.InvalidRecord, "record %d of the batch has no key, which a compacted topic demands", i)
 		}
 		// A sum that passes the end of int64 comes out below what it began with.
 		sum := base + part.timestampDelta

@@ -109,6 +109,9 @@ func (l *Log) cutFiles(seg *segment, file vfs.File, size int64, gone []*segment)
 	if err := removeFiles(l.cfg.FS, seg.name+indexSuffix, seg.name+timeIndexSuffix); err != nil {
 		return err
 	}
+	if err := l.forgetCleaned(l.End()); err != nil {
+		return err
+	}
 	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
 		return err
 	}
@@ -226,6 +229,7 @@ func (l *Log) Close() error {
 	if l.closed.Load() {
 		return nil
 	}
+	l.cleaning.end()
 	err := l.flusher.flush(false)
 	l.files.Lock()
 	defer l.files.Unlock()
@@ -238,7 +242,7 @@ func (l *Log) Close() error {
 // saveActive writes the files beside the last segment as if it were closed.
 func (l *Log) saveActive() error {
 	l.mu.Lock()
-	seg := l.active()
+	seg := l.activeLocked()
 	whole := seg.named && seg.synced == seg.size && seg.size > 0 && l.durable == l.end && (len(l.segments) == 1 || l.segments[len(l.segments)-2].sealed)
 	c := closing{seg: seg, file: seg.file, size: seg.size, epochs: l.epochs, saveEpochs: l.savedEpochs != len(l.epochs), after: seg, state: seg.state}
 	if whole {
@@ -289,6 +293,7 @@ func (l *Log) shut() error {
 
 // Remove closes the log and deletes its directory and the journal's memory of it.
 func (l *Log) Remove() error {
+	l.cleaning.end()
 	l.files.Lock()
 	defer l.files.Unlock()
 	if err := l.shut(); err != nil {

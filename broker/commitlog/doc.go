@@ -10,20 +10,21 @@
 //	<base, 20 digits>.timeindex  largest timestamp so far, likewise
 //	<base, 20 digits>.producers  producer state at base, the owner's bytes (broker/producer has the format)
 //	epochs                       where each leader epoch of the closed segments starts
+//	cleaned                      how far the log was compacted, and when (compacted topics)
 //
 // Every file but .log and .producers is: 8 bytes of magic, u16 version, contents, u32 CRC32C of all before; little-endian. All of them are
 // replaced by write, sync, rename, sync of the directory.
 //
 // # Who calls what
 //
-// Append, Truncate, Reset, AdvanceStart, SetSegmentBytes, Close and Remove are called by the partition's owner, one at a time. Everything
+// Append, RollAged, Truncate, Reset, AdvanceStart, SetSegmentBytes, Close and Remove are called by the partition's owner, one at a time. Everything
 // else is safe for concurrent use with them. OnDurable is called by the goroutine that flushes.
 //
 // # Locks
 //
 // Log.mu guards what readers and the flusher see; no file is touched under it. Two more serialise file operations and
-// nothing else: Log.files (closing, cutting and removing segments) and journal.mu (the journal's file). The order is
-// Log.files, journal.mu, Log.mu; Flusher.mu is a leaf.
+// nothing else: Log.files (closing, cutting, replacing and removing segments) and journal.mu (the journal's file). The
+// order is Log.files, journal.mu, Log.mu; Flusher.mu is a leaf. A compaction holds Log.cleaning before all of them.
 //
 // # Why a reader sees no foreign bytes
 //

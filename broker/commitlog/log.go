@@ -48,14 +48,20 @@ type Log struct {
 	logger  zerolog.Logger
 	flusher *Flusher
 
-	segmentBytes int64 // the appender's
+	segmentBytes int64      // the appender's
+	age          segmentAge // the appender's
 
 	hw     atomic.Int64
 	closed atomic.Bool
 	noted  atomic.Bool // in the flusher's list of what the journal has yet to learn
 
-	// files serialises closing, cutting and removing segments.
+	// files serialises closing, cutting, replacing and removing segments.
 	files sync.Mutex
+	// Guarded by files: how far the log was compacted, once it was read.
+	cleaned      cleanPoint
+	cleanedKnown bool
+
+	cleaning cleaning
 
 	mu       sync.Mutex
 	segments []*segment // rising; the last one is active
@@ -170,8 +176,10 @@ func (l *Log) Segments() []SegmentInfo {
 	return infos
 }
 
-// active is the segment that appends go to. Only the appender may call it without mu.
-func (l *Log) active() *segment { return l.segments[len(l.segments)-1] }
+// active is the segment that appends go to.
+func (l *Log) active() *segment { l.mu.Lock(); defer l.mu.Unlock(); return l.activeLocked() }
+
+func (l *Log) activeLocked() *segment { return l.segments[len(l.segments)-1] }
 
 // segmentFor returns the segment that holds offset, which lies in [first base, end). Under mu.
 func (l *Log) segmentFor(offset broker.Offset) *segment {

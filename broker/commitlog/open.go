@@ -107,7 +107,7 @@ func (r *recovery) list() error {
 	for _, name := range names {
 		base, suffix, ok := parseName(name)
 		switch {
-		case strings.HasSuffix(name, tmpSuffix):
+		case strings.HasSuffix(name, tmpSuffix), ok && suffix == cleanedSuffix:
 			beside = append(beside, name)
 		case ok && suffix == logSuffix:
 			r.bases = append(r.bases, base)
@@ -165,7 +165,12 @@ func (r *recovery) walk() error {
 		return &CorruptError{File: segmentName(r.log.cfg.Dir, r.entry.Start) + logSuffix, Offset: r.entry.Start,
 			Reason: fmt.Sprintf("the log begins only at %d", r.want)}
 	}
+	covered := 0
 	for i, base := range r.bases {
+		if base < r.want {
+			covered++
+			continue
+		}
 		if base != r.want {
 			return r.dropFrom(i)
 		}
@@ -194,6 +199,26 @@ func (r *recovery) walk() error {
 			return r.dropFrom(i + 1)
 		}
 	}
+	if covered > 0 {
+		return r.dropCovered()
+	}
+	return nil
+}
+
+// dropCovered removes the segments that compaction had merged into the one before them when it was interrupted. Every
+// offset of theirs was found there.
+func (r *recovery) dropCovered() error {
+	for _, base := range r.bases {
+		if slices.ContainsFunc(r.segments, func(s *segment) bool { return s.base == base }) {
+			continue
+		}
+		if err := r.log.removeSegment(&segment{name: segmentName(r.log.cfg.Dir, base)}); err != nil {
+			return err
+		}
+		r.changed = true
+	}
+	last := r.segments[len(r.segments)-1]
+	last.rolled, last.sealed = false, false
 	return nil
 }
 
@@ -461,15 +486,15 @@ func readIndex(fsys vfs.FS, seg *segment) (index, error) {
 // loadIndex fetches the index of a closed segment into memory.
 func (l *Log) loadIndex(seg *segment) error {
 	x, err := l.indexOf(seg)
-	if err != nil {
-		return err
-	}
 	l.mu.Lock()
-	if !seg.loaded {
+	defer l.mu.Unlock()
+	if seg.loaded {
+		return nil // somebody was quicker; the files may have been replaced since
+	}
+	if err == nil {
 		seg.index, seg.loaded = x, true
 	}
-	l.mu.Unlock()
-	return nil
+	return err
 }
 
 // indexOf reads the index of a closed segment, or makes it again from the batches.

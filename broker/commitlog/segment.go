@@ -18,6 +18,7 @@ const (
 	timeIndexSuffix = ".timeindex"
 	producersSuffix = ".producers"
 	tmpSuffix       = ".tmp"
+	cleanedSuffix   = ".cleaned" // a compacted segment on its way to its place
 	epochsName      = "epochs"
 
 	offsetDigits = 20

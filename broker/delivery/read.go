@@ -225,7 +225,7 @@ func (r *reading) round(from broker.Offset) (broker.Offset, error) {
 
 // batch adds what is visible of one batch at or above the fetch offset.
 func (r *reading) batch(v batch.View) error {
-	if v.Control() {
+	if v.Control() || v.Count() == 0 { // compaction left nothing of it
 		return nil
 	}
 	from := max(v.BaseOffset(), r.read.From, r.channel.lead.source.Ends().LogStart)
@@ -242,6 +242,14 @@ func (r *reading) batch(v batch.View) error {
 	visible, altered, err := r.channel.answers(r.s, v.BaseOffset(), from, v.NextOffset())
 	if err != nil {
 		return err
+	}
+	if int(v.Count()) < n {
+		there, err := present(v, &r.d)
+		if err != nil {
+			return err
+		}
+		visible.keep(there)
+		altered.keep(there)
 	}
 	count := visible.count(0, n)
 	if count == 0 {

@@ -139,6 +139,7 @@ func (p *pendingProduce) check(ctx context.Context, t target, rp *kmsg.ProduceRe
 	limits := batch.Limits{
 		BatchBytesMax:        p.session.batchBytesMax(p.image, t.topic.Name),
 		DecompressedBytesMax: p.session.Limits.DecompressedBytesMax,
+		KeysRequired:         p.image.Compacted(t.topic.Name),
 	}
 	limits.TimestampMinMs, limits.TimestampMaxMs = timestampBounds(p.image, t.topic.Name, p.start.UnixMilli())
 	return view, p.session.validate(ctx, view, limits)

@@ -37,7 +37,10 @@ type Config struct {
 	RetentionMillis        int64 // log.retention.ms, -1: for ever
 	RetentionBytes         int64 // log.retention.bytes, -1: no limit
 	RetentionCheck         time.Duration
-	DefaultPartitions      int32 // num.partitions
+	CleanerBackoff         time.Duration // log.cleaner.backoff.ms
+	CleanerBytes           int64         // log.cleaner.dedupe.buffer.size
+	CleanerBytesPerSecond  int64         // log.cleaner.io.max.bytes.per.second
+	DefaultPartitions      int32         // num.partitions
 	AutoCreateTopics       bool
 	GroupInitialRebalance  time.Duration
 	GroupMinSession        time.Duration
@@ -78,6 +81,9 @@ func settings() []setting {
 		{"log.retention.ms", "604800000", "age beyond which records may go; -1: never", integer(-1, 1<<62, func(c *Config, v int64) { c.RetentionMillis = v })},
 		{"log.retention.bytes", "-1", "bytes a partition keeps; -1: no limit", integer(-1, 1<<62, func(c *Config, v int64) { c.RetentionBytes = v })},
 		{"log.retention.check.interval.ms", "300000", "how often retention is looked at", millis(10, func(c *Config, v time.Duration) { c.RetentionCheck = v })},
+		{"log.cleaner.backoff.ms", "15000", "how often compacted topics are looked at", millis(10, func(c *Config, v time.Duration) { c.CleanerBackoff = v })},
+		{"log.cleaner.dedupe.buffer.size", "67108864", "memory for the keys of a compaction, 64 bytes each; more keys take more passes", integer(1<<16, 1<<36, func(c *Config, v int64) { c.CleanerBytes = v })},
+		{"log.cleaner.io.max.bytes.per.second", "67108864", "how fast a compaction goes through a log", integer(1<<10, 1<<40, func(c *Config, v int64) { c.CleanerBytesPerSecond = v })},
 		{"num.partitions", "1", "partitions of a topic that does not say", integer(1, 10000, func(c *Config, v int64) { c.DefaultPartitions = int32(v) })},
 		{"auto.create.topics.enable", "false", "make topics that clients ask metadata for", boolean(func(c *Config, v bool) { c.AutoCreateTopics = v })},
 		{"group.initial.rebalance.delay.ms", "0", "wait for more members before a new group's first generation", millis(0, func(c *Config, v time.Duration) { c.GroupInitialRebalance = v })},

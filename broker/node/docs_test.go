@@ -40,7 +40,7 @@ func TestTheManualNamesEveryMetricOfTheNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{"metrics.go", "state.go"} {
+	for _, file := range []string{"metrics.go", "state.go", "cleaner.go"} {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -310,7 +310,9 @@ func (n *Node) options(image *metadata.Image, topic broker.TopicID) replica.Opti
 	number("retention.ms", &o.RetentionMs)
 	number("retention.bytes", &o.RetentionBytes)
 	o.LogAppendTime = configs["message.timestamp.type"] == "LogAppendTime"
-	if metadata.CompactsWith(configs[metadata.CleanupPolicy]) && !strings.Contains(configs[metadata.CleanupPolicy], "delete") {
+	o.SegmentMs = image.TopicSettingInt(t.Name, metadata.SegmentMs)
+	o.Compaction = compaction(image, t.Name)
+	if o.Compact && !strings.Contains(configs[metadata.CleanupPolicy], "delete") {
 		o.RetentionMs, o.RetentionBytes = -1, -1 // A compacted log is bounded by its keys, never by age or size.
 	}
 	return o

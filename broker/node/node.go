@@ -240,6 +240,7 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	n.executor.registered(registered.Epoch)
 	n.rooms.Go("executor", n.executor.run)
 	n.rooms.Go("retention", n.retain)
+	n.rooms.Go("cleaner", newCleaner(n).run)
 	n.rooms.Go("space", n.watchSpace)
 	unfence := controller.UnfenceBroker{Node: n.identity.Node, Epoch: registered.Epoch, Applied: n.quorum.Image().Index()}
 	if _, err := n.quorum.Submit(ctx, unfence); err != nil {

@@ -106,12 +106,14 @@ func (h *Hooks) fill() {
 // Options are a topic's configs as a replica needs them.
 type Options struct {
 	SegmentBytes   int64 // segment.bytes; counts from the next append
+	SegmentMs      int64 // segment.ms; 0 = age closes no segment
 	RetentionMs    int64 // retention.ms; -1 = for ever
 	RetentionBytes int64 // retention.bytes; -1 = without limit
 	// LogAppendTime is message.timestamp.type=LogAppendTime: the leader stamps its own time on every batch.
 	LogAppendTime bool
 	// ProducerExpirationMs is producer.id.expiration.ms; one day if zero.
 	ProducerExpirationMs int64
+	Compaction
 }
 
 const producerExpirationMsDefault = 24 * 60 * 60 * 1000
