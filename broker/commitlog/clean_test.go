@@ -34,7 +34,6 @@ type keyed struct {
 	records map[broker.Offset]*written
 	newest  map[string]broker.Offset
 	cleaned broker.Offset // what cleans went over
-	gone    map[broker.Offset]time.Time
 	keysMax int
 	next    broker.Sequence
 }

@@ -37,7 +37,7 @@ func startBroker(ctx context.Context, program, dir string) (*brokerProcess, erro
 	if out, err := exec.CommandContext(ctx, program, "init", "--data", data).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
 	}
-	text := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: warn\n",
+	text := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\n",
 		data, b.client, cluster, b.admin)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
