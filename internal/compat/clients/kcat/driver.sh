@@ -9,6 +9,10 @@ for argument in "$@"; do declare "$argument"; done
 record='{"event":"record","partition":%p,"offset":%o,"key":"%k"}\n'
 settings=(-X session.timeout.ms=6000 -X heartbeat.interval.ms=500 -X fetch.wait.max.ms=500 -X auto.commit.interval.ms=500)
 
+# Unbuffered, kcat writes a line in pieces, and an assignment may land between them; whole goes line by line.
+# Its redirection comes last, so that assignments keep the stdout that the driver was given.
+whole() { sed -u ''; }
+
 # Assignments are told on stderr, as "% Group g rebalanced (memberid m): assigned: t [0], t [1]".
 assignments() {
   sed -u -n -E '/^% Group .* rebalanced .*assigned: /{
@@ -25,7 +29,7 @@ produce)
   ;;
 consume)
   [ -z "$rack" ] || settings+=(-X "client.rack=$rack")
-  exec kcat -b "$bootstrap" "${settings[@]}" -X auto.offset.reset=earliest -u -f "$record" -G "$group" "$topic" 2> >(assignments)
+  exec kcat -b "$bootstrap" "${settings[@]}" -X auto.offset.reset=earliest -u -f "$record" -G "$group" "$topic" 2> >(assignments) > >(whole)
   ;;
 read)
   kcat -C -q -b "$bootstrap" "${settings[@]}" -t "$topic" -p "$partition" -o "$offset" -c "$count" -f "$record"
