@@ -216,6 +216,9 @@ func walkCompaction(t *testing.T, seed uint64) {
 			done := k.clean()
 			passes, removed = passes+done.Passes, removed+done.Removed
 			k.check(fmt.Sprintf("step %d, cleaned", i), true)
+			if n := k.log.Held(); n != 0 {
+				t.Fatalf("step %d: segments are held %d times after compaction", i, n)
+			}
 		case n < 6:
 			k.flush()
 			if rng.IntN(2) == 0 {
@@ -311,10 +314,6 @@ func TestCompactionMergesSegmentsAndKeepsEpochsAndIndexes(t *testing.T) {
 		}
 		k.reopenSmall()
 		k.check("opened again", true)
-	}
-	k.clean()
-	if n := k.log.Held(); n != 0 {
-		t.Fatalf("segments are held %d times after compaction", n)
 	}
 	if d, err := k.log.Dirt(k.cleanConfig()); err != nil || d.DirtyBytes != 0 || d.CleanBytes == 0 {
 		t.Fatalf("a clean log is dirty again after a restart: %+v, %v", d, err)
