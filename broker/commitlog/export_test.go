@@ -26,3 +26,13 @@ func TailBytes(logs ...*Log) (n int) {
 	}
 	return n
 }
+
+// Held is how often segments are held open by readers, flushes and compactions.
+func (l *Log) Held() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.segments {
+		n += s.refs
+	}
+	return n
+}
