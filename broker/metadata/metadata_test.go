@@ -374,3 +374,14 @@ func FuzzDecodeSnapshot(f *testing.F) {
 		}
 	})
 }
+
+// X14: nothing that a client may configure names code, a file or an address that a broker would load.
+func TestX14NoConfigNamesCodeFilesOrAddresses(t *testing.T) {
+	for _, c := range TopicConfigs() {
+		for _, value := range []string{"com.example.Loader", "file:///etc/passwd", "/etc/passwd", "http://127.0.0.1/x", "$(id)", "../x"} {
+			if c.Check(value) == nil {
+				t.Errorf("%s=%s is taken", c.Name, value)
+			}
+		}
+	}
+}
