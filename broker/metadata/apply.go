@@ -43,9 +43,6 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// NewImage returns the empty image, which precedes every entry.
-func NewImage() *Image { return &Image{} }
-
 // EncodeEntry returns the bytes of an entry. Equal facts give equal bytes.
 func EncodeEntry(facts []*Fact) ([]byte, error) {
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(&metadatapb.Entry{Facts: facts})

@@ -8,7 +8,7 @@ import (
 )
 
 // draft is the next image while entries are folded in. It begins as a shallow copy that shares everything with the
-// image before it; what a fact changes is cloned once, before the first write.
+// image before it; a shard is cloned once, before the first write to it.
 type draft struct {
 	next    *Image
 	changes Changes
@@ -18,33 +18,13 @@ type draft struct {
 		index broker.Index
 		term  broker.Term
 	}
-	cloned       shard
-	clonedTopics map[broker.TopicID]struct{} // whose partition slices are this draft's own
+	edit     *edit                       // marks the shards that are this draft's own
+	ownLists map[broker.TopicID]struct{} // whose partition slices are this draft's own
 }
-
-// shard is a set of the image's maps.
-type shard uint32
-
-const (
-	shardNodes shard = 1 << iota
-	shardBrokers
-	shardTopics
-	shardTopicNames
-	shardPartitions
-	shardDeleted
-	shardConfigs
-	shardPlugins
-	shardBindings
-	shardBound
-	shardRows
-	shardOrigins
-	shardViews
-	shardViewIDs
-)
 
 func newDraft(from *Image) *draft {
 	next := *from
-	d := &draft{next: &next, clonedTopics: map[broker.TopicID]struct{}{}}
+	d := &draft{next: &next, edit: &edit{}, ownLists: map[broker.TopicID]struct{}{}}
 	d.entry.index, d.entry.term = from.index, from.term
 	return d
 }
@@ -67,33 +47,26 @@ func (d *draft) finish() (*Image, Changes) {
 	return d.next, d.changes
 }
 
-// own returns the map at m for writing.
-func own[K comparable, V any](d *draft, which shard, m *map[K]V) map[K]V {
-	if d.cloned&which == 0 {
-		d.cloned |= which
-		if *m = maps.Clone(*m); *m == nil {
-			*m = map[K]V{}
-		}
-	}
-	return *m
+// with returns a copy of m in which key has value.
+func with[K comparable, V any](m map[K]V, key K, value V) map[K]V {
+	next := make(map[K]V, len(m)+1)
+	maps.Copy(next, m)
+	next[key] = value
+	return next
 }
 
-// ownInner returns the map at m[key] for writing; m is the draft's own.
-func ownInner[K, L comparable, V any](m map[K]map[L]V, key K) map[L]V {
-	inner := maps.Clone(m[key])
-	if inner == nil {
-		inner = map[L]V{}
-	}
-	m[key] = inner
-	return inner
+// without returns a copy of m in which key has no value.
+func without[K comparable, V any](m map[K]V, key K) map[K]V {
+	next := maps.Clone(m)
+	delete(next, key)
+	return next
 }
 
 // setPartition puts p in its place; p is the next of its topic or already there.
 func (d *draft) setPartition(p *Partition) {
-	all := own(d, shardPartitions, &d.next.partitions)
-	list := all[p.Topic]
-	if _, ours := d.clonedTopics[p.Topic]; !ours {
-		d.clonedTopics[p.Topic] = struct{}{}
+	list := d.next.partitions.get(p.Topic)
+	if _, ours := d.ownLists[p.Topic]; !ours {
+		d.ownLists[p.Topic] = struct{}{}
 		list = slices.Clone(list)
 	}
 	if int(p.Partition) == len(list) {
@@ -101,7 +74,7 @@ func (d *draft) setPartition(p *Partition) {
 	} else {
 		list[p.Partition] = p
 	}
-	all[p.Topic] = list
+	d.next.partitions.put(d.edit, p.Topic, list)
 	d.changes.Partitions = append(d.changes.Partitions, p.TopicPartition)
 }
 

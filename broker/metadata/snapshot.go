@@ -146,19 +146,18 @@ func (m *Image) facts() []*Fact {
 			add(BrokerStateFact(r))
 		}
 	}
-	topics := slices.SortedFunc(maps.Values(m.topics), func(a, b *Topic) int { return compareTopic(a.ID, b.ID) })
-	for _, t := range topics {
+	for _, t := range m.topics.values(compareTopic) {
 		add(TopicFact(t))
-		for _, p := range m.partitions[t.ID] {
+		for _, p := range m.partitions.get(t.ID) {
 			add(PartitionFact(p))
 		}
 	}
 	for _, t := range m.DeletedTopics() {
 		add(TopicDeletedFact(t))
 	}
-	for _, resource := range slices.SortedFunc(maps.Keys(m.configs), compareResource) {
-		for _, name := range slices.Sorted(maps.Keys(m.configs[resource])) {
-			add(ConfigFact(resource, name, m.configs[resource][name]))
+	for _, resource := range m.configs.sorted(compareResource) {
+		for _, name := range slices.Sorted(maps.Keys(m.configs.get(resource))) {
+			add(ConfigFact(resource, name, m.configs.get(resource)[name]))
 		}
 	}
 	for _, v := range m.Plugins() {
@@ -166,14 +165,14 @@ func (m *Image) facts() []*Fact {
 	}
 	for _, b := range m.Bindings() {
 		add(BindingFact(b))
-		for _, r := range m.rows[b.ID] {
+		for _, r := range m.rows.get(b.ID) {
 			add(RowFact(r))
 			if len(r.From) > 0 {
 				add(RowOffsetsFact(b.ID, r.ID, placedIn(r.From)))
 			}
 		}
-		if len(m.origins[b.ID]) > 0 {
-			add(OriginFact(b.ID, placedIn(m.origins[b.ID])))
+		if len(m.origins.get(b.ID)) > 0 {
+			add(OriginFact(b.ID, placedIn(m.origins.get(b.ID))))
 		}
 	}
 	for _, v := range m.Views() {
