@@ -175,11 +175,11 @@ func (l *Log) Reset(start broker.Offset) error {
 	l.epochs, l.savedEpochs = nil, -1
 	l.cutTail(start)
 	l.tail = nil
-	fresh := &segment{base: start, end: start, name: segmentName(l.cfg.Dir, start), index: newIndex(), loaded: true}
+	fresh := l.emptySegment(start)
 	l.segments = []*segment{fresh}
 	l.mu.Unlock()
 	l.hw.Store(int64(start))
-	err := l.resetFiles(fresh, gone)
+	err := l.resetFiles(gone)
 	if err != nil {
 		err = fmt.Errorf("reset %s to %d: %w", l.cfg.Dir, start, err)
 		l.flusher.fail(err)
@@ -187,7 +187,7 @@ func (l *Log) Reset(start broker.Offset) error {
 	return err
 }
 
-func (l *Log) resetFiles(fresh *segment, gone []*segment) error {
+func (l *Log) resetFiles(gone []*segment) error {
 	if err := l.flusher.recordNow(l); err != nil {
 		return err
 	}
@@ -200,13 +200,6 @@ func (l *Log) resetFiles(fresh *segment, gone []*segment) error {
 	if err := removeFiles(l.cfg.FS, path.Join(l.cfg.Dir, epochsName)); err != nil {
 		return err
 	}
-	made, err := l.createSegment(fresh.base)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	fresh.file, fresh.named = made.file, true
-	l.mu.Unlock()
 	return l.cfg.FS.SyncDir(l.cfg.Dir)
 }
 
