@@ -82,6 +82,9 @@ func NewFlusher(cfg FlusherConfig) (*Flusher, error) {
 	return f, nil
 }
 
+// Wide reports whether so many syncs cost more than one of the whole file system.
+func (f *Flusher) Wide(syncs int) bool { return syncs > f.syncAll }
+
 // Journal returns what the journal knows of a log, ok false if nothing.
 func (f *Flusher) Journal(tp broker.TopicPartition) (e JournalEntry, ok bool) {
 	f.journal.mu.Lock()
@@ -203,7 +206,7 @@ func (f *Flusher) flush(journal bool) error {
 			g.add(j)
 		}
 	}
-	g.wide = g.files > f.syncAll
+	g.wide = f.Wide(g.files)
 	g.journal = journal || g.wide || g.began.Sub(f.lastJournal) >= journalTrail && len(g.jobs) > 0
 	err := g.sync()
 	g.finish(err == nil)
