@@ -14,10 +14,9 @@ type draft struct {
 	changes Changes
 	loading bool // facts come from a snapshot: identities are explicit and nothing is compared
 
-	entry struct {
-		index broker.Index
-		term  broker.Term
-	}
+	first    broker.Index                // of the change that is folded in: an identity that it leaves to apply
+	index    broker.Index                // of the last entry
+	term     broker.Term                 // of that entry
 	edit     *edit                       // marks the shards that are this draft's own
 	ownLists map[broker.TopicID]struct{} // whose partition slices are this draft's own
 }
@@ -25,13 +24,13 @@ type draft struct {
 func newDraft(from *Image) *draft {
 	next := *from
 	d := &draft{next: &next, edit: &edit{}, ownLists: map[broker.TopicID]struct{}{}}
-	d.entry.index, d.entry.term = from.index, from.term
+	d.index, d.term = from.index, from.term
 	return d
 }
 
-// fold puts the facts of one entry in.
-func (d *draft) fold(index broker.Index, term broker.Term, facts []*Fact) error {
-	d.entry.index, d.entry.term = index, term
+// fold puts the facts of one change in, whose entries are those from first to index.
+func (d *draft) fold(first, index broker.Index, term broker.Term, facts []*Fact) error {
+	d.first, d.index, d.term = first, index, term
 	for i, fact := range facts {
 		if err := d.fact(i, fact); err != nil {
 			return &UnreadableError{Index: index, Err: err}
@@ -42,7 +41,7 @@ func (d *draft) fold(index broker.Index, term broker.Term, facts []*Fact) error 
 
 // finish returns the image. The draft is not used again.
 func (d *draft) finish() (*Image, Changes) {
-	d.next.index, d.next.term = d.entry.index, d.entry.term
+	d.next.index, d.next.term = d.index, d.term
 	d.changes.normalise()
 	return d.next, d.changes
 }
@@ -78,10 +77,10 @@ func (d *draft) setPartition(p *Partition) {
 	d.changes.Partitions = append(d.changes.Partitions, p.TopicPartition)
 }
 
-// orIndex returns id, or the index of the entry where the fact left it to apply.
+// orIndex returns id, or the index of the change's first entry where the fact left it to apply.
 func (d *draft) orIndex(id uint64) uint64 {
 	if id == 0 {
-		return uint64(d.entry.index)
+		return uint64(d.first)
 	}
 	return id
 }

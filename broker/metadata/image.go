@@ -32,6 +32,8 @@ type Image struct {
 	viewIDs    table[broker.TopicID, string]
 
 	nextProducerID broker.ProducerID
+
+	begun begun
 }
 
 type boundKey struct {

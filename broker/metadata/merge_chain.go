@@ -124,7 +124,7 @@ func (d *draft) row(f *metadatapb.Row) error {
 func (d *draft) rowOffsets(f *metadatapb.RowOffsets) error {
 	binding := broker.BindingID(f.GetBinding())
 	if binding == 0 {
-		binding = broker.BindingID(d.entry.index)
+		binding = broker.BindingID(d.first)
 	}
 	rows := d.next.rows.get(binding)
 	id := broker.RowID(d.orIndex(f.GetRow()))

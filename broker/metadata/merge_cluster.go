@@ -62,7 +62,7 @@ func (d *draft) registration(f *metadatapb.BrokerRegistration) error {
 		Node: broker.NodeID(f.GetNodeId()), Epoch: broker.BrokerEpoch(f.GetBrokerEpoch()), Rack: f.GetRack(), Fenced: true,
 	}
 	if r.Epoch == 0 {
-		r.Epoch = broker.BrokerEpoch(d.entry.index)
+		r.Epoch = broker.BrokerEpoch(d.first)
 	}
 	var err error
 	if r.Incarnation, err = toUUID("incarnation", f.GetIncarnation()); err != nil {

@@ -42,8 +42,15 @@ type ConfState struct {
 	AutoLeave                    bool
 }
 
-// EncodeSnapshot returns img as a snapshot. Equal images give equal bytes.
+// EncodeSnapshot returns img as a snapshot. Equal images give equal bytes. An image midway in a change has none.
 func EncodeSnapshot(img *Image, conf ConfState) ([]byte, error) {
+	if img.Midway() {
+		return nil, errors.New("a snapshot cannot hold the first parts of a change")
+	}
+	return encodeSnapshot(img, conf)
+}
+
+func encodeSnapshot(img *Image, conf ConfState) ([]byte, error) {
 	facts := img.facts()
 	header := &metadatapb.SnapshotHeader{
 		Index: uint64(img.index), Term: uint64(img.term), FeatureLevel: img.cluster.FeatureLevel, Count: uint64(len(facts)),
@@ -79,7 +86,7 @@ func DecodeSnapshot(snapshot []byte) (*Image, ConfState, error) {
 		return nil, ConfState{}, fmt.Errorf("snapshot at feature level %d: %w", header.GetFeatureLevel(), ErrNewerFormat)
 	}
 	d := newDraft(NewImage())
-	d.entry.index, d.entry.term, d.loading = broker.Index(header.GetIndex()), broker.Term(header.GetTerm()), true
+	d.index, d.term, d.loading = broker.Index(header.GetIndex()), broker.Term(header.GetTerm()), true
 	for i := range header.GetCount() {
 		var fact metadatapb.Fact
 		if body, err = readDelimited(body, &fact); err == nil {
@@ -119,7 +126,12 @@ func Equal(a, b *Image) bool { return a == b || Hash(a) == Hash(b) }
 
 // Hash is a digest of everything that an image says.
 func Hash(img *Image) [sha256.Size]byte {
-	encoded, err := EncodeSnapshot(img, ConfState{})
+	encoded, err := encodeSnapshot(img, ConfState{})
+	if err == nil && img.Midway() {
+		var parts []byte
+		parts, err = encodeEntry(&metadatapb.Entry{Facts: img.begun.facts, Part: img.begun.parts, More: true})
+		encoded = append(encoded, parts...)
+	}
 	if err != nil {
 		// Only a string that is not UTF-8 gets here, which no decoded fact has; unequal to itself is the loud answer.
 		return sha256.Sum256(fmt.Appendf(nil, "%p", img))
