@@ -284,20 +284,20 @@ func (l *Log) shut() error {
 	return err
 }
 
-// Remove closes the log and deletes its directory and the journal's memory of it.
-func (l *Log) Remove() error {
+// Abandon closes the log as it is, for one whose directory is about to be removed: nothing is synced and nothing saved.
+func (l *Log) Abandon() error {
 	l.cleaning.end()
 	l.files.Lock()
 	defer l.files.Unlock()
-	if err := l.shut(); err != nil {
+	return l.shut()
+}
+
+// Remove closes the log and deletes its directory and the journal's memory of it.
+func (l *Log) Remove() error {
+	if err := l.Abandon(); err != nil {
 		l.logger.Warn().Err(err).Msg("log did not close cleanly before its removal")
 	}
-	j := l.flusher.journal
-	j.mu.Lock()
-	if e, ok := j.state[l.cfg.Partition]; ok && e.Replica == l.cfg.Replica {
-		delete(j.state, l.cfg.Partition)
-	}
-	j.mu.Unlock()
+	l.flusher.Forget(func(e JournalEntry) bool { return e.Partition == l.cfg.Partition && e.Replica == l.cfg.Replica })
 	err := l.cfg.FS.RemoveAll(l.cfg.Dir)
 	if err == nil {
 		err = l.cfg.FS.SyncDir(path.Dir(l.cfg.Dir))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,6 +92,14 @@ func (f *Flusher) Journal(tp broker.TopicPartition) (e JournalEntry, ok bool) {
 	defer f.journal.mu.Unlock()
 	e, ok = f.journal.state[tp]
 	return e, ok
+}
+
+// Forget drops what the journal knows of logs that are removed. A restart may find it once more, until the journal's next
+// file is begun.
+func (f *Flusher) Forget(removed func(JournalEntry) bool) {
+	f.journal.mu.Lock()
+	defer f.journal.mu.Unlock()
+	maps.DeleteFunc(f.journal.state, func(_ broker.TopicPartition, e JournalEntry) bool { return removed(e) })
 }
 
 // Run flushes until ctx ends or a write or sync fails; it returns that failure.

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -212,11 +213,24 @@ func (d directories) setAside(tp broker.TopicPartition, why string) error {
 }
 
 func (d directories) moveToStray(tp broker.TopicPartition, why string) (to string, err error) {
+	return d.move(d.partition(tp), fmt.Sprintf("%s-%d-%s", tp.Topic.Hex(), tp.Partition, why))
+}
+
+// moveTopicAway moves a deleted topic's directory below stray/, and returns where it went; empty if there is none.
+func (d directories) moveTopicAway(topic broker.TopicID) (to string, err error) {
+	if _, err := d.fs.Stat(d.topic(topic)); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return d.move(d.topic(topic), fmt.Sprintf("%s-all-%s", topic.Hex(), strayDeleted))
+}
+
+// move gives a directory a new name below stray/, durably.
+func (d directories) move(from, as string) (to string, err error) {
 	stray := path.Join(d.dir, strayDir)
 	if err := d.fs.MkdirAll(stray); err != nil {
 		return "", fmt.Errorf("make %s: %w", stray, err)
 	}
-	name := fmt.Sprintf("%s-%d-%s-%d", tp.Topic.Hex(), tp.Partition, why, d.now().Unix())
+	name := fmt.Sprintf("%s-%d", as, d.now().Unix())
 	for n := 0; ; n++ {
 		to = path.Join(stray, fmt.Sprintf("%s.%d", name, n))
 		if _, err := d.fs.Stat(to); errors.Is(err, fs.ErrNotExist) {
@@ -225,16 +239,32 @@ func (d directories) moveToStray(tp broker.TopicPartition, why string) (to strin
 			return "", fmt.Errorf("look for %s: %w", to, err)
 		}
 	}
-	from := d.partition(tp)
 	if err := d.fs.Rename(from, to); err != nil {
 		return "", fmt.Errorf("move %s to %s: %w", from, to, err)
 	}
-	for _, dir := range []string{stray, d.dir, d.topic(tp.Topic)} {
+	for _, dir := range []string{stray, d.dir, path.Dir(from)} {
 		if err := d.fs.SyncDir(dir); err != nil {
 			return "", fmt.Errorf("sync %s: %w", dir, err)
 		}
 	}
 	return to, nil
+}
+
+// removeTree removes a directory, one name in it after another, until ctx ends.
+func (d directories) removeTree(ctx context.Context, dir string) error {
+	names, err := d.fs.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := d.fs.RemoveAll(path.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return d.fs.RemoveAll(dir)
 }
 
 // remove deletes a partition's directory. It is moved away first, so that a crash half way leaves no directory that looks
@@ -285,7 +315,7 @@ func (d directories) removeStrays(before time.Time) (removed int, err error) {
 	return removed, nil
 }
 
-// parseStray reads <topic>-<partition>-<why>-<Unix seconds>.<number>.
+// parseStray reads <topic>-<partition or all>-<why>-<Unix seconds>.<number>.
 func parseStray(name string) (since time.Time, deleted, ours bool) {
 	name, _, numbered := cutLast(name, ".")
 	rest, seconds, timed := cutLast(name, "-")

@@ -86,3 +86,73 @@ func checkDirectories(t *testing.T, after *vfs.Mem, placements []Placement, leas
 		t.Errorf("power lost %s: %v was set aside (%v)", when, names, err)
 	}
 }
+
+// A topic goes as a whole: wherever the power goes meanwhile, doing it again leaves nothing of it on the disk.
+func TestPowerLossWhileATopicIsDeletedLeavesNothingBehind(t *testing.T) {
+	topic := broker.TopicID{3}
+	var placements []Placement
+	for n := range int32(6) {
+		placements = append(placements, Placement{TopicPartition: broker.TopicPartition{Topic: topic, Partition: n}, Replica: 7})
+	}
+	mem := vfs.NewMem()
+	n := memNode(t, mem)
+	n.start(true)
+	if err := n.set.OpenAll(t.Context(), placements, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.flusher.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if _, known := n.flusher.Journal(placements[0].TopicPartition); !known {
+		t.Fatal("the journal does not know the partition")
+	}
+	crashes := 0
+	check := func(after *vfs.Mem, when string) {
+		again := memNode(t, after)
+		again.start(true)
+		if err := again.set.RemoveStrays(); err != nil {
+			t.Errorf("power lost %s: %v", when, err)
+		}
+		if err := again.set.DeleteTopic(topic); err != nil {
+			t.Errorf("power lost %s: %v", when, err)
+		}
+		if found, err := again.set.Directories(); err != nil || len(found) > 0 {
+			t.Errorf("power lost %s: %v is there (%v)", when, found, err)
+		}
+		again.stop() // waits for what is removed in the background
+		again.start(true)
+		if err := again.set.RemoveStrays(); err != nil {
+			t.Errorf("power lost %s: %v", when, err)
+		}
+		if names, err := after.List(again.dir + "/stray"); err == nil && len(names) > 0 {
+			t.Errorf("power lost %s: %v is left", when, names)
+		}
+		again.stop()
+	}
+	var mu sync.Mutex
+	mem.Watch(func(op vfs.Op) {
+		mu.Lock()
+		defer mu.Unlock()
+		crashes++
+		for seed := range uint64(3) {
+			check(mem.CrashClone(rand.New(rand.NewPCG(uint64(op.Number), seed))), fmt.Sprintf("before %s of %s", op.Kind, op.Name))
+		}
+	})
+	if err := n.set.DeleteTopic(topic); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.set.Get(placements[0].TopicPartition); err == nil {
+		t.Error("a deleted partition is hosted")
+	}
+	if _, known := n.flusher.Journal(placements[0].TopicPartition); known {
+		t.Error("the journal remembers a deleted partition")
+	}
+	if err := n.set.tasks.Wait(); err != nil { // until its files are removed as well
+		t.Fatal(err)
+	}
+	mem.Watch(nil)
+	n.stop()
+	if crashes < 10 {
+		t.Fatalf("only %d crashes", crashes)
+	}
+}

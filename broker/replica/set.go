@@ -223,6 +223,42 @@ func (s *Set) Delete(tp broker.TopicPartition) error {
 	return nil
 }
 
+// Abandon closes a replica whose topic is deleted, and hosts it no more. Waiting appends fail, and nothing is saved.
+func (s *Set) Abandon(tp broker.TopicPartition) error {
+	r := s.forget(tp)
+	if r == nil {
+		return nil
+	}
+	return r.shut((*commitlog.Log).Abandon)
+}
+
+// DeleteTopic removes what this node has of a topic whose deletion is a fact. On return the topic's directory is out of
+// the way, durably; its files go in the background, and those that a stop leaves go with the next start.
+func (s *Set) DeleteTopic(topic broker.TopicID) error {
+	for _, r := range s.All() {
+		if r.tp.Topic == topic {
+			if err := s.Abandon(r.tp); err != nil {
+				return err
+			}
+		}
+	}
+	s.cfg.Flusher.Forget(func(e commitlog.JournalEntry) bool { return e.Partition.Topic == topic })
+	away, err := s.dirs.moveTopicAway(topic)
+	if err != nil {
+		return fmt.Errorf("delete topic %s: %w", topic, err)
+	}
+	if away == "" {
+		return nil
+	}
+	s.tasks.Go("remove deleted topic", func(ctx context.Context) error {
+		if err := s.dirs.removeTree(ctx, away); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Warn().Err(err).Str("directory", away).Msg("a deleted topic could not be removed; the next start tries again")
+		}
+		return nil
+	})
+	return nil
+}
+
 // SetAside stops a replica, if it is hosted, and moves its directory below stray/: for what no image explains.
 func (s *Set) SetAside(tp broker.TopicPartition) error {
 	if err := s.Stop(tp); err != nil {
