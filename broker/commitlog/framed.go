@@ -78,12 +78,13 @@ func readFile(fs vfs.FS, name, magic string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPrefix(b, magic, name); err != nil {
-		return nil, err
-	}
+	// A newer program's file is whole: with a checksum that differs, its version says nothing.
 	end := len(b) - crcBytes
 	if end < prefixBytes || crc32.Checksum(b[:end], castagnoli) != binary.LittleEndian.Uint32(b[end:]) {
 		return nil, fmt.Errorf("%s: %w", name, errUnreadable)
+	}
+	if err := checkPrefix(b, magic, name); err != nil {
+		return nil, err
 	}
 	return b[prefixBytes:end], nil
 }

@@ -82,7 +82,17 @@ func (s *survey) look(ctx context.Context, promised *promises) error {
 			}
 		}
 	}
-	return errors.Join(s.lookAtCommits(ctx, promised), s.lookAtChain(ctx, promised, image))
+	if err := s.lookAtCommits(ctx, promised); err != nil {
+		for _, failed := range s.node.set.Failed() { // of the offsets topic
+			if s.tolerates != nil && s.tolerates(failed.Err) {
+				s.lost, err = append(s.lost, failed.Err), nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return s.lookAtChain(ctx, promised, image)
 }
 
 // lookAt compares one partition.

@@ -256,5 +256,6 @@ func (r *recording) thirdLife() {
 	r.send("orders", 2, 10)
 	r.topic("late", 1)
 	r.send("table", 1, 10)
+	r.must(r.node.flusher.Sync()) // the journal knows everything: what is damaged from here on is no torn tail
 	r.kill()
 }

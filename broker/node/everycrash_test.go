@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -28,15 +30,14 @@ type crashPoint struct {
 
 // crashes runs surveys on several goroutines and counts.
 type crashes struct {
-	config Config
+	config      Config
+	failuresMax int
 
 	mu       sync.Mutex
 	phases   census  // guarded by mu
 	again    census  // guarded by mu: second losses, during recovery
 	failures []error // guarded by mu
 }
-
-const failuresMax = 5
 
 // run surveys the points until they end or too many fail.
 func (c *crashes) run(ctx context.Context, points <-chan crashPoint) error {
@@ -59,7 +60,7 @@ func (c *crashes) run(ctx context.Context, points <-chan crashPoint) error {
 func (c *crashes) tooMany() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.failures) >= failuresMax
+	return len(c.failures) >= c.failuresMax
 }
 
 // survey looks at one point; a deep one again at every operation of its recovery.
@@ -145,21 +146,45 @@ func TestPowerLossAtEveryOperationOfANodeLosesNothing(t *testing.T) {
 	if os.Getenv(crashesAll) != "" {
 		every, deepEvery = 1, 50
 	}
-	c := &crashes{config: config, phases: census{}, again: census{}}
-	points := make(chan crashPoint)
-	feeder := task.NewGroup(t.Context())
-	feeder.Go("feed", func(context.Context) error {
-		return c.feed(tape, &vfs.Player{Mem: vfs.NewMem()}, every, deepEvery, points)
-	})
-	if err := c.run(t.Context(), points); err != nil {
-		t.Fatal(err)
-	}
-	if err := feeder.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	c := &crashes{config: config, failuresMax: 5, phases: census{}, again: census{}}
+	c.lose(t, tape, &vfs.Player{Mem: vfs.NewMem()}, every, deepEvery)
 	for _, err := range c.failures {
 		t.Error(err)
 	}
 	t.Logf("%d crash points, by stage and operation:\n%s", c.phases.total(), c.phases)
 	t.Logf("%d second crash points, in recovery, by operation:\n%s", c.again.total(), c.again)
+}
+
+// lose plays a tape and surveys what power losses leave.
+func (c *crashes) lose(t *testing.T, tape *vfs.Tape, player *vfs.Player, every, deepEvery int) {
+	t.Helper()
+	points := make(chan crashPoint)
+	feeder := task.NewGroup(t.Context())
+	feeder.Go("feed", func(context.Context) error { return c.feed(tape, player, every, deepEvery, points) })
+	if err := errors.Join(c.run(t.Context(), points), feeder.Wait()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDisksThatLieAreNoticed plays the same run on disks that leave out some of what they were asked for, and expects the
+// surveys to notice each: a checker that passes them would pass a broker that does not sync.
+func TestDisksThatLieAreNoticed(t *testing.T) {
+	config := crashConfig(filepath.Join(t.TempDir(), "node"))
+	tape := recordRun(t, config)
+	for name, skip := range map[string]func(vfs.Op) bool{
+		"no sync of anything":    func(op vfs.Op) bool { return op.Kind == vfs.OpSync },
+		"no sync of partitions":  func(op vfs.Op) bool { return op.Kind == vfs.OpSync && strings.Contains(op.Name, "/topics/") },
+		"no sync of metadata":    func(op vfs.Op) bool { return op.Kind == vfs.OpSync && strings.Contains(op.Name, "/raft/log/") },
+		"no sync before renames": func(op vfs.Op) bool { return op.Kind == vfs.OpSync && strings.HasSuffix(op.Name, ".tmp") },
+		"no sync of names":       func(op vfs.Op) bool { return op.Kind == vfs.OpSyncDir },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &crashes{config: config, failuresMax: 1, phases: census{}, again: census{}}
+			c.lose(t, tape, &vfs.Player{Mem: vfs.NewMem(), Skip: skip}, 11, 1<<30)
+			if len(c.failures) == 0 {
+				t.Fatalf("%d power losses, and nobody noticed", c.phases.total())
+			}
+			t.Logf("noticed at the %d. power loss", c.phases.total())
+		})
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -106,15 +107,20 @@ func encodeMeta(rid broker.ReplicaID) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func decodeMeta(b []byte) (broker.ReplicaID, error) {
-	if len(b) < metaBytes || string(b[:8]) != metaMagic {
-		return 0, errors.New("it is not a replica.meta")
+// decodeMeta returns a *commitlog.CorruptError for bytes that no program wrote. A later version's bytes are whole; what
+// has another version and a checksum that differs is damage.
+func decodeMeta(name string, b []byte) (broker.ReplicaID, error) {
+	switch {
+	case len(b) < metaBytes || string(b[:8]) != metaMagic:
+		return 0, &commitlog.CorruptError{File: name, Reason: "it is not a replica.meta"}
+	case len(b) == metaBytes && crc32.Checksum(b[:metaBytes-4], castagnoli) != binary.LittleEndian.Uint32(b[metaBytes-4:]):
+		return 0, &commitlog.CorruptError{File: name, Reason: "its checksum differs"}
 	}
 	if version := binary.LittleEndian.Uint16(b[8:]); version != metaVersion {
-		return 0, fmt.Errorf("it has version %d, this program knows %d: run a newer one", version, metaVersion)
+		return 0, fmt.Errorf("%s has version %d, this program knows %d: run a newer one", name, version, metaVersion)
 	}
-	if len(b) != metaBytes || crc32.Checksum(b[:metaBytes-4], castagnoli) != binary.LittleEndian.Uint32(b[metaBytes-4:]) {
-		return 0, errors.New("its checksum differs")
+	if len(b) != metaBytes {
+		return 0, &commitlog.CorruptError{File: name, Reason: "it is too long"}
 	}
 	return broker.ReplicaID(binary.LittleEndian.Uint64(b[10:])), nil
 }
@@ -135,10 +141,7 @@ func (d directories) readMeta(dir string) (rid broker.ReplicaID, err error) {
 	if n, err := file.ReadAt(b, 0); n < len(b) {
 		return 0, fmt.Errorf("read %s: %w", name, err)
 	}
-	if rid, err = decodeMeta(b); err != nil {
-		return 0, fmt.Errorf("%s: %w", name, err)
-	}
-	return rid, nil
+	return decodeMeta(name, b)
 }
 
 // writeMeta replaces replica.meta: write, sync, rename, sync the directory.

@@ -91,15 +91,20 @@ func (s *Set) Open(p Placement) (*Replica, error) {
 		return nil, fmt.Errorf("partition %s is hosted as replica %d; stop it before replica %d is opened", p.TopicPartition, r.id, p.Replica)
 	}
 	dir, err := s.dirs.prepare(p.TopicPartition, p.Replica)
-	if err != nil {
+	var damaged *commitlog.CorruptError
+	if err != nil && !errors.As(err, &damaged) {
 		return nil, fmt.Errorf("open partition %s: %w", p.TopicPartition, err)
 	}
 	r = s.newReplica(p)
 	r.inbox.owned = true // nobody else serves before the log is there
-	r.open(commitlog.Config{
-		FS: s.cfg.FS, Dir: dir, Flusher: s.cfg.Flusher, Partition: p.TopicPartition, Replica: p.Replica,
-		SegmentBytes: p.Options.SegmentBytes, Logger: r.logger,
-	})
+	if damaged != nil {
+		r.fail(damaged)
+	} else {
+		r.open(commitlog.Config{
+			FS: s.cfg.FS, Dir: dir, Flusher: s.cfg.Flusher, Partition: p.TopicPartition, Replica: p.Replica,
+			SegmentBytes: p.Options.SegmentBytes, Logger: r.logger,
+		})
+	}
 	r.serve(submitterDuty, runMax)
 	s.mu.Lock()
 	s.byName[p.TopicPartition] = r
