@@ -261,7 +261,7 @@ func (s *survey) goOn(ctx context.Context) error {
 			}
 		}
 		b := batch.NewBuilder(batch.Spec{BaseTimestamp: time.Now().UnixMilli()})
-		fresh := deed{what: sending, topic: at.topic, partition: at.partition, key: "fresh", value: "~fresh", offset: int64(r.Ends().LogEnd)}
+		fresh := deed{what: sending, topic: at.topic, partition: at.partition, key: "fresh", value: fmt.Sprintf("~%09d", len(s.deeds)), offset: int64(r.Ends().LogEnd)}
 		if err := b.Append(batch.Record{Key: []byte(fresh.key), Value: []byte(fresh.value)}); err != nil {
 			return err
 		}
@@ -281,6 +281,7 @@ func (s *survey) goOn(ctx context.Context) error {
 }
 
 func (s *survey) tell(d deed) {
+	s.deeds = append(s.deeds[:len(s.deeds):len(s.deeds)], d)
 	if s.note != nil {
 		s.note(d)
 	}
