@@ -218,13 +218,13 @@ func (j *journal) begin() error {
 	}
 	b = appendJournalRecord(b, entries)
 	next := j.sequence + 1
-	err := replaceReserving(j.fs, j.name(next), b, journalAheadBytes)
-	if err == nil {
-		err = j.fs.SyncDir(j.dir)
-	}
-	if err != nil {
+	if err := replaceReserving(j.fs, j.name(next), b, journalAheadBytes); err != nil {
 		// A half-written file would keep space that is wanted.
 		return errors.Join(fmt.Errorf("begin flush journal %d: %w", next, err), removeFiles(j.fs, j.name(next)+tmpSuffix))
+	}
+	if err := j.fs.SyncDir(j.dir); err != nil {
+		// The new file has its name, and would be taken for the newest: there is no going on in the old one.
+		return fmt.Errorf("begin flush journal %d: sync %s: %v", next, j.dir, err)
 	}
 	file, err := j.fs.Open(j.name(next))
 	if err != nil {

@@ -37,7 +37,8 @@ var fileKinds = []struct {
 	kind, part string
 	allowed    []outcome
 }{
-	{"flush journal", "/flush/", []outcome{exact, refused}},
+	{"flush journal", "/flush/", []outcome{exact, offline, refused}}, // offline: its last records are gone, and the log begins later
+	{"spare of the vote", "/raft/vote.tmp", []outcome{exact}},
 	{"metadata log", "/raft/log/", []outcome{exact, refused}},
 	{"metadata snapshot", ".snap", []outcome{exact, refused}},
 	{"vote", "/raft/vote", []outcome{refused}},
@@ -224,6 +225,9 @@ func (w *ward) judge(x wound) (outcome, error) {
 		return "", err
 	}
 	names := func(err error) bool {
+		if strings.Contains(x.file, "/flush/") && strings.Contains(err.Error(), "the flush journal knows") {
+			return true
+		}
 		return strings.Contains(err.Error(), path.Dir(x.file)) || strings.Contains(err.Error(), path.Base(x.file))
 	}
 	s := &survey{config: w.config, deeds: x.of.deeds, tolerates: func(err error) bool { return errors.Is(err, broker.StorageError) && names(err) }}

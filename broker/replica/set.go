@@ -77,7 +77,8 @@ func (s *Set) All() []*Replica {
 }
 
 // Open makes or recovers the directory of a placement and hosts it, without a role. A log that cannot be trusted is no
-// error: the replica is hosted and offline, see Replica.Err. Opening what is hosted returns it.
+// error: the replica is hosted and offline, see Replica.Err. Opening what is hosted returns it. Every other error is the
+// disk's or the program's, and the node's to end with: an offline replica loses its role for good.
 func (s *Set) Open(p Placement) (*Replica, error) {
 	s.mu.RLock()
 	r, closed := s.byName[p.TopicPartition], s.closed
@@ -90,20 +91,24 @@ func (s *Set) Open(p Placement) (*Replica, error) {
 	case r != nil:
 		return nil, fmt.Errorf("partition %s is hosted as replica %d; stop it before replica %d is opened", p.TopicPartition, r.id, p.Replica)
 	}
-	dir, err := s.dirs.prepare(p.TopicPartition, p.Replica)
-	var damaged *commitlog.CorruptError
-	if err != nil && !errors.As(err, &damaged) {
-		return nil, fmt.Errorf("open partition %s: %w", p.TopicPartition, err)
-	}
 	r = s.newReplica(p)
 	r.inbox.owned = true // nobody else serves before the log is there
-	if damaged != nil {
-		r.fail(damaged)
-	} else {
-		r.open(commitlog.Config{
+	dir, err := s.dirs.prepare(p.TopicPartition, p.Replica)
+	if err == nil {
+		err = r.open(commitlog.Config{
 			FS: s.cfg.FS, Dir: dir, Flusher: s.cfg.Flusher, Partition: p.TopicPartition, Replica: p.Replica,
 			SegmentBytes: p.Options.SegmentBytes, Logger: r.logger,
 		})
+	}
+	var damaged *commitlog.CorruptError
+	switch {
+	case errors.As(err, &damaged):
+		r.fail(err)
+	case err != nil:
+		if r.log != nil {
+			err = errors.Join(err, r.log.Close())
+		}
+		return nil, fmt.Errorf("open partition %s: %w", p.TopicPartition, err)
 	}
 	r.serve(submitterDuty, runMax)
 	s.mu.Lock()
