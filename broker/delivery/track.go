@@ -370,12 +370,7 @@ func (t *track) publish(j *judgement) error {
 	v := j.batch
 	from, next := t.judged, v.NextOffset()
 	wholeBatch := from <= v.BaseOffset()
-	sent := newBitset(int(v.LastOffsetDelta()) + 1)
-	for i := range j.verdicts {
-		if j.verdicts[i].outcome&1 == 0 {
-			sent.set(int(j.verdicts[i].offset - v.BaseOffset()))
-		}
-	}
+	sent := j.sent()
 	for at := from; at < next; {
 		b := t.tail(at)
 		end := min(b.limit(), next)
@@ -448,11 +443,13 @@ func (t *track) fill(b *block, from, end broker.Offset, j *judgement) window.Rep
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	invariant.Check(from == max(b.end, b.base), "block %d is judged to %d, filled from %d", b.start, b.end, from)
-	b.withheld.setRange(int(from-b.start), int(end-b.start))
-	for i := range j.verdicts {
-		if r := &j.verdicts[i]; r.offset >= from && r.offset < end {
-			b.withheld.clear(int(r.offset - b.start))
-			b.setOutcome(r.offset, r.outcome)
+	if !j.untouched() {
+		b.withheld.setRange(int(from-b.start), int(end-b.start))
+		for i := range j.verdicts {
+			if r := &j.verdicts[i]; r.offset >= from && r.offset < end {
+				b.withheld.clear(int(r.offset - b.start))
+				b.setOutcome(r.offset, r.outcome)
+			}
 		}
 	}
 	lo, hi := 0, len(j.sightings)
