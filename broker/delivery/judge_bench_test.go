@@ -161,7 +161,7 @@ func BenchmarkTrack(b *testing.B) {
 		})
 		run("track", func() {
 			t := newTrack(JudgeKey{1}, broker.TopicPartition{}, window.Default(), log, newJudge())
-			t.shelf = shelf{fs: vfs.NewMem(), dir: "/chains"}
+			t.shelf, t.gate = shelf{fs: vfs.NewMem(), dir: "/chains"}, engine.NewGate(1)
 			for more := true; more; {
 				var err error
 				if more, err = t.step(b.Context()); err != nil {
