@@ -187,7 +187,7 @@ func TestConsolesFindTheQuorumAndNoFeatures(t *testing.T) {
 	if broker.Code(resp.Topics[0].Partitions[1].ErrorCode) != broker.UnknownTopicOrPartition || len(resp.Nodes) != 2 || len(resp.Nodes[0].Listeners) != 1 {
 		t.Errorf("quorum answer %+v", resp)
 	}
-	for version, want := range map[int16]string{1: "0 95", 2: "95"} {
+	for version, want := range map[int16]string{0: "95", 1: "95", 2: "95"} {
 		update := kmsg.NewPtrUpdateFeaturesRequest()
 		update.Version, update.FeatureUpdates = version, []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "transaction.version", MaxVersionLevel: 2}}
 		resp := ask[*kmsg.UpdateFeaturesResponse](c, update)

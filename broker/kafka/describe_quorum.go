@@ -27,21 +27,26 @@ type QuorumState struct {
 
 func (s *session) describeQuorum(req *kmsg.DescribeQuorumRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DescribeQuorumResponse)
-	img := s.Metadata.Image()
+	img, described := s.Metadata.Image(), false
 	for _, rt := range req.Topics {
 		answer := kmsg.NewDescribeQuorumResponseTopic()
 		answer.Topic = rt.Topic
 		for _, rp := range rt.Partitions {
 			p := kmsg.NewDescribeQuorumResponseTopicPartition()
-			p.Partition, p.LeaderID, p.LeaderEpoch, p.HighWatermark = rp.Partition, int32(broker.NoNode), -1, -1
+			p.Partition = rp.Partition
 			if rt.Topic != metadataLog || rp.Partition != 0 {
-				p.ErrorCode = s.note(broker.UnknownTopicOrPartition)
+				err := broker.Errorf(broker.UnknownTopicOrPartition, "only partition 0 of %s has a quorum", metadataLog)
+				p.ErrorCode, p.ErrorMessage = s.fail(err), message(err)
 			} else {
 				s.describeMetadataLog(&p)
+				described = true
 			}
 			answer.Partitions = append(answer.Partitions, p)
 		}
 		resp.Topics = append(resp.Topics, answer)
+	}
+	if !described {
+		return resp
 	}
 	for _, member := range img.Nodes() {
 		n := kmsg.NewDescribeQuorumResponseNode()
@@ -62,6 +67,7 @@ func (s *session) describeMetadataLog(p *kmsg.DescribeQuorumResponseTopicPartiti
 	if s.Quorum != nil {
 		state = s.Quorum()
 	}
+	p.LeaderID = int32(broker.NoNode)
 	p.LeaderEpoch, p.HighWatermark = int32(min(uint64(state.Term), math.MaxInt32)), int64(state.Committed)+1
 	for _, member := range img.Nodes() {
 		r := kmsg.NewDescribeQuorumResponseTopicPartitionReplicaState()

@@ -63,7 +63,7 @@ func (s *session) fetch(ctx context.Context, h header, req *kmsg.FetchRequest) e
 	for i := range all {
 		s.note(all[i].code)
 	}
-	return s.respondFetch(h, req.Version, fetchAnswer{session: plan.id(), partitions: plan.answered(all)})
+	return s.respondFetch(h, req.Version, fetchAnswer{session: plan.id(), committed: req.IsolationLevel == 1, partitions: plan.answered(all)})
 }
 
 // release gives the log's buffers back.
