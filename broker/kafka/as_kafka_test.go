@@ -161,3 +161,15 @@ func TestRefusalsSayWhyWhereKafkaDoes(t *testing.T) {
 		t.Errorf("offset delete without a group: %+v", got)
 	}
 }
+
+func TestLastFetchedEpochThatNeverWasIsOutOfRange(t *testing.T) {
+	f := newFace(t, nil)
+	id := f.addTopic("orders", 1)
+	c := dialRaw(t, f.serveTCP())
+	produced(t, c, "orders", makeBatch(t, batch.None, "a"))
+	req := fetchRequest(12, "orders", id, 0)
+	req.Topics[0].Partitions[0].LastFetchedEpoch = 99
+	if got := ask[*kmsg.FetchResponse](c, req).Topics[0].Partitions[0]; broker.Code(got.ErrorCode) != broker.OffsetOutOfRange || len(got.RecordBatches) > 0 {
+		t.Errorf("%+v", got)
+	}
+}

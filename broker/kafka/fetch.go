@@ -246,6 +246,10 @@ func (s *session) diverges(f *fetched, from broker.Offset, last, current broker.
 		f.code = broker.CodeOf(err)
 		return true
 	}
+	if end.Epoch < 0 && last > f.source.Ends().LeaderEpoch {
+		f.code = broker.OffsetOutOfRange // what the client read was never in this log
+		return true
+	}
 	if end.Epoch >= last && end.End >= from || end.Epoch < 0 {
 		return false
 	}

@@ -145,6 +145,36 @@ func (c *comparison) pair(path string, by func(reflect.Value) string, a, b []ref
 	return both, too
 }
 
+// pairedBy names the arrays whose order says nothing, with what tells their elements apart.
+var pairedBy = map[string]func(reflect.Value) string{
+	"ApiVersions.ApiKeys":                                 fields("ApiKey"),
+	"DescribeConfigs.Resources.Configs":                   fields("Name"),
+	"CreateTopics.Topics.Configs":                         fields("Name"),
+	"DeleteGroups.Groups":                                 fields("Group"),
+	"DescribeGroups.Groups.Members":                       fields("ClientID"),
+	"DescribeLogDirs.Dirs.Topics":                         fields("Topic"),
+	"DescribeLogDirs.Dirs.Topics.Partitions":              fields("Partition"),
+	"DescribeProducers.Topics.Partitions.ActiveProducers": fields("ProducerID"),
+	"ListGroups.Groups":                                   fields("Group"),
+	"Metadata.Topics":                                     fields("ErrorCode", "Topic"),
+	"ListConfigResources.ConfigResources":                 fields("Type", "Name"),
+}
+
+// fields reads fields of an element as text.
+func fields(names ...string) func(reflect.Value) string {
+	return func(v reflect.Value) string {
+		parts := make([]string, len(names))
+		for i, name := range names {
+			f := v.FieldByName(name)
+			if f.Kind() == reflect.Pointer && !f.IsNil() {
+				f = f.Elem()
+			}
+			parts[i] = fmt.Sprint(f.Interface())
+		}
+		return strings.Join(parts, " ")
+	}
+}
+
 func elements(v reflect.Value) []reflect.Value {
 	all := make([]reflect.Value, v.Len())
 	for i := range all {

@@ -64,8 +64,28 @@ func (s *script) prepare() error {
 		}); err != nil {
 			return err
 		}
-		return s.write(topicGolden, "a", "b", "c")
+		if err := s.until(4, kmsg.NewPtrInitProducerIDRequest(), func(r kmsg.Response) bool {
+			return r.(*kmsg.InitProducerIDResponse).ErrorCode == 0
+		}); err != nil {
+			return err
+		}
+		if err := s.write(topicGolden, "a", "b", "c"); err != nil {
+			return err
+		}
+		return errors.Join(s.led(topicGolden, 2), s.led(topicBlank, 1))
 	})
+}
+
+// led waits until every partition of a topic is led: a broker may name the leader a little before it is one.
+func (s *script) led(topic string, partitions int32) error {
+	for p := range partitions {
+		if err := s.until(7, listOffsets(topic, p, -1), func(r kmsg.Response) bool {
+			return r.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0].ErrorCode == 0
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // write appends records to partition 0 without a record of it.

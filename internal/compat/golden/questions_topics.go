@@ -51,10 +51,7 @@ func (s *script) create(topic string, partitions int32) error {
 			return err
 		}
 		s.ids[topic] = resp.(*kmsg.CreateTopicsResponse).Topics[0].TopicID
-		return s.until(12, metadata(topic), func(r kmsg.Response) bool {
-			t := r.(*kmsg.MetadataResponse).Topics[0]
-			return t.ErrorCode == 0 && len(t.Partitions) == int(partitions) && t.Partitions[0].Leader >= 0
-		})
+		return s.led(topic, partitions)
 	})
 }
 
