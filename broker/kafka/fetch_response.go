@@ -39,11 +39,7 @@ func (s *session) respondFetch(h header, version int16, answer fetchAnswer) erro
 	w := &fetchWriter{version: version, flexible: version >= 12, committed: answer.committed}
 	hints := leaderHints{session: s, image: s.Metadata.Image()}
 	w.meta = appendResponseHeader(s.scratch[:0], h.correlationID, w.flexible)
-	w.int32(0) // throttle
-	if w.version >= 7 {
-		w.int16(int16(answer.code))
-		w.int32(answer.session)
-	}
+	w.begin(answer)
 	w.topics(answer.partitions, &hints)
 	if w.flexible {
 		w.endpoints(hints.brokers())
@@ -60,6 +56,15 @@ func (s *session) respondFetch(h header, version int16, answer fetchAnswer) erro
 		}
 	}
 	return err
+}
+
+// begin writes what concerns the whole request.
+func (w *fetchWriter) begin(answer fetchAnswer) {
+	w.int32(0) // throttle
+	if w.version >= 7 {
+		w.int16(int16(answer.code))
+		w.int32(answer.session)
+	}
 }
 
 // topics writes the partitions in their order. Neighbours of one topic are written as one; after a session has moved
