@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,6 +36,22 @@ func apacheJars(ctx context.Context, shop workshop) (string, error) {
 		return shell(ctx, home, "mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime",
 			"-DoutputDirectory="+filepath.Join(home, "lib"))
 	})
+}
+
+// javaFlags keep a tool's virtual machine small and quick to start.
+var javaFlags = []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WARN"}
+
+// javaDriver compiles the driver of Apache Kafka's own client.
+func javaDriver(ctx context.Context, shop workshop) ([]string, error) {
+	jars, err := apacheJars(ctx, shop)
+	if err != nil {
+		return nil, err
+	}
+	classes := shop.bin("java-driver")
+	if err := shell(ctx, shop.root, "javac", "-cp", jars, "-d", classes, shop.source("java", "Driver.java")); err != nil {
+		return nil, err
+	}
+	return slices.Concat([]string{"java"}, javaFlags, []string{"-cp", jars + string(os.PathListSeparator) + classes, "Driver"}), nil
 }
 
 // apache is a real Apache Kafka broker, and its controller, in one process.

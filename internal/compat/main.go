@@ -158,6 +158,9 @@ func try(ctx context.Context, c client, shop workshop, broker *brokerProcess) re
 	}
 	var results report
 	for _, s := range steps {
+		if s.some != nil && !s.some(c) {
+			continue
+		}
 		t.notes = nil
 		results = append(results, outcomeOf(s.name, s.run(t, ctx), t.notes))
 	}
