@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"math"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -13,7 +14,8 @@ import (
 // Behaviour:
 //   - the metadata quorum under Kafka's name for its log, for consoles: leader, term as leader epoch, voters and learners
 //   - a node knows how far it has committed itself; of the others' logs it tells -1
-//   - v1: times of the last fetch, which raft does not have: -1; v2: nodes with the addresses of this listener
+//   - v1: times of the last fetch, which raft does not have: -1; v2: nodes with the addresses of this listener, whose name
+//     is in capitals: Kafka's tools take no other
 
 // metadataLog is Kafka's name for the log of the metadata quorum.
 const metadataLog = "__cluster_metadata"
@@ -53,7 +55,7 @@ func (s *session) describeQuorum(req *kmsg.DescribeQuorumRequest) kmsg.Response 
 		n.NodeID = int32(member.ID)
 		if a, live := s.brokerAddress(img, member.ID); live {
 			l := kmsg.NewDescribeQuorumResponseNodeListener()
-			l.Name, l.Host, l.Port = s.listener.Name, a.Host, uint16(a.Port)
+			l.Name, l.Host, l.Port = strings.ToUpper(s.listener.Name), a.Host, uint16(a.Port)
 			n.Listeners = append(n.Listeners, l)
 		}
 		resp.Nodes = append(resp.Nodes, n)

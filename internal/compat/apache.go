@@ -115,7 +115,7 @@ func (a *apache) stop() error {
 	}
 	err := a.cmd.Wait()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 128+int(syscall.SIGTERM) {
+	if errors.As(err, &exit) && exit.ExitCode() == endedBySignal {
 		return nil
 	}
 	return err

@@ -54,7 +54,7 @@ func (o options) wants(name string, quick bool) bool {
 
 // check refuses names that no client has.
 func (o options) check() error {
-	known := []string{suiteName, goldenName}
+	known := []string{suiteName, goldenName, toolsName}
 	for _, c := range clients {
 		known = append(known, c.name)
 	}
@@ -95,6 +95,9 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	results := runAll(ctx, o, shop, broker)
+	if o.wants(toolsName, false) && ctx.Err() == nil {
+		results = append(results, runTools(ctx, shop, broker, dir)...)
+	}
 	if err := broker.stop(); err != nil {
 		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)
 	}
