@@ -24,6 +24,7 @@ type settings struct {
 	json       string
 	dir        string
 	idle       time.Duration
+	shorter    int      // by which hostile guests' windows are
 	keys       []string // for `millrace run`
 	profile    string   // where to put the broker's CPU profiles
 }
@@ -147,8 +148,9 @@ func (s *settings) parse(t *texts) (err error) {
 	if s.profile != "" {
 		s.keys = append(s.keys, "--debug-pprof=true")
 	}
+	s.shorter = 1
 	if t.quick {
-		s.rounds, s.idle = 1, 0
+		s.rounds, s.idle, s.shorter = 1, 0, 10
 		s.records = s.count(1024) / 10
 	}
 	if s.rounds < 1 {

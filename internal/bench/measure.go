@@ -17,8 +17,9 @@ type measure struct {
 	ResidentMB       float64  `json:"broker_resident_mb,omitempty"`
 	P50Millis        float64  `json:"p50_ms,omitempty"`
 	P99Millis        float64  `json:"p99_ms,omitempty"`
+	AddedP99Millis   float64  `json:"added_p99_ms,omitempty"`   // by a hostile guest, over the window before
+	PauseMillis      *float64 `json:"gc_stopping_ms,omitempty"` // the highest bucket of stopping the world
 	GuestCalls       *uint64  `json:"guest_calls,omitempty"`
-	PrepareSeconds   float64  `json:"prepare_seconds,omitempty"` // binding; not part of Seconds
 	Controls         controls `json:"controls"`
 }
 
@@ -55,6 +56,9 @@ func (m *measure) cores() float64 {
 // figure is the measure in a few words, for whoever watches the run.
 func (m *measure) figure() string {
 	switch {
+	case m.PauseMillis != nil:
+		return fmt.Sprintf("%8.0f records/s, p99 %.2f ms, added %.2f ms, stopping %.3f ms, %d guest calls", m.perSecond(), m.P99Millis,
+			m.AddedP99Millis, *m.PauseMillis, *m.GuestCalls)
 	case m.P50Millis > 0:
 		return fmt.Sprintf("%8.0f records/s, p50 %.3f ms, p99 %.2f ms", m.perSecond(), m.P50Millis, m.P99Millis)
 	case m.Records > 1:

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ type millrace struct {
 	home    workshop
 	dir     string   // of its data, emptied by each Start
 	keys    []string // further `--key value` arguments of `millrace run`
+	run     []string // what runs it
 	version string
 	daemon  daemon
 	client  string
@@ -29,7 +31,9 @@ type millrace struct {
 }
 
 func newMillrace(home workshop, keys []string) *millrace {
-	return &millrace{home: home, dir: home.data("millrace"), keys: keys, daemon: daemon{log: home.log("millrace")}}
+	m := &millrace{home: home, dir: home.data("millrace"), keys: keys, daemon: daemon{log: home.log("millrace")}}
+	m.run = []string{m.program(), "run"}
+	return m
 }
 
 func (m *millrace) Name() string    { return "millrace" }
@@ -67,8 +71,8 @@ func (m *millrace) Start(ctx context.Context) (time.Time, error) {
 
 // Restart implements restartable.
 func (m *millrace) Restart(ctx context.Context) (time.Time, error) {
-	execAt, err := m.daemon.start(m.program(), append([]string{"run", "--data", m.dir, "--listeners-client-bind", m.client,
-		"--listeners-cluster-bind", m.cluster, "--listeners-admin-bind", m.admin, "--log-level", "warn"}, m.keys...)...)
+	execAt, err := m.daemon.start(m.run[0], slices.Concat(m.run[1:], []string{"--data", m.dir, "--listeners-client-bind", m.client,
+		"--listeners-cluster-bind", m.cluster, "--listeners-admin-bind", m.admin, "--log-level", "warn"}, m.keys)...)
 	if err != nil {
 		return execAt, err
 	}

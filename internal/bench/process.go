@@ -92,9 +92,10 @@ func (d *daemon) tail() string {
 	return string(text[max(0, len(text)-2000):])
 }
 
-// dialable returns when address accepts a connection, or an error once exited is closed.
+// dialable returns when address accepts a connection, or an error once exited is closed. Kafka accepts none before it has
+// recovered every partition.
 func dialable(ctx context.Context, address string, exited <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, scaleWithin)
 	defer cancel()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()

@@ -38,7 +38,8 @@ func (d kafkaDriver) CreateTopic(ctx context.Context, topic string, partitions i
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, kerr.InvalidReplicationFactor) && !kerr.IsRetriable(err) { // no broker has registered yet
+		// Kafka has no broker for the replica before its own has registered; what is not of the protocol is the connection's.
+		if refused := new(kerr.Error); errors.As(err, &refused) && !refused.Retriable && refused != kerr.InvalidReplicationFactor {
 			return fmt.Errorf("create topic %s: %w", topic, err)
 		}
 		select {

@@ -70,16 +70,14 @@ func syncPart(ctx context.Context, v *visit) error {
 			if err := d.CreateTopic(ctx, name, 1); err != nil {
 				return err
 			}
-			var found latencies
-			err := v.step(ctx, name, func(m *measure) (err error) {
-				found, err = d.OneAtATime(ctx, name, producers, v.at.Size)
-				m.Records, m.P50Millis, m.P99Millis = found.Records, found.P50, found.P99
+			err := v.step(ctx, name, func(m *measure) error {
+				found, err := d.OneAtATime(ctx, name, producers, v.at.Size)
+				m.Records, m.Seconds, m.P50Millis, m.P99Millis = found.Records, found.Seconds, found.P50, found.P99
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			v.measures[len(v.measures)-1].Seconds = found.Seconds
 		}
 		return nil
 	})

@@ -68,6 +68,8 @@ func systemsNamed(names string, others []string, home workshop, keys []string) (
 		"millrace":    newMillrace(home, keys),
 		"kafka":       newKafka("kafka", home),
 		"kafka-fsync": newKafka("kafka-fsync", home, "log.flush.interval.messages=1"),
+		"nats":        newNATS("nats", home, "2m"),
+		"nats-fsync":  newNATS("nats-fsync", home, "always"),
 		"kfake":       newKfake(home),
 	}
 	var chosen []system

@@ -39,6 +39,23 @@ func itineraries() []itinerary {
 			{name: "sync", about: "one record at a time, one producer and sixteen", seconds: 6, slower: map[string]float64{"kafka": 11},
 				when: large, run: syncPart},
 		}},
+		{pause: true, parts: []part{
+			{name: "start", about: "exec to the first acknowledged record, three times", seconds: 2, slower: map[string]float64{"kafka": 20},
+				run: startPart},
+		}},
+		{pause: true, peerRounds: 1, parts: []part{
+			{name: "idle", about: "memory and CPU at rest, with no topic and with 1,000 partitions", seconds: 35, slower: map[string]float64{
+				"kafka": 45, "kfake": 11, "nats": 11, "nats-fsync": 11}, run: idlePart},
+			{name: "partitions", about: "10,000 partitions made, and led again after kill -9", seconds: 25, slower: map[string]float64{
+				"kafka": 90, "kafka-fsync": 90, "kfake": 0, "nats": 0, "nats-fsync": 0}, run: partitionsPart},
+		}},
+		{pause: true, sized: true, on: ours, parts: []part{
+			{name: "plugin", about: "reading through the built-in dedup by key, never judged and judged", seconds: 12, run: pluginPart},
+			{name: "variants", about: "the same with 5 % repeats, batches of 16, zstd, and a Go guest", seconds: 20, run: variantsPart},
+		}},
+		{pause: true, on: ours, parts: []part{
+			{name: "guests", about: "hostile guests beside a fifth of the peak, in memory", seconds: 205, run: hostilePart},
+		}},
 	}
 }
 
@@ -169,7 +186,7 @@ func (v *visit) fresh(ctx context.Context, work func(execAt time.Time) error) (e
 	return work(execAt)
 }
 
-// step measures one piece of work.
+// step measures one piece of work. A time that work fills in counts instead of the whole.
 func (v *visit) step(ctx context.Context, scenario string, work func(m *measure) error) error {
 	m := v.at
 	m.Scenario = scenario
@@ -178,11 +195,15 @@ func (v *visit) step(ctx context.Context, scenario string, work func(m *measure)
 	if err == nil {
 		err = work(&m)
 	}
+	counted := m.Seconds
 	if err == nil {
 		err = used.stop(&m)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", scenario, err), profile.Wait())
+	}
+	if counted > 0 {
+		m.Seconds = counted
 	}
 	v.keep(m)
 	return profile.Wait()
