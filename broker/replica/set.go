@@ -125,6 +125,9 @@ func (s *Set) newReplica(p Placement) *Replica {
 // OpenAll opens the placements, a few at a time, and reports progress after each. It stops at the first directory that
 // cannot be prepared, or with ctx.
 func (s *Set) OpenAll(ctx context.Context, placements []Placement, progress func(opened, of int)) error {
+	if err := s.dirs.createTogether(placements); err != nil {
+		return err
+	}
 	group := task.NewGroup(ctx)
 	var mu sync.Mutex
 	next, opened := 0, 0

@@ -26,7 +26,8 @@ type settings struct {
 	idle       time.Duration
 	shorter    int      // by which hostile guests' windows are
 	keys       []string // for `millrace run`
-	profile    string   // where to put the broker's CPU profiles
+	profile    string   // where to put the broker's profiles
+	profileFor time.Duration
 }
 
 func main() {
@@ -108,7 +109,8 @@ func (s *settings) bind(flags *flag.FlagSet, t *texts) {
 	flags.BoolVar(&t.quick, "quick", false, "a smoke run: one round, no rest, a tenth of the records; its figures mean nothing")
 	flags.StringVar(&s.json, "json", "", "where to write everything measured, after each visit; empty: .bench/report.json")
 	flags.StringVar(&s.dir, "dir", ".bench", "where brokers keep data: a directory on a real disk")
-	flags.StringVar(&s.profile, "profile", "", "write a CPU profile of our broker over each scenario of the last round into this directory")
+	flags.StringVar(&s.profile, "profile", "", "write CPU and allocation profiles of our broker beside each scenario of the last round into this directory")
+	flags.DurationVar(&s.profileFor, "profile-for", 2*time.Second, "how long a profile runs, from the start of its scenario")
 	flags.StringVar(&t.keys, "keys", "", "further configuration of our broker: KEY=VALUE,...")
 	flags.BoolVar(&t.engine, "engine", false, "run hostile plugins in this process, without a broker, instead")
 }

@@ -171,9 +171,8 @@ func (d kafkaDriver) serving(ctx context.Context, topics []string) error {
 			left[topic] = append(left[topic], p)
 		}
 	}
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
 	for {
+		asked := time.Now()
 		answer, failure := client.SeedBrokers()[0].Request(ctx, endsOf(left))
 		if ends, ok := answer.(*kmsg.ListOffsetsResponse); ok && failure == nil {
 			left = silent(ends)
@@ -181,9 +180,8 @@ func (d kafkaDriver) serving(ctx context.Context, topics []string) error {
 		if len(left) == 0 {
 			return nil
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
+		// A twentieth of the time, so that being asked does not keep the broker from its work.
+		if wait(ctx, max(20*time.Since(asked), 20*time.Millisecond)); ctx.Err() != nil {
 			return fmt.Errorf("partitions of %d topics do not answer: %w", len(left), failure)
 		}
 	}
