@@ -45,6 +45,9 @@ share.coordinator.state.topic.num.partitions=5
 group.initial.rebalance.delay.ms=0
 `
 
+// kafkaCluster is a cluster id, as `kafka-storage random-uuid` makes them.
+const kafkaCluster = "bWlsbHJhY2UtYmVuY2gtMQ"
+
 // kafka is Apache Kafka from its Maven jars.
 type kafka struct {
 	name     string
@@ -101,11 +104,7 @@ func (k *kafka) Start(ctx context.Context) (time.Time, error) {
 	if err := os.WriteFile(k.properties(), []byte(text), 0o600); err != nil {
 		return time.Time{}, err
 	}
-	id, err := exec.CommandContext(ctx, "java", k.class("kafka.tools.StorageTool", "random-uuid")...).Output()
-	if err != nil {
-		return time.Time{}, fmt.Errorf("make a cluster id: %w", err)
-	}
-	format := k.class("kafka.tools.StorageTool", "format", "-t", strings.TrimSpace(string(id)), "-c", k.properties())
+	format := k.class("kafka.tools.StorageTool", "format", "-t", kafkaCluster, "-c", k.properties())
 	if out, err := exec.CommandContext(ctx, "java", format...).CombinedOutput(); err != nil {
 		return time.Time{}, fmt.Errorf("format Kafka's directory: %w\n%s", err, out)
 	}

@@ -6,22 +6,29 @@ import (
 	"time"
 )
 
-// warmShare is the part of a load that is written and read before it, into a topic of its own, and not counted: a JVM
-// needs it.
+// warmShare is the part of a load that is written before it, into a topic of its own, and not counted. A JVM needs it: so
+// half of it comes in small batches, which are many requests, and it is read twice.
 const warmShare = 5
 
 // warm loads a broker that has just started.
 func (v *visit) warm(ctx context.Context, partitions int32) error {
-	l := load{topic: "warm", partitions: partitions, records: max(v.count(v.at.Size)/warmShare, 1), size: v.at.Size}
+	l := load{topic: "warm", partitions: partitions, records: max(v.count(v.at.Size)/warmShare/2, 1), size: v.at.Size}
+	small, all := l, l
+	small.writing.batchRecords = 16
+	all.records = 2 * l.records
 	d := v.system.Driver()
 	if err := d.CreateTopic(ctx, l.topic, l.partitions); err != nil {
 		return err
 	}
-	if err := d.Produce(ctx, l); err != nil {
-		return fmt.Errorf("warm up: %w", err)
+	for _, write := range []load{small, l} {
+		if err := d.Produce(ctx, write); err != nil {
+			return fmt.Errorf("warm up: %w", err)
+		}
 	}
-	if err := d.Consume(ctx, l); err != nil {
-		return fmt.Errorf("warm up: %w", err)
+	for range 2 {
+		if err := d.Consume(ctx, all); err != nil {
+			return fmt.Errorf("warm up: %w", err)
+		}
 	}
 	return nil
 }

@@ -35,12 +35,12 @@ func itineraries() []itinerary {
 	return []itinerary{
 		{sized: true, parts: []part{
 			{name: "load", about: "produce and consume at full speed, one partition and six", seconds: 12,
-				slower: map[string]float64{"kafka": 24, "kafka-fsync": 24, "nats": 40, "nats-fsync": 400}, run: loadPart},
+				slower: map[string]float64{"kafka": 22, "kafka-fsync": 22, "nats": 26, "nats-fsync": 400}, run: loadPart},
 			{name: "sync", about: "one record at a time, one producer and sixteen", seconds: 6, slower: map[string]float64{"kafka": 11},
 				when: large, run: syncPart},
 		}},
 		{pause: true, parts: []part{
-			{name: "start", about: "exec to the first acknowledged record, three times", seconds: 2, slower: map[string]float64{"kafka": 20},
+			{name: "start", about: "exec to the first acknowledged record, three times", seconds: 2, slower: map[string]float64{"kafka": 14},
 				run: startPart},
 		}},
 		{pause: true, peerRounds: 1, parts: []part{
