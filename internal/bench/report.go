@@ -21,6 +21,7 @@ type report struct {
 	Client   string    `json:"client"`
 	CPUs     int       `json:"cpus"`
 	Systems  []string  `json:"systems"`
+	Failures []string  `json:"failed_visits,omitempty"`
 	Reach    []reached `json:"reach"`
 	Ratios   []ratio   `json:"ratios"`
 	Rows     []row     `json:"rows"`
@@ -69,7 +70,7 @@ type row struct {
 
 func newReport(b *bench, command []string) *report {
 	r := &report{Command: command, Time: time.Now().UTC(), Go: runtime.Version(), Client: moduleVersion("github.com/twmb/franz-go"),
-		CPUs: runtime.NumCPU(), Measures: b.measures}
+		CPUs: runtime.NumCPU(), Failures: b.failures, Measures: b.measures}
 	for _, s := range b.systems {
 		r.Systems = append(r.Systems, s.Name()+": "+s.Version())
 	}
@@ -183,6 +184,9 @@ func (r *report) print(w io.Writer) {
 	r.printControls(w)
 	printRatios(w, r.Ratios)
 	printReach(w, r.Reach)
+	for _, failure := range r.Failures {
+		fmt.Fprintln(w, "failed:", failure)
+	}
 }
 
 // table prints the rows for which line says something.
