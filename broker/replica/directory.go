@@ -101,7 +101,7 @@ func (d directories) create(tp broker.TopicPartition, rid broker.ReplicaID) erro
 // Above so many new directories at once, two syncs of the whole file system take the place of six for each directory.
 // Where the data directory is not a mount of its own, such a sync writes strangers' pages too.
 const (
-	createTogetherAbove         = 64
+	createTogetherAbove         = 8
 	createTogetherAboveOwnMount = 4
 )
 

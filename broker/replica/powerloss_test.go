@@ -196,7 +196,7 @@ func (p *producers) check(t *testing.T, after *vfs.Mem) error {
 // TestManyPlacementsAreMadeDurableTogether opens many new placements at once and loses power at every operation of it:
 // the same placements open again with nothing set aside, and the syncs are few.
 func TestManyPlacementsAreMadeDurableTogether(t *testing.T) {
-	const count = createTogetherAbove + 1
+	const count = 10 * createTogetherAbove
 	var placements []Placement
 	for p := range int32(count) {
 		placements = append(placements, Placement{TopicPartition: broker.TopicPartition{Topic: orders.Topic, Partition: p}, Replica: 7})
