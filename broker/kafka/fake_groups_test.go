@@ -123,4 +123,15 @@ func (g *fakeGroups) Describe(_ context.Context, id string) (group.Description, 
 	}, g.err
 }
 
+func (g *fakeGroups) ConsumerHeartbeat(_ context.Context, _ string, r group.HeartbeatRequest) (group.HeartbeatResponse, error) {
+	return group.HeartbeatResponse{MemberID: r.MemberID, MemberEpoch: 1, HeartbeatIntervalMs: 5000, Assigned: true, Partitions: r.Owned.Partitions}, g.err
+}
+
+func (g *fakeGroups) DescribeConsumers(_ context.Context, id string) (group.ConsumerDescription, error) {
+	if id != "c" {
+		return group.ConsumerDescription{}, broker.GroupIDNotFound
+	}
+	return group.ConsumerDescription{State: group.Stable, Epoch: 2, AssignmentEpoch: 2, Assignor: "uniform"}, g.err
+}
+
 func (g *fakeGroups) Delete(context.Context, string) error { return g.err }

@@ -32,7 +32,7 @@ func (g clientGroups) CommitOffsets(ctx context.Context, r kafka.CommitOffsets) 
 
 // FetchOffsets implements kafka.Groups.
 func (g clientGroups) FetchOffsets(ctx context.Context, r kafka.FetchOffsets) ([]kafka.FetchedOffset, error) {
-	request := coordinator.FetchRequest{Group: r.Group, All: r.All, RequireStable: r.RequireStable}
+	request := coordinator.FetchRequest{Group: r.Group, Identity: r.Identity, All: r.All, RequireStable: r.RequireStable}
 	for _, p := range r.Partitions {
 		request.Partitions = append(request.Partitions, coordinator.PartitionToFetch{NamedPartition: p.NamedPartition, TopicID: p.TopicID})
 	}
