@@ -25,7 +25,7 @@ func (bareCluster) Timing(string) group.Timing {
 }
 func (bareCluster) Version() uint64                  { return 1 }
 func (bareCluster) Named(string) (group.Topic, bool) { return group.Topic{}, false }
-func (bareCluster) Public() iter.Seq[group.Topic]    { return func(func(group.Topic) bool) {} }
+func (bareCluster) All() iter.Seq[group.Topic]       { return func(func(group.Topic) bool) {} }
 
 // ConsumerHeartbeat is a heartbeat of the consumer protocol (KIP-848), which joins, keeps and leaves a group. It returns
 // when what the answer rests on is committed.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/millrace-io/millrace/broker"
 )
@@ -180,8 +181,8 @@ func (m *consumer) subscribed(topics Topics) []Topic {
 		}
 	}
 	if m.pattern != nil {
-		for t := range topics.Public() {
-			if m.pattern.MatchString(t.Name) {
+		for t := range topics.All() {
+			if m.matches(t) {
 				all = append(all, t)
 			}
 		}
@@ -189,6 +190,12 @@ func (m *consumer) subscribed(topics Topics) []Topic {
 		all = slices.CompactFunc(all, func(a, b Topic) bool { return a.Name == b.Name })
 	}
 	return all
+}
+
+// matches reports whether m's regular expression matches a topic. One as wide as .* is not meant to bring the cluster's
+// own topics along.
+func (m *consumer) matches(t Topic) bool {
+	return m.pattern.MatchString(t.Name) && (!t.Internal || strings.Contains(m.regex, t.Name))
 }
 
 // wants reports whether m subscribes to a topic of that name.

@@ -118,7 +118,7 @@ func (c *consumers) settle(
 	nowMs int64, m *consumer, state MemberState, epoch int32, assigned, revoking map[broker.TopicPartition]int32,
 ) bool {
 	same := maps.Equal(assigned, m.assigned)
-	if same && state == m.state && epoch == m.epoch && m.previousEpoch == m.epoch && maps.Equal(revoking, m.revoking) {
+	if same && state == m.state && epoch == m.epoch && maps.Equal(revoking, m.revoking) {
 		return false
 	}
 	c.release(m)

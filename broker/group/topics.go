@@ -14,6 +14,7 @@ type Topic struct {
 	Name       string
 	ID         broker.TopicID
 	Partitions int32
+	Internal   bool // matched only by a regular expression that spells its name out
 }
 
 // Topics is what there is to subscribe to at the time of an event. It does not change while it is looked at.
@@ -21,8 +22,7 @@ type Topics interface {
 	// Version differs from every earlier one when a topic came, went or grew.
 	Version() uint64
 	Named(name string) (Topic, bool)
-	// Public lists, by name, what a regular expression can match: internal topics are subscribed to by name only.
-	Public() iter.Seq[Topic]
+	All() iter.Seq[Topic] // by name
 }
 
 // hashTopics is a number that differs, as good as always, for other topics, incarnations or partition counts. It is

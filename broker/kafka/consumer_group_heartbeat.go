@@ -16,8 +16,8 @@ import (
 //   - joins (epoch 0), keeps and leaves (-1; -2 for a static member that comes back) a group whose coordinator assigns
 //   - answers when what the answer rests on is committed; in a group where nothing changes that is at once
 //   - the assignment is in the answer to a join, to a request that says everything, and when it changed
-//   - v1: members make their own id (KIP-1082), regular expressions (RE2, of the whole name; internal topics are not
-//     matched)
+//   - v1: members make their own id (KIP-1082), regular expressions (RE2, of the whole name; internal topics
+//     only where it spells their name out)
 
 func (s *session) consumerGroupHeartbeat(ctx context.Context, req *kmsg.ConsumerGroupHeartbeatRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)

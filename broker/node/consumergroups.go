@@ -82,13 +82,11 @@ func (t groupTopics) Named(name string) (group.Topic, bool) {
 	return group.Topic{}, false
 }
 
-// Public implements group.Topics.
-func (t groupTopics) Public() iter.Seq[group.Topic] {
+// All implements group.Topics.
+func (t groupTopics) All() iter.Seq[group.Topic] {
 	var all []group.Topic
 	for topic := range t.image.Topics() {
-		if !topic.Internal {
-			all = append(all, t.topic(topic))
-		}
+		all = append(all, t.topic(topic))
 	}
 	for _, view := range t.image.Views() {
 		if shown, ok := t.view(view); ok {
@@ -100,7 +98,7 @@ func (t groupTopics) Public() iter.Seq[group.Topic] {
 }
 
 func (t groupTopics) topic(topic *metadata.Topic) group.Topic {
-	return group.Topic{Name: topic.Name, ID: topic.ID, Partitions: int32(len(t.image.Partitions(topic.ID)))}
+	return group.Topic{Name: topic.Name, ID: topic.ID, Partitions: int32(len(t.image.Partitions(topic.ID))), Internal: topic.Internal}
 }
 
 // view is a view as a topic: its own id, with the partitions of its base.
