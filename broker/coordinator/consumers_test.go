@@ -50,8 +50,11 @@ type topicsAt struct {
 	version uint64
 }
 
-func (t topicsAt) Version() uint64                       { return t.version }
-func (t topicsAt) Named(name string) (group.Topic, bool) { found, ok := t.topics[name]; return found, ok }
+func (t topicsAt) Version() uint64 { return t.version }
+func (t topicsAt) Named(name string) (group.Topic, bool) {
+	found, ok := t.topics[name]
+	return found, ok
+}
 func (t topicsAt) All() iter.Seq[group.Topic] {
 	return func(yield func(group.Topic) bool) {
 		for _, name := range slices.Sorted(maps.Keys(t.topics)) {

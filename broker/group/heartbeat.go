@@ -101,8 +101,6 @@ func (r *HeartbeatRequest) checkFields() error {
 		return broker.Errorf(broker.InvalidRequest, "a rack id may not be empty")
 	case r.MemberEpoch < staticLeaveEpoch:
 		return broker.Errorf(broker.InvalidRequest, "%d is no member epoch", r.MemberEpoch)
-	case r.MemberEpoch == staticLeaveEpoch && r.InstanceID == nil:
-		return broker.Errorf(broker.InvalidRequest, "only a static member can be away: name its instance id")
 	case r.Assignor != nil && assignors[*r.Assignor] == nil:
 		return broker.Errorf(broker.UnsupportedAssignor, "there is no assignor %q; there are uniform and range", *r.Assignor)
 	case r.MemberEpoch != joinEpoch:
@@ -306,7 +304,8 @@ func (m *consumer) subscribe(s Subscription, pattern *regexp.Regexp) {
 	m.rebalanceTimeoutMs, m.assignor = s.RebalanceTimeoutMs, s.Assignor
 }
 
-// consumerLeave takes a member out, or lets a static one be away.
+// consumerLeave takes a member out, or lets a static one be away. franz-go does not name the instance id when a static
+// member goes, so it is the member that says whether it is one; a dynamic member cannot be away, and leaves.
 func (g *Group) consumerLeave(nowMs int64, r HeartbeatRequest) HeartbeatResponse {
 	c := g.consumers
 	m := c.byID[r.MemberID]
@@ -319,7 +318,7 @@ func (g *Group) consumerLeave(nowMs int64, r HeartbeatRequest) HeartbeatResponse
 	if m == nil {
 		return HeartbeatResponse{Err: broker.Errorf(broker.UnknownMemberID, "group %q has no member %q", g.id, r.MemberID)}
 	}
-	if r.MemberEpoch == staticLeaveEpoch {
+	if r.MemberEpoch == staticLeaveEpoch && m.instanceID != "" {
 		g.note("static member is away", m.id, broker.None)
 		c.release(m)
 		m.epoch, m.state, m.revoking, m.revokeDueMs = staticLeaveEpoch, MemberStable, nil, Never
