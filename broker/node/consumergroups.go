@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -9,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/admin"
 	"github.com/millrace-io/millrace/broker/group"
 	"github.com/millrace-io/millrace/broker/metadata"
 )
@@ -108,4 +111,36 @@ func (t groupTopics) view(view *metadata.View) (group.Topic, bool) {
 		return group.Topic{}, false
 	}
 	return group.Topic{Name: view.Name, ID: view.ID, Partitions: int32(len(t.image.Partitions(base.ID)))}, true
+}
+
+// consumers describes the members of a consumer group; its protocol is the assignor.
+func (g adminGroups) consumers(ctx context.Context, name string) (admin.Group, error) {
+	d, err := g.host.DescribeConsumers(ctx, name)
+	if err != nil {
+		return admin.Group{}, err
+	}
+	described := admin.Group{
+		GroupSummary: admin.GroupSummary{Group: name, State: d.State.String(), ProtocolType: "consumer", Members: len(d.Members)},
+		Protocol:     d.Assignor,
+	}
+	image := g.image()
+	for _, m := range d.Members {
+		member := admin.GroupMember{ID: m.MemberID, Instance: m.InstanceID, ClientID: m.ClientID, ClientHost: m.ClientHost}
+		for _, tp := range m.Assigned {
+			member.Assigned = append(member.Assigned, fmt.Sprintf("%s-%d", topicName(image, tp.Topic), tp.Partition))
+		}
+		described.Members = append(described.Members, member)
+	}
+	return described, nil
+}
+
+// topicName returns the name of a topic or view, or its id where it is gone.
+func topicName(image *metadata.Image, id broker.TopicID) string {
+	if topic, ok := image.Topic(id); ok {
+		return topic.Name
+	}
+	if view, ok := image.View(id); ok {
+		return view.Name
+	}
+	return id.String()
 }
