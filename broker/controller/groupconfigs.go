@@ -41,7 +41,7 @@ func alterGroupConfigs(head *metadata.Image, r AlterConfigs) (Decision, error) {
 	if r.ValidateOnly {
 		facts = nil
 	}
-	return Decision{Entries: pack(facts), Reply: ConfigsAltered{}}, nil
+	return Decision{Changes: metadata.Split(facts), Reply: ConfigsAltered{}}, nil
 }
 
 // changedConfigs are the facts that turn a resource's configs into others.

@@ -3,6 +3,7 @@ package metadata
 import (
 	"math"
 	"slices"
+	"strings"
 )
 
 // The names of group configs that rooms of the broker read.
@@ -34,3 +35,14 @@ func GroupConfigNamed(name string) (TopicConfig, bool) {
 
 // GroupResource names a group's configs.
 func GroupResource(name string) Resource { return Resource{Kind: ResourceGroup, Name: name} }
+
+// ConfiguredGroups returns the names of the groups that have configs of their own, in order.
+func (m *Image) ConfiguredGroups() []string {
+	var names []string
+	for _, r := range m.configs.sorted(func(a, b Resource) int { return strings.Compare(a.Name, b.Name) }) {
+		if r.Kind == ResourceGroup {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
