@@ -19,7 +19,7 @@ type fakeGroups struct {
 
 	beats      []group.HeartbeatRequest
 	members848 []group.ConsumerMember
-	err      error
+	err        error
 }
 
 func newFakeGroups() *fakeGroups {

@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
 	"github.com/millrace-io/millrace/broker/group"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
@@ -293,5 +297,65 @@ func TestAConsumerGroupOutlivesItsBroker(t *testing.T) {
 	}
 	if len(h.trouble) > 0 || h.shares()["a"] != 2 {
 		t.Errorf("the shares are %v, %v", h.shares(), h.trouble)
+	}
+}
+
+// What looks at groups looks at these too: the chain of a group filters what its members read, by its rack and by its view;
+// its lag is that of the filtered log; and a seek is refused under its members.
+func TestAChainServesAGroupOfTheNextGeneration(t *testing.T) {
+	n := serving(t, quick()...)
+	admin, ctx := administrator(t, n)
+	if _, err := admin.CreateTopic(ctx, 2, 1, nil, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	where := "http://" + n.Addresses().Admin
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	bindings := adminapiconnect.NewBindingServiceClient(http.DefaultClient, where)
+	chain := &adminapi.ChainSpec{Stages: []*adminapi.Stage{{Plugin: "dedup-key"}}}
+	if _, err := bindings.CreateBinding(ctx, &adminapi.CreateBindingRequest{Group: "billing", Topics: []string{"orders"}, Chain: chain}); err != nil {
+		t.Fatal(err)
+	}
+	views := adminapiconnect.NewViewServiceClient(http.DefaultClient, where)
+	if _, err := views.CreateView(ctx, &adminapi.CreateViewRequest{Name: "billing-orders", Topic: "orders", Group: "billing"}); err != nil {
+		t.Fatal(err)
+	}
+	producer := stock(t, n, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	for i, key := range []string{"k", "k", "l", "k", "m"} {
+		record := &kgo.Record{Topic: "orders", Partition: int32(i % 2), Key: []byte(key), Value: fmt.Append(nil, i)}
+		if err := producer.ProduceSync(ctx, record).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Each partition has each key once: k, l and m on 0; k on 1.
+	viaRack := stock(t, n, append(nextGeneration("billing", "orders"), kgo.Rack("group=billing"))...)
+	viaView := stock(t, n, nextGeneration("watchers", "billing-orders")...)
+	for name, client := range map[string]*kgo.Client{"rack": viaRack, "view": viaView} {
+		if got := collect(t, client, 4); !maps.Equal(got, map[string]int{"0": 1, "1": 1, "2": 1, "4": 1}) {
+			t.Errorf("by its %s the group reads %v", name, got)
+		}
+		if err := client.CommitUncommittedOffsets(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	groups := adminapiconnect.NewGroupServiceClient(http.DefaultClient, where)
+	for name, topic := range map[string]string{"billing": "orders", "watchers": "billing-orders"} {
+		d, err := groups.DescribeGroup(ctx, &adminapi.DescribeGroupRequest{Group: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := d.Summary; s.State != "Stable" || s.Members != 1 || s.ProtocolType != "consumer" || s.TotalLag != 0 || d.Protocol != "uniform" {
+			t.Errorf("group %s: %v, protocol %q", name, s, d.Protocol)
+		}
+		if got := d.Members[0].Assigned; !slices.Equal(got, []string{topic + "-0", topic + "-1"}) {
+			t.Errorf("group %s: its member has %v", name, got)
+		}
+	}
+	_, err := groups.SeekGroup(ctx, &adminapi.SeekGroupRequest{Group: "billing", Execute: true, Target: &adminapi.SeekTarget{To: &adminapi.SeekTarget_Start{Start: true}}})
+	if err == nil || !strings.Contains(err.Error(), "1 members") {
+		t.Errorf("a seek under a member: %v", err)
+	}
+	viaRack.Close()
+	if deleted, err := admin.DeleteGroups(ctx, "billing"); err != nil || deleted["billing"].Err != nil {
+		t.Errorf("the group is deleted with %v, %v", deleted["billing"].Err, err)
 	}
 }
