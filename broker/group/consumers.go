@@ -172,8 +172,9 @@ func (c *consumers) raiseEpoch() {
 	c.ledger.mark(EpochChange, "")
 }
 
-// subscribed returns the topics that m subscribes to and that exist, by name.
-func (m *consumer) subscribed(topics Topics) []Topic {
+// subscribed returns the topics that m subscribes to and that exist, by name. matched keeps what each regular expression
+// matches, for the next member that has it.
+func (m *consumer) subscribed(topics Topics, matched map[string][]Topic) []Topic {
 	var all []Topic
 	for _, name := range m.names {
 		if t, ok := topics.Named(name); ok {
@@ -181,11 +182,16 @@ func (m *consumer) subscribed(topics Topics) []Topic {
 		}
 	}
 	if m.pattern != nil {
-		for t := range topics.All() {
-			if m.matches(t) {
-				all = append(all, t)
+		found, known := matched[m.regex]
+		if !known {
+			for t := range topics.All() {
+				if m.matches(t) {
+					found = append(found, t)
+				}
 			}
+			matched[m.regex] = found
 		}
+		all = append(all, found...)
 		slices.SortFunc(all, func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
 		all = slices.CompactFunc(all, func(a, b Topic) bool { return a.Name == b.Name })
 	}
@@ -218,9 +224,9 @@ func (c *consumers) refresh(topics Topics, raise bool) {
 	}
 	c.topicsVersion = topics.Version()
 	subscriptions := make([][]Topic, len(c.members))
-	byName := map[string]Topic{}
+	byName, matched := map[string]Topic{}, map[string][]Topic{}
 	for i, m := range c.members {
-		subscriptions[i] = m.subscribed(topics)
+		subscriptions[i] = m.subscribed(topics, matched)
 		for _, t := range subscriptions[i] {
 			byName[t.Name] = t
 		}

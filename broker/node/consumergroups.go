@@ -19,11 +19,12 @@ import (
 // groupCluster shows the cluster to the coordinator, as the newest image has it.
 type groupCluster struct {
 	image    func() *metadata.Image
+	topics   func() groupTopics
 	defaults ConsumerTiming
 }
 
 // Topics implements coordinator.Cluster.
-func (c groupCluster) Topics() group.Topics { return groupTopics{c.image()} }
+func (c groupCluster) Topics() group.Topics { return c.topics() }
 
 // Timing implements coordinator.Cluster: what is set for the group, within what this node's file allows.
 func (c groupCluster) Timing(groupID string) group.Timing {
@@ -68,11 +69,14 @@ func (t ConsumerTiming) validate() []error {
 	return problems
 }
 
-// groupTopics are the topics and views of one image.
-type groupTopics struct{ image *metadata.Image }
+// groupTopics are the topics and views of one image. Most images differ in neither: the version says when they do.
+type groupTopics struct {
+	image   *metadata.Image
+	version uint64
+}
 
 // Version implements group.Topics.
-func (t groupTopics) Version() uint64 { return uint64(t.image.Index()) + 1 }
+func (t groupTopics) Version() uint64 { return t.version }
 
 // Named implements group.Topics.
 func (t groupTopics) Named(name string) (group.Topic, bool) {
