@@ -26,7 +26,7 @@ func TestT4GroupVersionIsFinalizedAndLeftOutWhereItsMinimumWouldBeAnError(t *tes
 	for level, want := range map[int16]broker.Code{1: broker.None, 0: broker.InvalidUpdateVersion} {
 		update := kmsg.NewPtrUpdateFeaturesRequest()
 		update.Version, update.FeatureUpdates = 1, []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "group.version", MaxVersionLevel: level}}
-		if got := ask[*kmsg.UpdateFeaturesResponse](c, update); broker.Code(got.Results[0].ErrorCode) != want {
+		if got := ask[*kmsg.UpdateFeaturesResponse](c, update); broker.Code(got.ErrorCode) != want {
 			t.Errorf("to level %d: %+v", level, got)
 		}
 	}

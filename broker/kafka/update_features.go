@@ -9,39 +9,19 @@ import (
 // UpdateFeatures: v0-2
 //
 // Behaviour:
-<<<<<<< HEAD
 //   - the levels of Kafka's features are the program's (features in api_versions.go): asking for the level that one has is
-//     fine, anything else is INVALID_UPDATE_VERSION, by itself up to v1, and for the whole request from v2 on
-//   - a request without a feature is INVALID_REQUEST
-=======
-//   - no feature of Kafka's is listed (T4, T5), so there is none to raise or lower: INVALID_UPDATE_VERSION for the whole
-//     request, in every version
->>>>>>> main
+//     fine, anything else is INVALID_UPDATE_VERSION for the whole request, in every version
 
 func (s *session) updateFeatures(req *kmsg.UpdateFeaturesRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.UpdateFeaturesResponse)
-	if len(req.FeatureUpdates) > 0 {
-		err := broker.Errorf(broker.InvalidUpdateVersion, "this cluster has no feature %q", req.FeatureUpdates[0].Feature)
-		resp.ErrorCode, resp.ErrorMessage = s.fail(err), message(err)
-<<<<<<< HEAD
-		return resp
-	}
 	for _, update := range req.FeatureUpdates {
-		err := checkFeature(update.Feature, update.MaxVersionLevel)
-		if req.Version >= 2 && err == nil {
-			continue
-		}
-		if req.Version >= 2 {
-			resp.ErrorCode, resp.ErrorMessage = s.fail(err), message(err)
+		if err := checkFeature(update.Feature, update.MaxVersionLevel); err != nil {
+			resp.ErrorCode, resp.ErrorMessage, resp.Results = s.fail(err), message(err), nil
 			return resp
 		}
 		result := kmsg.NewUpdateFeaturesResponseResult()
-		if result.Feature = update.Feature; err != nil {
-			result.ErrorCode, result.ErrorMessage = s.fail(err), message(err)
-		}
+		result.Feature = update.Feature
 		resp.Results = append(resp.Results, result)
-=======
->>>>>>> main
 	}
 	return resp
 }
