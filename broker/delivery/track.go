@@ -149,6 +149,14 @@ func (t *track) save() error {
 	return t.write(finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
 }
 
+// secure writes the ids below start. Full blocks may still wait for the writer, and the open one reaches below it.
+func (t *track) secure(start broker.Offset) error {
+	if blockOf(t.judged, t.window.BlockBits) < start {
+		return t.save()
+	}
+	return t.flush()
+}
+
 // step does one piece of work and reports whether there may be more.
 func (t *track) step(ctx context.Context) (bool, error) {
 	for _, task := range t.takeTasks() {
