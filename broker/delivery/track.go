@@ -56,6 +56,7 @@ type track struct {
 	finished []finishedBlock   // full, to be written; the writer may be at the first
 	writing  chan error        // what becomes of the first, nil while the writer is not at it
 	trimmed  broker.Offset     // files below it are removed
+	secured  broker.Offset     // the files of blocks below it are durable: for their ids there is no log any more
 
 	mu         sync.RWMutex
 	low, end   broker.Offset // what bindings need judged
@@ -147,14 +148,6 @@ func (t *track) save() error {
 	}
 	ids, _ := t.sighted.IDs(int64(b.start))
 	return t.write(finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
-}
-
-// secure writes the ids below start. Full blocks may still wait for the writer, and the open one reaches below it.
-func (t *track) secure(start broker.Offset) error {
-	if blockOf(t.judged, t.window.BlockBits) < start {
-		return t.save()
-	}
-	return t.flush()
 }
 
 // step does one piece of work and reports whether there may be more.

@@ -9,8 +9,9 @@ import (
 	"github.com/millrace-io/millrace/plugins/window"
 )
 
-// A block that is full waits for the writer. The log may not lose it meanwhile (H10): nobody knows its ids but memory.
-func TestH10FullBlocksAreOnDiskBeforeTheLogLosesThem(t *testing.T) {
+// A block that is full waits for the writer, and its files are not synced while the log can make them again. Before the
+// log loses it, it is on disk, whatever becomes of power (H10).
+func TestH10IDsAreDurableBeforeTheLogLosesThem(t *testing.T) {
 	e, row := newGuestEngine(t, "dedup-key")
 	hasher, err := window.NewHasher(window.SipHash24, [16]byte{1})
 	if err != nil {
@@ -19,7 +20,8 @@ func TestH10FullBlocksAreOnDiskBeforeTheLogLosesThem(t *testing.T) {
 	log := newBenchLog(t, 4, 8, 100, 0)
 	tr := newTrack(JudgeKey{1}, broker.TopicPartition{}, window.Geometry{BlockBits: 3, Reach: 2}, log,
 		judge{engine: e, row: row, hasher: hasher, framer: newFramer(FrameBatch, row)})
-	tr.shelf, tr.gate = shelf{fs: vfs.NewMem(), dir: "/chains"}, engine.NewGate(1)
+	disk := vfs.NewMem()
+	tr.shelf, tr.gate = shelf{fs: disk, root: "/", dir: "/chains/0"}, engine.NewGate(1)
 	for more := true; more; { // no writer runs
 		if more, err = tr.step(t.Context()); err != nil {
 			t.Fatal(err)
@@ -28,12 +30,16 @@ func TestH10FullBlocksAreOnDiskBeforeTheLogLosesThem(t *testing.T) {
 	if n := len(tr.shelf.blocks()); n != 0 {
 		t.Fatalf("%d blocks are on disk already", n)
 	}
-	if err := tr.secure(16); err != nil {
+	if err := tr.secure(12); err != nil {
 		t.Fatal(err)
 	}
+	tr.shelf.fs = disk.CrashClone(nil) // power is lost: only what was synced is there
 	for _, b := range []broker.Offset{0, 8} {
 		if _, err := tr.valid(b); err != nil {
-			t.Errorf("block %d, all below the new log start, is not on disk: %v", b, err)
+			t.Errorf("block %d, which begins below the new log start, is not on disk: %v", b, err)
 		}
+	}
+	if _, err := tr.valid(16); err == nil {
+		t.Error("the files of a block were synced that can be made again")
 	}
 }
