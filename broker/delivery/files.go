@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,46 +16,95 @@ import (
 
 // shelf is the directory of one judge key and partition. Its files are caches.
 type shelf struct {
-	fs  vfs.FS
-	dir string
+	fs   vfs.FS
+	root string // the data directory
+	dir  string
 }
 
 func shelfOf(fsys vfs.FS, data string, key JudgeKey, tp broker.TopicPartition) shelf {
-	return shelf{fs: fsys, dir: fmt.Sprintf("%s/chains/%s/%s/%d", data, key.Hex(), tp.Topic.Hex(), tp.Partition)}
+	return shelf{fs: fsys, root: data, dir: fmt.Sprintf("%s/chains/%s/%s/%d", data, key.Hex(), tp.Topic.Hex(), tp.Partition)}
 }
 
 func (s shelf) name(kind fileKind, block broker.Offset) string {
 	return fmt.Sprintf("%s/%020d%s", s.dir, block, fileExtensions[kind])
 }
 
-// write replaces the files of a block: each is written, synced and renamed, and then the directory is synced, once. A
-// crash in between leaves files that do not agree with one another, which whoever reads them finds.
-func (s shelf) write(block broker.Offset, files [fileKinds][]byte) error {
+// lasting says whether a file must outlive the loss of power.
+type lasting bool
+
+const (
+	cached  lasting = false // it is made again from the log
+	durable lasting = true
+)
+
+// write replaces the files of a block, one by one. A crash in between, and a loss of power at any time unless they are
+// durable, leaves files that are damaged or do not agree with one another, which whoever reads them finds.
+func (s shelf) write(block broker.Offset, files [fileKinds][]byte, last lasting) error {
 	if err := s.fs.MkdirAll(s.dir); err != nil {
 		return fmt.Errorf("make %s: %w", s.dir, err)
 	}
 	for kind, bytes := range files {
 		name := s.name(fileKind(kind), block)
-		if err := renameOver(s.fs, name, bytes); err != nil {
+		if err := renameOver(s.fs, name, bytes, last); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
 	}
-	if err := s.fs.SyncDir(s.dir); err != nil {
-		return fmt.Errorf("write the files of block %d: %w", block, err)
+	if last == cached {
+		return nil
 	}
-	return nil
+	return s.syncNames()
+}
+
+// syncNames makes the names of files durable, and those of the directories that lead to them.
+func (s shelf) syncNames() error {
+	for dir := s.dir; ; dir = path.Dir(dir) {
+		if err := s.fs.SyncDir(dir); err != nil {
+			return fmt.Errorf("sync %s: %w", dir, err)
+		}
+		if len(dir) <= len(s.root) {
+			return nil
+		}
+	}
+}
+
+// secure makes the files durable that blocks in [from, end) have.
+func (s shelf) secure(from, end broker.Offset) error {
+	found := false
+	for _, block := range s.blocks() {
+		if block < from || block >= end {
+			continue
+		}
+		found = true
+		for kind := range fileKinds {
+			if err := syncFile(s.fs, s.name(kind, block)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("sync %s: %w", s.name(kind, block), err)
+			}
+		}
+	}
+	if !found {
+		return nil
+	}
+	return s.syncNames()
+}
+
+func syncFile(fsys vfs.FS, name string) error {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // replaceFile replaces a file: write, sync, rename, sync the directory.
 func replaceFile(fsys vfs.FS, dir, name string, bytes []byte) error {
-	if err := renameOver(fsys, name, bytes); err != nil {
+	if err := renameOver(fsys, name, bytes, durable); err != nil {
 		return err
 	}
 	return fsys.SyncDir(dir)
 }
 
 // renameOver is replaceFile up to the directory's sync.
-func renameOver(fsys vfs.FS, name string, bytes []byte) error {
+func renameOver(fsys vfs.FS, name string, bytes []byte, last lasting) error {
 	f, err := fsys.Create(name + ".tmp")
 	if err != nil {
 		return err
@@ -63,7 +113,7 @@ func renameOver(fsys vfs.FS, name string, bytes []byte) error {
 	if err == nil {
 		_, err = f.WriteAt(bytes, 0)
 	}
-	if err == nil {
+	if err == nil && last == durable {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {

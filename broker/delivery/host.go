@@ -251,12 +251,12 @@ func (l *lead) saveIDs(ctx context.Context, start broker.Offset) error {
 	}
 	l.mu.RUnlock()
 	for _, r := range tracks {
-		if e := r.it.extent(); !e.opened || blockOf(e.judged, r.it.window.BlockBits) >= start {
+		if !r.it.extent().opened {
 			continue
 		}
 		within, cancel := context.WithCancel(ctx)
 		stop := context.AfterFunc(r.group.Context(), cancel) // a track that ends saves by itself
-		err := r.it.ask(within, func(context.Context) error { return r.it.save() })
+		err := r.it.ask(within, func(context.Context) error { return r.it.secure(start) })
 		stop()
 		cancel()
 		if err != nil && r.group.Context().Err() == nil {

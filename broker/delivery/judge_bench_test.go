@@ -31,7 +31,7 @@ type benchLog struct {
 	per, stride int // records and bytes of a batch
 }
 
-func newBenchLog(b *testing.B, batches, per, size, duplicates int) *benchLog {
+func newBenchLog(b testing.TB, batches, per, size, duplicates int) *benchLog {
 	b.Helper()
 	l := &benchLog{per: per}
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -76,7 +76,7 @@ func (*benchLog) Watch(chan<- struct{}) func()                     { return func
 // guestEngine opens a built-in, as a broker does.
 type guestEngine struct{ module *engine.Module }
 
-func newGuestEngine(b *testing.B, name string) (guestEngine, *metadata.Row) {
+func newGuestEngine(b testing.TB, name string) (guestEngine, *metadata.Row) {
 	b.Helper()
 	limits := plugins.DefaultLimits()
 	plugin, err := builtin.Open(name)

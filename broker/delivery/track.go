@@ -56,6 +56,7 @@ type track struct {
 	finished []finishedBlock   // full, to be written; the writer may be at the first
 	writing  chan error        // what becomes of the first, nil while the writer is not at it
 	trimmed  broker.Offset     // files below it are removed
+	secured  broker.Offset     // the files of blocks below it are durable: for their ids there is no log any more
 
 	mu         sync.RWMutex
 	low, end   broker.Offset // what bindings need judged

@@ -2,6 +2,8 @@ package delivery
 
 import (
 	"context"
+
+	"github.com/millrace-io/millrace/broker"
 )
 
 // finishedMax bounds the full blocks that wait to be written, a megabyte and a half each. Judging that is faster than
@@ -14,8 +16,8 @@ type writeJob struct {
 	done     chan<- error // has room for the answer
 }
 
-// writeFiles writes full blocks until ctx ends, beside the goroutine that judges: three syncs a block would hold it up
-// for longer than the judging takes. The files are caches, so nobody waits for them but save.
+// writeFiles writes full blocks until ctx ends, beside the goroutine that judges: hashing a megabyte and a half, and syncs
+// where they are needed, would hold it up. The files are caches, so nobody waits for them but save.
 func (t *track) writeFiles(ctx context.Context) error {
 	for {
 		select {
@@ -91,12 +93,35 @@ func (t *track) wrote(err error) error {
 }
 
 // write writes a block's files. Called by the writer, or by the track's goroutine while the writer is at rest. The block
-// is full, or nobody adds to it meanwhile.
+// is full, or nobody adds to it meanwhile. secured rises only while the writer is at rest.
 func (t *track) write(f finishedBlock) error {
 	t.mu.RLock()
 	splices := encodeSplices(t.key, f.block)
 	t.mu.RUnlock()
+	last := cached
+	if f.block.start < max(t.secured, t.source.Ends().LogStart) {
+		last = durable // it may take the place of one that was secured
+	}
 	return t.shelf.write(f.block.start, [fileKinds][]byte{
 		fileVerdicts: encodeVerdicts(t.key, f.block), fileIDs: seal(f.ids), fileSplices: splices,
-	})
+	}, last)
+}
+
+// secure makes the ids below start durable, before the log loses them (H10): afterwards the files are the only copy. Full
+// blocks may still wait for the writer, and the open one may reach below it. What is judged later is written durably.
+func (t *track) secure(start broker.Offset) error {
+	write := t.flush
+	if blockOf(t.judged, t.window.BlockBits) < start {
+		write = t.save
+	}
+	if err := write(); err != nil || start <= t.secured {
+		return err
+	}
+	// The block at the border of the last time was perhaps open then.
+	from := max(broker.Offset(t.window.Floor(int64(start))), blockOf(t.secured, t.window.BlockBits))
+	if err := t.shelf.secure(from, start); err != nil {
+		return err
+	}
+	t.secured = start
+	return nil
 }
