@@ -20,30 +20,41 @@ func (s *session) deleteTopics(ctx context.Context, req *kmsg.DeleteTopicsReques
 	resp := req.ResponseKind().(*kmsg.DeleteTopicsResponse)
 	ctx, cancel := withTimeout(ctx, req.TimeoutMillis)
 	defer cancel()
-	for _, name := range req.TopicNames {
-		resp.Topics = append(resp.Topics, s.deleteTopic(ctx, broker.TopicID{}, &name))
+	named := make([]deletion, 0, len(req.TopicNames)+len(req.Topics))
+	for i := range req.TopicNames {
+		named = append(named, deletion{name: &req.TopicNames[i]})
 	}
 	for _, rt := range req.Topics {
-		resp.Topics = append(resp.Topics, s.deleteTopic(ctx, rt.TopicID, rt.Topic))
+		named = append(named, deletion{name: rt.Topic, id: rt.TopicID})
+	}
+	for _, d := range together(named, func(d deletion) deletion { return s.deleteTopic(ctx, d) }) {
+		answer := kmsg.NewDeleteTopicsResponseTopic()
+		answer.Topic, answer.TopicID = d.name, d.id
+		if d.err != nil {
+			answer.ErrorCode, answer.ErrorMessage = s.fail(d.err), message(d.err)
+		}
+		resp.Topics = append(resp.Topics, answer)
 	}
 	return resp
 }
 
-func (s *session) deleteTopic(ctx context.Context, id broker.TopicID, name *string) kmsg.DeleteTopicsResponseTopic {
-	answer := kmsg.NewDeleteTopicsResponseTopic()
-	answer.Topic, answer.TopicID = name, id
-	t, err := s.topicToDelete(id, name)
+// deletion is one topic to delete, by one of its names, and what became of it.
+type deletion struct {
+	name *string
+	id   broker.TopicID
+	err  error
+}
+
+func (s *session) deleteTopic(ctx context.Context, d deletion) deletion {
+	t, err := s.topicToDelete(d.id, d.name)
 	if err == nil {
-		answer.Topic, answer.TopicID = &t.name, t.id
-		_, err = s.Controller.Submit(ctx, controller.DeleteTopic{ID: t.id})
-		if err != nil {
+		d.name, d.id = &t.name, t.id
+		if _, err = s.Controller.Submit(ctx, controller.DeleteTopic{ID: t.id}); err != nil {
 			err = timedOut(ctx, err)
 		}
 	}
-	if err != nil {
-		answer.ErrorCode, answer.ErrorMessage = s.fail(err), message(err)
-	}
-	return answer
+	d.err = err
+	return d
 }
 
 func (s *session) topicToDelete(id broker.TopicID, name *string) (target, error) {
