@@ -52,6 +52,7 @@ func (s *session) createTopics(ctx context.Context, req *kmsg.CreateTopicsReques
 		answer.Topic = rt.Topic
 		if o := outcomes[i]; o.err != nil {
 			answer.ErrorCode, answer.ErrorMessage = s.fail(o.err), message(o.err)
+			answer.Configs = []kmsg.CreateTopicsResponseTopicConfig{} // null is for who may not see them
 		} else {
 			answer.TopicID, answer.NumPartitions, answer.ReplicationFactor = o.created.ID, o.created.Partitions, o.created.ReplicationFactor
 			answer.Configs = s.createdConfigs(s.Metadata.Image(), rt)

@@ -14,22 +14,35 @@ import (
 // Behaviour:
 //   - any broker answers; the controller decides (T21)
 //   - views and internal topics are POLICY_VIOLATION: the admin API deletes views, nobody deletes the offsets topic
+//   - a topic that is in a request twice is INVALID_REQUEST, answered once, and stays
 //   - v5: error messages; v6: by id or by name, exactly one of them
 
 func (s *session) deleteTopics(ctx context.Context, req *kmsg.DeleteTopicsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DeleteTopicsResponse)
 	ctx, cancel := withTimeout(ctx, req.TimeoutMillis)
 	defer cancel()
-	named := make([]deletion, 0, len(req.TopicNames)+len(req.Topics))
-	for i := range req.TopicNames {
-		named = append(named, deletion{name: &req.TopicNames[i]})
+	for _, name := range req.TopicNames {
+		req.Topics = append(req.Topics, kmsg.DeleteTopicsRequestTopic{Topic: &name})
 	}
+	count := make(map[namedTopic]int, len(req.Topics))
+	var once []namedTopic // each, where it comes first
 	for _, rt := range req.Topics {
-		named = append(named, deletion{name: rt.Topic, id: rt.TopicID})
+		t := namedTopic{id: rt.TopicID, byName: rt.Topic != nil, name: deref(rt.Topic)}
+		if count[t]++; count[t] == 1 {
+			once = append(once, t)
+		}
 	}
-	for _, d := range together(named, func(d deletion) deletion { return s.deleteTopic(ctx, d) }) {
+	deletions := together(once, func(t namedTopic) deletion {
+		if count[t] > 1 {
+			return deletion{named: t, err: broker.Errorf(broker.InvalidRequest, "the topic is in the request %d times", count[t])}
+		}
+		return s.deleteTopic(ctx, t)
+	})
+	for _, d := range deletions {
 		answer := kmsg.NewDeleteTopicsResponseTopic()
-		answer.Topic, answer.TopicID = d.name, d.id
+		if answer.TopicID = d.named.id; d.named.byName {
+			answer.Topic = &d.named.name
+		}
 		if d.err != nil {
 			answer.ErrorCode, answer.ErrorMessage = s.fail(d.err), message(d.err)
 		}
@@ -38,30 +51,35 @@ func (s *session) deleteTopics(ctx context.Context, req *kmsg.DeleteTopicsReques
 	return resp
 }
 
-// deletion is one topic to delete, by one of its names, and what became of it.
-type deletion struct {
-	name *string
-	id   broker.TopicID
-	err  error
+// namedTopic is a topic as a request names it: by its name, by its id, or, once it is found, by both.
+type namedTopic struct {
+	id     broker.TopicID
+	byName bool
+	name   string
 }
 
-func (s *session) deleteTopic(ctx context.Context, d deletion) deletion {
-	t, err := s.topicToDelete(d.id, d.name)
+// deletion is what became of one topic.
+type deletion struct {
+	named namedTopic
+	err   error
+}
+
+func (s *session) deleteTopic(ctx context.Context, named namedTopic) deletion {
+	t, err := s.topicToDelete(named)
 	if err == nil {
-		d.name, d.id = &t.name, t.id
+		named = namedTopic{id: t.id, byName: true, name: t.name}
 		if _, err = s.Controller.Submit(ctx, controller.DeleteTopic{ID: t.id}); err != nil {
 			err = timedOut(ctx, err)
 		}
 	}
-	d.err = err
-	return d
+	return deletion{named: named, err: err}
 }
 
-func (s *session) topicToDelete(id broker.TopicID, name *string) (target, error) {
-	if id.IsZero() == (name == nil) {
+func (s *session) topicToDelete(named namedTopic) (target, error) {
+	if named.id.IsZero() != named.byName {
 		return target{}, broker.Errorf(broker.InvalidRequest, "a topic is deleted by its name or by its id, exactly one of them")
 	}
-	t, code := resolve(s.Metadata.Image(), name == nil, id, deref(name))
+	t, code := resolve(s.Metadata.Image(), !named.byName, named.id, named.name)
 	switch {
 	case t.view != nil:
 		return t, broker.Errorf(broker.PolicyViolation, "%q is a view; delete it with raftctl view delete", t.name)

@@ -181,7 +181,10 @@ func TestX1MemoryFollowsTheBytesThatArrive(t *testing.T) {
 		writer.CloseWithError(io.ErrUnexpectedEOF)
 	}()
 	before := memory()
-	_, err := f.server.frames.readFrame(bufio.NewReader(reader), 100<<20, 0, func([]byte) error { return nil })
+	_, err := f.server.frames.readFrame(bufio.NewReader(reader), 100<<20, 0, frameRules{
+		first: func([]byte) error { return nil },
+		room:  func(int, *claim) error { return nil },
+	})
 	after := memory()
 	<-arrived
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -312,10 +315,10 @@ func TestBadBatchesAreRefusedAndTheConnectionGoesOn(t *testing.T) {
 		"X5 flipped CRC":                 {change(len(good)-1, 0x55), broker.CorruptMessage},
 		"X5 magic 1":                     {change(16, 1), broker.InvalidRecord},
 		"X5 magic 3":                     {change(16, 3), broker.CorruptMessage},
-		"X5 length past the end":         {change(9, 1), broker.CorruptMessage},
-		"cut short":                      {good[:30], broker.CorruptMessage},
-		"empty":                          {[]byte{}, broker.CorruptMessage},
-		"null":                           {nil, broker.CorruptMessage},
+		"X5 length past the end":         {change(9, 1), broker.InvalidRecord},
+		"cut short":                      {good[:30], broker.InvalidRecord},
+		"empty":                          {[]byte{}, broker.InvalidRecord},
+		"null":                           {nil, broker.InvalidRecord},
 		"two batches":                    {append(append([]byte(nil), good...), good...), broker.InvalidRecord},
 		"X5 control batch from a client": {buildBatch(t, batch.Spec{Control: true}, "x"), broker.InvalidRecord},
 		"transactional batch": {buildBatch(t, batch.Spec{Transactional: true, Producer: &batch.Producer{ID: 1}}, "x"),
