@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path"
 	"strconv"
 	"sync"
 	"testing"
@@ -191,55 +190,4 @@ func (p *producers) check(t *testing.T, after *vfs.Mem) error {
 	}
 	n.stop()
 	return nil
-}
-
-// TestManyPlacementsAreMadeDurableTogether opens many new placements at once and loses power at every operation of it:
-// the same placements open again with nothing set aside, and the syncs are few.
-func TestManyPlacementsAreMadeDurableTogether(t *testing.T) {
-	const count = 8 + 1
-	var placements []Placement
-	for p := range int32(count) {
-		placements = append(placements, Placement{TopicPartition: broker.TopicPartition{Topic: orders.Topic, Partition: p}, Replica: 7})
-	}
-	rng := rand.New(rand.NewPCG(2, 2))
-	mem := vfs.NewMem()
-	n := memNode(t, mem)
-	n.start(true)
-	var mu sync.Mutex // several partitions open at once
-	syncs, crashes := 0, []*vfs.Mem{}
-	mem.Watch(func(op vfs.Op) {
-		mu.Lock()
-		defer mu.Unlock()
-		if op.Kind == vfs.OpSync || op.Kind == vfs.OpSyncDir || op.Kind == vfs.OpSyncAll {
-			syncs++
-		}
-		if op.Kind == vfs.OpSyncAll || op.Kind != vfs.OpRead && rng.IntN(40) == 0 {
-			crashes = append(crashes, mem.CrashClone(rng))
-		}
-	})
-	if err := n.set.OpenAll(t.Context(), placements, nil); err != nil {
-		t.Fatal(err)
-	}
-	mem.Watch(nil)
-	if most := count + 10; syncs > most {
-		t.Errorf("%d syncs for %d placements, want at most %d: one for each log's first name", syncs, count, most)
-	}
-	n.stop()
-	if len(crashes) < 5 {
-		t.Fatalf("only %d crashes", len(crashes))
-	}
-	for i, crashed := range crashes {
-		again := memNode(t, crashed)
-		again.start(true)
-		if err := again.set.OpenAll(t.Context(), placements, nil); err != nil {
-			t.Errorf("crash %d: %v", i, err)
-		}
-		if names, err := crashed.List(path.Join(again.dir, strayDir)); err == nil && len(names) > 0 {
-			t.Errorf("crash %d: %v were set aside", i, names)
-		}
-		if failed := again.set.Failed(); len(failed) > 0 {
-			t.Errorf("crash %d: offline: %v", i, failed)
-		}
-		again.stop()
-	}
 }

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -125,5 +130,71 @@ func TestAControlThatMovedIsDoubted(t *testing.T) {
 	}
 	if got := doubtOf([]*measure{with("consume-1p", 100), with("consume-1p", 130)}); got != "" {
 		t.Errorf("reading does not wait for the disk: %s", got)
+	}
+}
+
+// fixed is a system that does not start.
+type fixed struct{ external }
+
+func (f *fixed) Start(context.Context) (time.Time, error) {
+	return time.Time{}, errors.New("not today")
+}
+
+func TestSystemsTakeTurnsWithinARound(t *testing.T) {
+	b := &bench{settings: settings{rounds: 2, sizes: []int{1024, 100}, scenarios: []string{"load", "sync", "idle"}}}
+	for _, name := range []string{"millrace", "kafka"} {
+		b.systems = append(b.systems, &fixed{external{name: name}})
+	}
+	var turns []string
+	_ = b.each(func(v *visit, i *itinerary) error { // f never fails
+		turns = append(turns, fmt.Sprintf("%d %d %s %d", v.at.Round, v.at.Size, v.system.Name(), len(b.chosen(i, v.at.Size))))
+		return nil
+	})
+	want := []string{
+		"0 1024 millrace 2", "0 1024 kafka 2", "0 100 millrace 1", "0 100 kafka 1", "0 1024 millrace 1", "0 1024 kafka 1",
+		"1 1024 millrace 2", "1 1024 kafka 2", "1 100 millrace 1", "1 100 kafka 1", "1 1024 millrace 1", // a peer is idle once
+	}
+	if !slices.Equal(turns, want) {
+		t.Errorf("turns %q, want %q", turns, want)
+	}
+}
+
+func TestAFailedVisitDoesNotEndTheRun(t *testing.T) {
+	saved := 0
+	b := &bench{
+		settings: settings{rounds: 1, sizes: []int{100}, scenarios: []string{"load"}}, work: t.TempDir(), log: io.Discard,
+		systems: []system{&fixed{external{name: "nobody"}}, &fixed{external{name: "either"}}},
+		save:    func() error { saved++; return nil },
+	}
+	b.partitions = []int{1}
+	if err := b.all(t.Context()); err == nil || len(b.failures) != 2 || saved != 2 {
+		t.Errorf("%v; failures %q, saved %d times", err, b.failures, saved)
+	}
+}
+
+func TestReachSaysWhatIsMetAndWhatWasNotMeasured(t *testing.T) {
+	rest := controls{SyncMillis: 0.2, DiskMB: 1, CopyMB: 1, CRCMB: 1, LoopMB: 1}
+	b := &bench{}
+	for round := range 3 {
+		b.measures = append(b.measures,
+			measure{System: "millrace", Scenario: "produce-1p", Size: 1024, Round: round, Records: 130, Seconds: 1, BrokerCPUSeconds: 1, Controls: rest},
+			measure{System: "kafka", Scenario: "produce-1p", Size: 1024, Round: round, Records: 100, Seconds: 1, BrokerCPUSeconds: 1, Controls: rest},
+			measure{System: "millrace", Scenario: "sync-1", Size: 1024, Round: round, P50Millis: 0.34, Controls: rest},
+			measure{System: "kfake", Scenario: "sync-1", Size: 1024, Round: round, P50Millis: 0.1, Controls: rest})
+	}
+	want := map[string]bool{
+		"produce-1p, 1024 B: records/s, over Kafka ≥ 1.3":                             true,
+		"produce-1p, 1024 B: broker CPU a record, over Kafka ≤ 0.45":                  false,
+		"sync-1, 1024 B: p50 beyond one fdatasync of 4 KiB and kfake's p50 ≤ 0.05 ms": true,
+	}
+	for _, x := range newReport(b, nil).Reach {
+		met, measured := want[x.Target]
+		if x.Absent == measured || x.Met != met {
+			t.Errorf("%s: %+v", x.Target, x)
+		}
+		delete(want, x.Target)
+	}
+	for target := range want {
+		t.Errorf("no target %q", target)
 	}
 }

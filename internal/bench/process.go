@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,11 +12,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/millrace-io/millrace/internal/task"
 )
-
-// clockTick is the unit of CPU times in /proc on every Linux that Go runs on.
-const clockTick = 10 * time.Millisecond
 
 // stopWithin is how long a process may take to end before it is killed.
 const stopWithin = 30 * time.Second
@@ -151,29 +149,18 @@ func freeAddress() (string, error) {
 	return "", errors.New("no port is free on both TCP and UDP")
 }
 
-// cpuOf returns the CPU time that a process has used, to the tick; process 0 has none.
+// cpuOf returns the CPU time that a process has used, to the nanosecond, which /proc has only in ticks; process 0 has none.
 func cpuOf(process int) (time.Duration, error) {
 	if process == 0 {
 		return 0, nil
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process))
-	if err != nil {
-		return 0, fmt.Errorf("read CPU times: %w", err)
+	// Linux makes a clock of each process, see clock_getcpuclockid(3): the complement of its id, and 2 for the scheduler's count.
+	const schedulerClock = 2
+	var used unix.Timespec
+	if err := unix.ClockGettime(int32(^process<<3|schedulerClock), &used); err != nil {
+		return 0, fmt.Errorf("read the CPU time of process %d: %w", process, err)
 	}
-	// The command may hold anything, up to its closing parenthesis; utime and stime are fields 14 and 15.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("read CPU times: %q", stat)
-	}
-	total := time.Duration(0)
-	for _, field := range fields[11:13] {
-		ticks, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("read CPU times: %w", err)
-		}
-		total += time.Duration(ticks) * clockTick
-	}
-	return total, nil
+	return time.Duration(used.Nano()), nil
 }
 
 // ownCPU returns the CPU time of the driver: this process, and the drivers that it ran and that have ended.

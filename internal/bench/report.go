@@ -21,6 +21,7 @@ type report struct {
 	Client   string    `json:"client"`
 	CPUs     int       `json:"cpus"`
 	Systems  []string  `json:"systems"`
+	Failures []string  `json:"failed_visits,omitempty"`
 	Reach    []reached `json:"reach"`
 	Ratios   []ratio   `json:"ratios"`
 	Rows     []row     `json:"rows"`
@@ -62,6 +63,8 @@ type row struct {
 	ResidentMB spread  `json:"broker_resident_mb"`
 	P50        spread  `json:"p50_ms"`
 	P99        spread  `json:"p99_ms"`
+	AddedP99   spread  `json:"added_p99_ms"`
+	Pause      *spread `json:"gc_stopping_ms,omitempty"`
 	Doubt      string  `json:"doubt,omitempty"`
 	GuestCalls float64 `json:"guest_calls,omitempty"`
 	measures   []*measure
@@ -69,7 +72,7 @@ type row struct {
 
 func newReport(b *bench, command []string) *report {
 	r := &report{Command: command, Time: time.Now().UTC(), Go: runtime.Version(), Client: moduleVersion("github.com/twmb/franz-go"),
-		CPUs: runtime.NumCPU(), Measures: b.measures}
+		CPUs: runtime.NumCPU(), Failures: b.failures, Measures: b.measures}
 	for _, s := range b.systems {
 		r.Systems = append(r.Systems, s.Name()+": "+s.Version())
 	}
@@ -129,6 +132,10 @@ func rowOf(c cell, all []*measure) row {
 		P99:        over(all, func(m *measure) float64 { return m.P99Millis }),
 		Doubt:      doubtOf(all),
 	}
+	if all[0].PauseMillis != nil {
+		pause := over(all, func(m *measure) float64 { return *m.PauseMillis })
+		r.Pause, r.AddedP99 = &pause, over(all, func(m *measure) float64 { return m.AddedP99Millis })
+	}
 	for _, m := range all {
 		if m.GuestCalls != nil {
 			r.GuestCalls = max(r.GuestCalls, float64(*m.GuestCalls))
@@ -167,11 +174,19 @@ func (r *report) print(w io.Writer) {
 				x.PerSecond.Max/1000, x.Megabytes.Median, x.BrokerCPU.Median, x.DriverCPU.Median, x.ResidentMB.Median, calls, x.Doubt)
 		})
 	r.table(w, "scenario\tbytes\tsystem\trecords/s\tp50 ms\tp99 ms\tRSS MB\tdoubt\t", func(x *row) string {
-		if x.P50.Median == 0 {
+		if x.P50.Median == 0 || x.Pause != nil {
 			return ""
 		}
 		return fmt.Sprintf("%.0f\t%.3f [%.3f, %.3f]\t%.2f [%.2f, %.2f]\t%.0f\t%s\t", x.PerSecond.Median, x.P50.Median, x.P50.Min, x.P50.Max,
 			x.P99.Median, x.P99.Min, x.P99.Max, x.ResidentMB.Median, x.Doubt)
+	})
+	r.table(w, "scenario\tbytes\tsystem\trecords/s\tp50 ms\tp99 ms\tadded p99 ms\tstopping for GC ms\tguest calls\tdoubt\t", func(x *row) string {
+		if x.Pause == nil {
+			return ""
+		}
+		return fmt.Sprintf("%.0f\t%.3f\t%.2f [%.2f, %.2f]\t%.2f [%.2f, %.2f]\t%.3f [%.3f, %.3f]\t%.0f\t%s\t", x.PerSecond.Median, x.P50.Median,
+			x.P99.Median, x.P99.Min, x.P99.Max, x.AddedP99.Median, x.AddedP99.Min, x.AddedP99.Max,
+			x.Pause.Median, x.Pause.Min, x.Pause.Max, x.GuestCalls, x.Doubt)
 	})
 	r.table(w, "scenario\tbytes\tsystem\tseconds\tRSS MB\t% of a core\tdoubt\t", func(x *row) string {
 		if x.PerSecond.Median > 0 || x.P50.Median > 0 {
@@ -183,6 +198,9 @@ func (r *report) print(w io.Writer) {
 	r.printControls(w)
 	printRatios(w, r.Ratios)
 	printReach(w, r.Reach)
+	for _, failure := range r.Failures {
+		fmt.Fprintln(w, "failed:", failure)
+	}
 }
 
 // table prints the rows for which line says something.

@@ -12,7 +12,9 @@ const warmShare = 5
 
 // warm loads a broker that has just started.
 func (v *visit) warm(ctx context.Context, partitions int32) error {
-	l := load{topic: "warm", partitions: partitions, records: max(v.count(v.at.Size)/warmShare/2, 1), size: v.at.Size}
+	// Each writing puts as many records into one partition as into another, where the driver shares them out itself.
+	each := int(partitions) * max(v.count(v.at.Size)/warmShare/2/int(partitions), 1)
+	l := load{topic: "warm", partitions: partitions, records: each, size: v.at.Size}
 	small, all := l, l
 	small.writing.batchRecords = 16
 	all.records = 2 * l.records

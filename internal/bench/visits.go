@@ -76,18 +76,29 @@ type bench struct {
 	work     string
 	systems  []system
 	measures []measure
+	failures []string // of visits
 	log      io.Writer
 	save     func() error // what was measured so far
 }
 
-// all runs every round: systems take turns, so that a slow minute meets each of them.
+// all runs every round: systems take turns, so that a slow minute meets each of them. A visit that fails is reported, and
+// the run goes on without its figures.
 func (b *bench) all(ctx context.Context) error {
-	return b.each(func(v *visit, i *itinerary) error {
+	err := b.each(func(v *visit, i *itinerary) error {
 		if err := b.one(ctx, v, i); err != nil {
-			return fmt.Errorf("%s, round %d, %d bytes: %w", v.system.Name(), v.at.Round+1, v.at.Size, err)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			failure := fmt.Sprintf("%s, round %d, %d bytes: %v", v.system.Name(), v.at.Round+1, v.at.Size, err)
+			fmt.Fprintln(b.log, "FAILED:", failure)
+			b.failures = append(b.failures, failure)
 		}
 		return b.save()
 	})
+	if err == nil && len(b.failures) > 0 {
+		err = fmt.Errorf("%d visits failed", len(b.failures))
+	}
+	return err
 }
 
 // each calls f for each visit of the run, in order.

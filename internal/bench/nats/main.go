@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -46,7 +47,11 @@ type found struct {
 	P99     float64 `json:"p99_ms"`
 }
 
+// gcPercent is the bench's own.
+const gcPercent = 400
+
 func main() {
+	debug.SetGCPercent(gcPercent)
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "nats:", err)
 		os.Exit(1)
