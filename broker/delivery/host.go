@@ -113,7 +113,6 @@ func (h *Host) Lead(tp broker.TopicPartition, epoch broker.LeaderEpoch, source S
 	h.mu.Unlock()
 	l.adopt()
 	l.sweep()
-	l.group.Go("pump", l.pump)
 	return err
 }
 

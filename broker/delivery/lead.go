@@ -24,6 +24,7 @@ type lead struct {
 
 	// turn orders adopt calls. It is held over their short reads of the log and over the end of tracks.
 	turn    sync.Mutex
+	pumping bool // from the first binding on: a partition without one has no goroutine
 	keys    map[broker.RowID]JudgeKey
 	borders map[broker.RowID]broker.Offset
 
@@ -135,6 +136,10 @@ func (l *lead) adopt() {
 	}
 	l.setTracks(topic, tracks)
 	l.setChannels(bindings, plans)
+	if !l.pumping && len(bindings) > 0 {
+		l.pumping = true
+		l.group.Go("pump", l.pump)
+	}
 }
 
 // plan reads a binding's rows for this partition.

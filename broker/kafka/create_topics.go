@@ -28,28 +28,33 @@ func (s *session) createTopics(ctx context.Context, req *kmsg.CreateTopicsReques
 	ctx, cancel := withTimeout(ctx, req.TimeoutMillis)
 	defer cancel()
 	count := make(map[string]int, len(req.Topics))
-	for i := range req.Topics {
-		count[req.Topics[i].Topic]++
-	}
+	var once []*kmsg.CreateTopicsRequestTopic // each name, where it comes first
 	for i := range req.Topics {
 		rt := &req.Topics[i]
-		if count[rt.Topic] == 0 {
-			continue // answered once already
+		if count[rt.Topic]++; count[rt.Topic] == 1 {
+			once = append(once, rt)
 		}
+	}
+	type outcome struct {
+		created controller.TopicCreated
+		err     error
+	}
+	outcomes := together(once, func(rt *kmsg.CreateTopicsRequestTopic) (o outcome) {
+		if count[rt.Topic] > 1 {
+			o.err = broker.Errorf(broker.InvalidRequest, "topic %q is in the request %d times", rt.Topic, count[rt.Topic])
+			return o
+		}
+		o.created, o.err = s.createTopic(ctx, rt, req.ValidateOnly)
+		return o
+	})
+	for i, rt := range once {
 		answer := kmsg.NewCreateTopicsResponseTopic()
 		answer.Topic = rt.Topic
-		created, err := controller.TopicCreated{}, error(nil)
-		if count[rt.Topic] > 1 {
-			err = broker.Errorf(broker.InvalidRequest, "topic %q is in the request %d times", rt.Topic, count[rt.Topic])
-		} else {
-			created, err = s.createTopic(ctx, rt, req.ValidateOnly)
-		}
-		count[rt.Topic] = 0
-		if err != nil {
-			answer.ErrorCode, answer.ErrorMessage = s.fail(err), message(err)
+		if o := outcomes[i]; o.err != nil {
+			answer.ErrorCode, answer.ErrorMessage = s.fail(o.err), message(o.err)
 			answer.Configs = []kmsg.CreateTopicsResponseTopicConfig{} // null is for who may not see them
 		} else {
-			answer.TopicID, answer.NumPartitions, answer.ReplicationFactor = created.ID, created.Partitions, created.ReplicationFactor
+			answer.TopicID, answer.NumPartitions, answer.ReplicationFactor = o.created.ID, o.created.Partitions, o.created.ReplicationFactor
 			answer.Configs = s.createdConfigs(s.Metadata.Image(), rt)
 		}
 		resp.Topics = append(resp.Topics, answer)

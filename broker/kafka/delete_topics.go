@@ -25,55 +25,61 @@ func (s *session) deleteTopics(ctx context.Context, req *kmsg.DeleteTopicsReques
 		req.Topics = append(req.Topics, kmsg.DeleteTopicsRequestTopic{Topic: &name})
 	}
 	count := make(map[namedTopic]int, len(req.Topics))
+	var once []namedTopic // each, where it comes first
 	for _, rt := range req.Topics {
-		count[namedTopic{rt.TopicID, deref(rt.Topic)}]++
-	}
-	for _, rt := range req.Topics {
-		same := namedTopic{rt.TopicID, deref(rt.Topic)}
-		switch count[same] {
-		case 0: // answered once already
-		case 1:
-			resp.Topics = append(resp.Topics, s.deleteTopic(ctx, rt.TopicID, rt.Topic))
-		default:
-			err := broker.Errorf(broker.InvalidRequest, "the topic is in the request %d times", count[same])
-			answer := kmsg.NewDeleteTopicsResponseTopic()
-			answer.Topic, answer.TopicID = rt.Topic, rt.TopicID
-			answer.ErrorCode, answer.ErrorMessage = s.fail(err), message(err)
-			resp.Topics = append(resp.Topics, answer)
+		t := namedTopic{id: rt.TopicID, byName: rt.Topic != nil, name: deref(rt.Topic)}
+		if count[t]++; count[t] == 1 {
+			once = append(once, t)
 		}
-		count[same] = 0
+	}
+	deletions := together(once, func(t namedTopic) deletion {
+		if count[t] > 1 {
+			return deletion{named: t, err: broker.Errorf(broker.InvalidRequest, "the topic is in the request %d times", count[t])}
+		}
+		return s.deleteTopic(ctx, t)
+	})
+	for _, d := range deletions {
+		answer := kmsg.NewDeleteTopicsResponseTopic()
+		if answer.TopicID = d.named.id; d.named.byName {
+			answer.Topic = &d.named.name
+		}
+		if d.err != nil {
+			answer.ErrorCode, answer.ErrorMessage = s.fail(d.err), message(d.err)
+		}
+		resp.Topics = append(resp.Topics, answer)
 	}
 	return resp
 }
 
-// namedTopic is a topic as a request names it.
+// namedTopic is a topic as a request names it: by its name, by its id, or, once it is found, by both.
 type namedTopic struct {
-	id   broker.TopicID
-	name string
+	id     broker.TopicID
+	byName bool
+	name   string
 }
 
-func (s *session) deleteTopic(ctx context.Context, id broker.TopicID, name *string) kmsg.DeleteTopicsResponseTopic {
-	answer := kmsg.NewDeleteTopicsResponseTopic()
-	answer.Topic, answer.TopicID = name, id
-	t, err := s.topicToDelete(id, name)
+// deletion is what became of one topic.
+type deletion struct {
+	named namedTopic
+	err   error
+}
+
+func (s *session) deleteTopic(ctx context.Context, named namedTopic) deletion {
+	t, err := s.topicToDelete(named)
 	if err == nil {
-		answer.Topic, answer.TopicID = &t.name, t.id
-		_, err = s.Controller.Submit(ctx, controller.DeleteTopic{ID: t.id})
-		if err != nil {
+		named = namedTopic{id: t.id, byName: true, name: t.name}
+		if _, err = s.Controller.Submit(ctx, controller.DeleteTopic{ID: t.id}); err != nil {
 			err = timedOut(ctx, err)
 		}
 	}
-	if err != nil {
-		answer.ErrorCode, answer.ErrorMessage = s.fail(err), message(err)
-	}
-	return answer
+	return deletion{named: named, err: err}
 }
 
-func (s *session) topicToDelete(id broker.TopicID, name *string) (target, error) {
-	if id.IsZero() == (name == nil) {
+func (s *session) topicToDelete(named namedTopic) (target, error) {
+	if named.id.IsZero() != named.byName {
 		return target{}, broker.Errorf(broker.InvalidRequest, "a topic is deleted by its name or by its id, exactly one of them")
 	}
-	t, code := resolve(s.Metadata.Image(), name == nil, id, deref(name))
+	t, code := resolve(s.Metadata.Image(), !named.byName, named.id, named.name)
 	switch {
 	case t.view != nil:
 		return t, broker.Errorf(broker.PolicyViolation, "%q is a view; delete it with raftctl view delete", t.name)

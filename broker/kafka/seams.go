@@ -108,7 +108,7 @@ type FilteredRead struct {
 }
 
 // Controller carries requests for metadata to the controller, wherever it is, and returns once the resulting image is
-// this node's too.
+// this node's too, and new partitions that are this node's to lead are led.
 type Controller interface {
 	Submit(ctx context.Context, request controller.Request) (controller.Reply, error)
 }

@@ -129,6 +129,14 @@ func (c adminChains) JudgeKey(topic broker.TopicID, row *metadata.Row) string {
 	return delivery.KeyOf(topic, kind, row).Hex()
 }
 
+// clientController is the controller as the Kafka face uses it.
+type clientController struct{ executor *executor }
+
+// Submit implements kafka.Controller.
+func (c clientController) Submit(ctx context.Context, request controller.Request) (controller.Reply, error) {
+	return c.executor.submit(ctx, request)
+}
+
 // adminMetadata is the quorum as the admin API uses it.
 type adminMetadata struct{ node *Node }
 
@@ -137,7 +145,7 @@ func (m adminMetadata) Image() *metadata.Image { return m.node.quorum.Image() }
 
 // Submit implements admin.Metadata.
 func (m adminMetadata) Submit(ctx context.Context, request controller.Request) (controller.Reply, error) {
-	return m.node.quorum.Submit(ctx, request)
+	return m.node.executor.submit(ctx, request)
 }
 
 // RaftLeader implements admin.Metadata.

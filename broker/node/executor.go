@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/controller"
@@ -184,6 +185,28 @@ func (e *executor) await(ctx context.Context, index broker.Index) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// roleWait is how long the answer to whoever made partitions waits for this node to lead them.
+const roleWait = 10 * time.Second
+
+// submit is Submit of the quorum for those who go on at once with what they asked for: when partitions were made it
+// returns only when this node leads those that are its own. A client told before that would find no leader, and wait a
+// quarter of a second before it looks again. What was made stays made, so an end of the wait is no error.
+func (e *executor) submit(ctx context.Context, request controller.Request) (controller.Reply, error) {
+	reply, err := e.node.quorum.Submit(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	switch reply.(type) {
+	case controller.TopicCreated, controller.PartitionsCreated:
+		wait, cancel := context.WithTimeout(ctx, roleWait)
+		defer cancel()
+		if err := e.await(wait, e.node.quorum.Image().Index()); err != nil {
+			e.node.logger.Debug().Err(err).Msg("answered before the new partitions are led")
+		}
+	}
+	return reply, nil
 }
 
 // carryOut does the actions in order; replicas that open together open side by side.

@@ -149,7 +149,7 @@ func (n *Node) serveKafka(ctx context.Context) error {
 	var err error
 	n.kafka, err = kafka.New(context.WithoutCancel(ctx), kafka.Config{
 		Node: n.identity.Node, Metadata: n.quorum, Partitions: partitions{n.set}, Groups: clientGroups{n.groups},
-		Controller: n.quorum, Chains: clientChains{n.chains}, Gate: n.plugins.enterGate, Metrics: n.metrics,
+		Controller: clientController{n.executor}, Chains: clientChains{n.chains}, Gate: n.plugins.enterGate, Metrics: n.metrics,
 		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics, BrokerConfigs: n.brokerConfigs(), LogDir: n.logDir, Quorum: n.quorumState,
 		Limits: kafka.Limits{
 			FrameBytesMax: n.config.FrameBytesMax, RequestBytesMax: n.config.RequestBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
