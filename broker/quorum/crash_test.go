@@ -215,7 +215,7 @@ func TestAFullDiskKeepsNoNodeFromVoting(t *testing.T) {
 	}
 	fs.Fill()
 	for life := range byte(3) {
-		if err := onDisk(t, fs, 0, func(ctx context.Context, n *Node) { _, err := n.Submit(ctx, controller.Tidy{}); t.Log(err) }); err != nil {
+		if err := onDisk(t, fs, 0, func(ctx context.Context, n *Node) { register(t, ctx, n, life+2) }); err != nil {
 			t.Fatalf("life %d on a full disk: %v", life, err)
 		}
 	}
