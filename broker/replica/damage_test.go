@@ -134,3 +134,36 @@ func TestWhoFindsItsOffsetGoneIsToldOfAStartAboveIt(t *testing.T) {
 		t.Fatalf("%d looks, %d in the middle of the move", looks, gone)
 	}
 }
+
+// TestALeaderEpochAboveThePartitionsIsDamage flips a bit of the last batch's leader epoch, which no checksum covers. Led on,
+// the partition would refuse every record for ever, and say that the client sent something odd.
+func TestALeaderEpochAboveThePartitionsIsDamage(t *testing.T) {
+	n, mem := onMem(t)
+	n.start(false)
+	r := n.lead(Options{})
+	n.append(r, plain(t, 3, "x"))
+	if err := n.flusher.Sync(); err != nil { // a kill leaves no index of the open segment
+		t.Fatal(err)
+	}
+	n.fs = mem.CrashClone(nil)
+	n.stop()
+	name := filepath.Join(n.dir, "topics", orders.Topic.Hex(), "0", "00000000000000000000.log")
+	file, err := n.fs.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteAt([]byte{0, 0, 0, 0x21}, 12); err != nil {
+		t.Fatal(err)
+	}
+	n.start(false)
+	defer n.stop()
+	if r, err = n.set.Open(Placement{TopicPartition: orders, Replica: 7}); err != nil {
+		t.Fatal(err)
+	}
+	r.OnImage(sole(9))
+	var corrupt *commitlog.CorruptError
+	if !errors.As(r.Err(), &corrupt) || corrupt.File != name || corrupt.Offset != 0 {
+		t.Fatalf("offline because of %v", r.Err())
+	}
+	n.refused(r, plain(t, 1, "y"), broker.StorageError)
+}
