@@ -162,7 +162,7 @@ func failing(config Config, rest resting, f diskFault, k int) (how string, err e
 	})
 	node, log, startErr := startOn(context.Background(), disk, config)
 	how = "does not start"
-	if startErr != nil && !errors.Is(startErr, f.err) {
+	if startErr != nil && !strings.Contains(startErr.Error(), f.err.Error()) {
 		return how, fmt.Errorf("it does not say why: %w", startErr)
 	}
 	if startErr == nil {
