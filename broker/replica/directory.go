@@ -49,14 +49,17 @@ func (d directories) partition(tp broker.TopicPartition) string {
 
 // prepare makes the directories of placements ready to be opened; each runs something for every one of them. A directory
 // of an earlier placement is set aside: its bytes belong to another identity (D13). One of a later placement is refused,
-// because the image that asks is old. One whose replica.meta cannot be trusted stays as it is; damaged says so of it.
+// because the image that asks is old. One whose replica.meta is damaged stays as it is: damaged[i] says so of
+// placements[i].
 func (d directories) prepare(placements []Placement, each func(n int, do func(i int) error) error) (damaged []error, err error) {
 	made := make([]bool, len(placements))
 	damaged = make([]error, len(placements))
 	err = each(len(placements), func(i int) (err error) {
 		made[i], err = d.clear(placements[i].TopicPartition, placements[i].Replica)
-		if corrupt := (*commitlog.CorruptError)(nil); errors.As(err, &corrupt) {
-			made[i], damaged[i], err = true, err, nil
+		var corrupt *commitlog.CorruptError
+		if errors.As(err, &corrupt) {
+			made[i], damaged[i] = true, err
+			return nil
 		}
 		return err
 	})

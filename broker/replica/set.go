@@ -13,7 +13,6 @@ import (
 	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/broker/partition"
-	"github.com/millrace-io/millrace/broker/producer"
 	"github.com/millrace-io/millrace/internal/task"
 )
 
@@ -86,9 +85,9 @@ func (s *Set) Open(p Placement) (*Replica, error) {
 }
 
 // OpenAll makes or recovers the directories of the placements and hosts them, without a role, a few at a time, and
-// reports progress after each. A log or a replica.meta that cannot be trusted is no error: the replica is hosted and
-// offline, see Replica.Err. Every other error is the disk's or the program's, and the node's to end with: an offline replica
-// loses its role for good. What is hosted already stays as it is. It stops at the first error, or with ctx.
+// reports progress after each. A directory or log that cannot be trusted is no error: the replica is hosted and offline,
+// see Replica.Err. What is hosted already stays as it is. Every other error is the disk's or the program's, and the node's
+// to end with: an offline replica loses its role for good. OpenAll stops at the first, or with ctx.
 func (s *Set) OpenAll(ctx context.Context, placements []Placement, progress func(opened, of int)) error {
 	opening, err := s.notHosted(placements)
 	if err != nil {
@@ -103,7 +102,7 @@ func (s *Set) OpenAll(ctx context.Context, placements []Placement, progress func
 	opened := len(placements) - len(opening)
 	return each(len(opening), func(i int) error {
 		if err := s.host(opening[i], damaged[i]); err != nil {
-			return fmt.Errorf("open partition %s: %w", opening[i].TopicPartition, err)
+			return err
 		}
 		mu.Lock()
 		opened++
@@ -135,10 +134,11 @@ func (s *Set) notHosted(placements []Placement) ([]Placement, error) {
 	return opening, nil
 }
 
-// host recovers the log of a placement whose directory is prepared, or found to be damaged.
-func (s *Set) host(p Placement, err error) error {
+// host recovers the log of a placement whose directory is prepared, or found damaged.
+func (s *Set) host(p Placement, damage error) error {
 	r := s.newReplica(p)
 	r.inbox.owned = true // nobody else serves before the log is there
+	err := damage
 	if err == nil {
 		err = r.open(commitlog.Config{
 			FS: s.cfg.FS, Dir: s.dirs.partition(p.TopicPartition), Flusher: s.cfg.Flusher, Partition: p.TopicPartition, Replica: p.Replica,
@@ -149,10 +149,11 @@ func (s *Set) host(p Placement, err error) error {
 	switch {
 	case errors.As(err, &damaged):
 		r.fail(err)
-	case err != nil && r.log != nil:
-		return errors.Join(err, r.log.Close())
 	case err != nil:
-		return err
+		if r.log != nil {
+			err = errors.Join(err, r.log.Close())
+		}
+		return fmt.Errorf("open partition %s: %w", p.TopicPartition, err)
 	}
 	r.serve(submitterDuty, runMax)
 	s.mu.Lock()
@@ -169,7 +170,7 @@ func (s *Set) newReplica(p Placement) *Replica {
 		logger: s.cfg.Logger.With().Str("topic", p.Topic.String()).Int32("partition", p.Partition).Logger(),
 		view:   view{epoch: broker.NoLeaderEpoch},
 	}
-	r.owner.options, r.owner.producers = p.Options, producer.NewState()
+	r.owner.options = p.Options
 	r.spawn = func(f func()) {
 		s.tasks.Go("partition owner", func(context.Context) error { f(); return nil })
 	}
