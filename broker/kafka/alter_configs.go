@@ -78,7 +78,10 @@ func (s *session) alter(ctx context.Context, resource configResource, repeated b
 		if resource.name == "" {
 			return broker.Errorf(broker.InvalidRequest, "a group has a name")
 		}
-		request.Resource = metadata.Resource{Kind: metadata.ResourceGroup, Name: resource.name}
+		if err := s.checkGroupLimits(request.Set); err != nil {
+			return err
+		}
+		request.Resource = metadata.GroupResource(resource.name)
 	case kmsg.ConfigResourceTypeBroker:
 		return broker.Errorf(broker.InvalidRequest, "a broker's configs are in its file; change them there and start it again")
 	default:

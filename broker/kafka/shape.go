@@ -98,6 +98,9 @@ var shapes = map[int16][]field{
 	keyAlterConfigs:               shape(list(raw(1), str(), list(str(), str())), raw(1)),
 	keyIncrementalAlterConfigs:    shape(list(raw(1), str(), list(str(), raw(1), str())), raw(1)),
 	keyListConfigResources:        shape(int8s().from(1)),
+	keyConsumerGroupHeartbeat: shape(str(), str(), raw(4), str(), str(), raw(4), strs(), str().from(1), str(),
+		list(raw(16), int32s())),
+	keyConsumerGroupDescribe: shape(strs(), raw(1)),
 }
 
 // checkShape walks a request's body and reports the first count or length that its bytes cannot hold. Bytes behind the
