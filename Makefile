@@ -6,7 +6,7 @@ GEN := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12 connectrpc.com/conn
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 KILLS ?= 50
 
-.PHONY: build test race lint generate builtins builtins-check kills compat bench
+.PHONY: build test race lint generate builtins builtins-check kills crashes compat bench
 
 build:
 	go build -o $(BIN)/ ./cmd/...
@@ -45,6 +45,12 @@ builtins-check:
 kills:
 	go run ./internal/chaos -kills $(KILLS)
 	go run ./internal/chaos -kills $(KILLS) -retention
+
+# crashes loses power at every file operation of recorded runs, of logs, of the metadata and of a whole node, again during
+# recovery, and lets disks fail, fill up and rot at every place; the tests take samples of the same.
+crashes:
+	MILLRACE_CRASHES=all go test -v -count=1 -timeout 90m -run 'PowerLoss|Compaction|Damage|DisksThatLie|DiskThatFails|FullDisk' \
+		./broker/commitlog ./broker/quorum ./broker/replica ./broker/node
 
 # compat runs other people's clients, installed from their registries, against a real broker.
 compat:

@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"fmt"
 	"math"
 	"sort"
 	"sync"
@@ -106,6 +107,22 @@ func (l *Log) lastEpochLocked() broker.LeaderEpoch {
 		return l.epochs[n-1].epoch
 	}
 	return broker.NoLeaderEpoch
+}
+
+// CheckEpoch returns a *CorruptError if a batch has a later leader epoch than newest, which is the partition's: nobody can
+// have written it, and nothing could be appended behind it. The CRC of a batch does not cover its epoch, and in the open
+// segment nothing but the batches themselves says what it is.
+func (l *Log) CheckEpoch(newest broker.LeaderEpoch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lastEpochLocked() <= newest {
+		return nil
+	}
+	last := l.epochs[len(l.epochs)-1]
+	seg := l.segmentFor(last.start)
+	_, pos := seg.index.floor(seg.rel(last.start))
+	return &CorruptError{File: seg.name + logSuffix, Position: int64(pos), Offset: last.start,
+		Reason: fmt.Sprintf("leader epoch %d, and the partition has come to %d", last.epoch, newest)}
 }
 
 // RecoveredHW is the high watermark: after Open what the journal knew of it, then what SetHighWatermark said last.

@@ -32,7 +32,7 @@ func (l *Log) fillSpares() error {
 		file, err := l.prepareSpare(l.spareName(i))
 		if errors.Is(err, vfs.ErrNoSpace) {
 			l.logger.Warn().Err(err).Msg("no space for a spare segment")
-			return nil
+			continue // the next one may have kept its own
 		}
 		if err != nil {
 			return fmt.Errorf("prepare spare segment: %w", err)

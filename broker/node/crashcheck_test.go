@@ -45,7 +45,7 @@ func (s *survey) run(files vfs.FS) (err error) {
 		return fmt.Errorf("start: %w", err)
 	}
 	if err = s.look(ctx, promised); err == nil {
-		err = s.goOn(ctx)
+		err = errors.Join(s.goOn(ctx), s.refuses(ctx))
 	}
 	if stopErr := s.node.Stop(); stopErr != nil {
 		err = errors.Join(err, fmt.Errorf("stop: %w", stopErr))
@@ -236,6 +236,28 @@ func (s *survey) filtered(ctx context.Context, id broker.BindingID, tp broker.To
 			return nil, fmt.Errorf("judged no further than %d: %w: %+v", from, context.Cause(ctx), s.node.chains.Describe(id))
 		}
 	}
+}
+
+// refuses appends to the partitions that were lost: they say so, and the node does not mind.
+func (s *survey) refuses(ctx context.Context) error {
+	for _, failed := range s.node.set.Failed() {
+		r, err := s.node.set.Get(failed.TopicPartition)
+		if err != nil {
+			return err
+		}
+		b := batch.NewBuilder(batch.Spec{})
+		if err := b.Append(batch.Record{Value: []byte("refused")}); err != nil {
+			return err
+		}
+		bytes, err := b.Finish()
+		if err != nil {
+			return err
+		}
+		if got := r.Append(ctx, replica.Append{Batches: bytes, Acks: replica.AcksAll, LeaderEpoch: broker.NoLeaderEpoch}); got.Err == nil {
+			return fmt.Errorf("damaged partition %s takes a record, at %d", failed.TopicPartition, got.Base)
+		}
+	}
+	return nil
 }
 
 // goOn repeats the last batch of each partition, which must be known for one, and appends another.

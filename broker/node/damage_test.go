@@ -56,6 +56,10 @@ var fileKinds = []struct {
 	{"module", ".wasm", []outcome{exact}},
 	{"certificates", "/tls/", []outcome{exact, refused}},
 	{"log", ".log", []outcome{exact, offline}},
+	{"directory of a partition", "/topics/", []outcome{exact, offline}},
+	{"directory of the metadata", "/raft", []outcome{refused}},
+	{"directory of the journal", "/flush", []outcome{exact, offline, refused}},
+	{"directory of caches", "/chains", []outcome{exact}},
 }
 
 // damage changes a file's bytes; nil removes the file.
@@ -203,11 +207,24 @@ func restAt(tape *vfs.Tape, config Config, name string, starts int) (resting, er
 	return r, err
 }
 
-// wound is one damaged directory.
+// wound is one damaged file, or a directory of another time.
 type wound struct {
 	of           resting
 	file, damage string
 	bytes        []byte
+	tree         map[string][]byte // of file, which is a directory then; nil for a file
+}
+
+// inflict damages a disk.
+func (x wound) inflict(disk *vfs.Mem) error {
+	if x.tree == nil {
+		return writeWhole(disk, x.file, x.bytes)
+	}
+	err := disk.RemoveAll(x.file)
+	for name, b := range x.tree {
+		err = errors.Join(err, writeWhole(disk, name, b))
+	}
+	return err
 }
 
 // ward judges wounds.
@@ -221,11 +238,11 @@ type ward struct {
 // judge puts the wound into a copy of the directory and says what came of it.
 func (w *ward) judge(x wound) (outcome, error) {
 	disk := x.of.disk.CrashClone(nil)
-	if err := writeWhole(disk, x.file, x.bytes); err != nil {
+	if err := x.inflict(disk); err != nil {
 		return "", err
 	}
 	names := func(err error) bool {
-		if strings.Contains(x.file, "/flush/") && strings.Contains(err.Error(), "the flush journal knows") {
+		if strings.Contains(x.file, "/flush") && strings.Contains(err.Error(), "the flush journal knows") {
 			return true
 		}
 		return strings.Contains(err.Error(), path.Dir(x.file)) || strings.Contains(err.Error(), path.Base(x.file))
@@ -300,6 +317,28 @@ func wounds(r resting, earlier []resting, yield func(wound)) {
 	}
 }
 
+// directories are those of an earlier time, each put back as a whole.
+func directories(r, old resting, data string, yield func(wound)) {
+	trees := map[string]map[string][]byte{}
+	for name, b := range old.files {
+		dir := path.Join(data, strings.SplitN(strings.TrimPrefix(name, data+"/"), "/", 2)[0])
+		if strings.HasPrefix(name, data+"/topics/") {
+			dir = path.Dir(name)
+		}
+		if trees[dir] == nil {
+			trees[dir] = map[string][]byte{}
+		}
+		trees[dir][name] = b
+	}
+	for _, dir := range slices.Sorted(maps.Keys(trees)) {
+		for _, part := range []string{"/topics/", "/raft", "/flush", "/chains"} {
+			if strings.HasPrefix(dir, data+part) {
+				yield(wound{of: r, file: dir, damage: "put back from " + old.name, tree: trees[dir]})
+			}
+		}
+	}
+}
+
 // TestDamageAtRestIsRepairedOrNamedAndNeverServed damages every file of a node in turn, after a clean stop and after a
 // kill: bits flipped, bytes cut, zeroed and overwritten, the file gone, an earlier copy of it put back. What can be made
 // again is; what cannot takes its partition offline, or keeps the node from starting, with the name of the file; nothing
@@ -315,7 +354,7 @@ func TestDamageAtRestIsRepairedOrNamedAndNeverServed(t *testing.T) {
 		}
 		rests = append(rests, r)
 	}
-	one := 13
+	one := 37
 	if os.Getenv(crashesAll) != "" {
 		one = 1
 	}
@@ -337,6 +376,9 @@ func TestDamageAtRestIsRepairedOrNamedAndNeverServed(t *testing.T) {
 				work <- x
 			}
 		})
+		for _, old := range rests[:i+1] {
+			directories(r, old, config.Data, func(x wound) { work <- x })
+		}
 	}
 	close(work)
 	if err := workers.Wait(); err != nil {

@@ -142,7 +142,7 @@ func (c *crashes) feed(tape *vfs.Tape, player *vfs.Player, every, deepEvery int,
 func TestPowerLossAtEveryOperationOfANodeLosesNothing(t *testing.T) {
 	config := crashConfig(filepath.Join(t.TempDir(), "node"))
 	tape := recordRun(t, config)
-	every, deepEvery := 29, 41
+	every, deepEvery := 43, 31
 	if os.Getenv(crashesAll) != "" {
 		every, deepEvery = 1, 50
 	}

@@ -206,3 +206,17 @@ func TestDamagedLogBelowTheFlushPointEndsTheNode(t *testing.T) {
 		t.Fatalf("the node ran on a damaged log: %v", err)
 	}
 }
+
+// RH21: the vote of a new term needs no space.
+func TestAFullDiskKeepsNoNodeFromVoting(t *testing.T) {
+	fs := formatted(t)
+	if err := onDisk(t, fs, 0, func(ctx context.Context, n *Node) { register(t, ctx, n, 1) }); err != nil {
+		t.Fatal(err)
+	}
+	fs.Fill()
+	for life := range byte(3) {
+		if err := onDisk(t, fs, 0, func(ctx context.Context, n *Node) { register(t, ctx, n, life+2) }); err != nil {
+			t.Fatalf("life %d on a full disk: %v", life, err)
+		}
+	}
+}

@@ -20,6 +20,9 @@ type owner struct {
 	highWatermark broker.Offset
 	appendTimeMs  int64 // the latest stamped; the log's append times never fall
 	failed        error
+	// startAhead is shown as the log start while the log moves there: a reader that finds its offset gone must be told of
+	// a start above it.
+	startAhead broker.Offset
 
 	events  events
 	group   group
@@ -173,7 +176,7 @@ func (r *Replica) publish() {
 	o := &r.owner
 	v := view{epoch: broker.NoLeaderEpoch, highWatermark: o.highWatermark, failed: o.failed}
 	if r.log != nil {
-		v.start = r.log.Start()
+		v.start = max(r.log.Start(), o.startAhead)
 	}
 	if o.leader != nil && o.failed == nil {
 		v.leading, v.epoch, v.settled = true, o.leader.Epoch(), o.leader.Settled()

@@ -182,6 +182,10 @@ func (g *group) reset() {
 func (r *Replica) writeGroup(nowMs int64) {
 	o := &r.owner
 	g := &o.group
+	if len(g.members) == 0 { // all were refused, as they are where the log could not be opened
+		o.producers.Commit()
+		return
+	}
 	if len(g.bytes) > 0 {
 		if err := r.log.Append(g.bytes); err != nil {
 			o.producers.Revert()

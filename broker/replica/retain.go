@@ -103,7 +103,11 @@ func (r *Replica) advanceStart(to broker.Offset) (broker.Offset, error) {
 	if to <= from {
 		return from, nil
 	}
-	if err := r.log.AdvanceStart(to); err != nil {
+	o.startAhead = to
+	r.publish()
+	err := r.log.AdvanceStart(to)
+	o.startAhead = 0
+	if err != nil {
 		r.fail(err)
 		return from, r.storageError(err)
 	}

@@ -72,6 +72,10 @@ func (r *Replica) takeRole(img partition.Image) {
 		r.publish()
 		return
 	}
+	if err := r.log.CheckEpoch(img.LeaderEpoch); err != nil {
+		r.fail(err)
+		return
+	}
 	var fx partition.Effects
 	o.leader, fx = partition.Lead(r.node, r.limits, img, positions, r.nowMs())
 	r.logger.Info().Int32("epoch", int32(img.LeaderEpoch)).Int64("end", int64(end)).Msg("leads")

@@ -13,6 +13,7 @@ import (
 	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/broker/partition"
+	"github.com/millrace-io/millrace/broker/producer"
 	"github.com/millrace-io/millrace/internal/task"
 )
 
@@ -170,7 +171,7 @@ func (s *Set) newReplica(p Placement) *Replica {
 		logger: s.cfg.Logger.With().Str("topic", p.Topic.String()).Int32("partition", p.Partition).Logger(),
 		view:   view{epoch: broker.NoLeaderEpoch},
 	}
-	r.owner.options = p.Options
+	r.owner.options, r.owner.producers = p.Options, producer.NewState()
 	r.spawn = func(f func()) {
 		s.tasks.Go("partition owner", func(context.Context) error { f(); return nil })
 	}

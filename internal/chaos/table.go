@@ -34,6 +34,8 @@ type table struct {
 	client *kgo.Client
 	random *rand.Rand
 
+	order sync.Mutex // held while a record is given to the client, which may wait for answers
+
 	mu       sync.Mutex
 	sent     []tableRow // guarded by mu, by number
 	problems []string   // guarded by mu
@@ -70,10 +72,12 @@ func (t *table) run(ctx context.Context, pause time.Duration) error {
 
 // send writes one record; done, if not nil, is told where it lies.
 func (t *table) send(key string, deleted bool, done chan<- int64) {
+	t.order.Lock()
+	defer t.order.Unlock()
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	r := tableRow{len(t.sent), key, deleted, -1}
 	t.sent = append(t.sent, r)
+	t.mu.Unlock()
 	record := &kgo.Record{Topic: tableTopic, Key: []byte(key), Headers: []kgo.RecordHeader{{Key: "n", Value: strconv.AppendInt(nil, int64(r.number), 10)}}}
 	if !deleted {
 		record.Value = fmt.Appendf(nil, "value %d %0200d", r.number, 0)

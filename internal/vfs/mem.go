@@ -92,6 +92,9 @@ func (m *Mem) Operations() int { m.mu.Lock(); defer m.mu.Unlock(); return m.coun
 // SetSpace bounds the bytes that fit: what passes it is ErrNoSpace. 0 is no bound.
 func (m *Mem) SetSpace(total int64) { m.mu.Lock(); defer m.mu.Unlock(); m.total = total }
 
+// Fill leaves no space: only what a file reserved, or gives back, can be written.
+func (m *Mem) Fill() { m.mu.Lock(); defer m.mu.Unlock(); m.total = max(1, used(m.root)) }
+
 // SetOwnMount sets what OwnMount answers.
 func (m *Mem) SetOwnMount(own bool) { m.mu.Lock(); defer m.mu.Unlock(); m.own = own }
 
