@@ -18,6 +18,7 @@
 //	visits.go     rounds, turns, rest          speed.go        load and sync
 //	scale.go      start, idle, partitions      plugins.go      reading through plugins
 //	hostile.go    hostile guests in a broker   guests.go       -engine
+//	crowd.go      many connections
 //	produce.go, consume.go, sync.go, openloop.go               franz-go's load
 //	millrace.go, kafka.go, nats.go, kfake.go   the brokers     workshop.go, process.go   installing and running them
 //	control.go    the machine                  histogram.go    latencies

@@ -10,7 +10,7 @@ import (
 	"github.com/millrace-io/millrace/plugins/meter"
 )
 
-// TestTheBurningGuestStaysJustWithinItsBudget: with a quarter less it would be one that never returns.
+// TestTheBurningGuestStaysJustWithinItsBudget: with half of it it would be one that never returns.
 func TestTheBurningGuestStaysJustWithinItsBudget(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles a Go guest")
@@ -38,7 +38,7 @@ func TestTheBurningGuestStaysJustWithinItsBudget(t *testing.T) {
 		fuel   uint64
 		reason plugins.Reason // 0: none
 	}{
-		{"B0", budget, 0}, {"B0", budget / 4 * 3, plugins.ReasonFuel}, {"N0", budget, plugins.ReasonFuel},
+		{"B0", budget, 0}, {"B0", budget / 2, plugins.ReasonFuel}, {"N0", budget, plugins.ReasonFuel},
 		{"P0", budget, plugins.ReasonTrap}, {"h0", budget, 0},
 	} {
 		limits := plugins.DefaultLimits()

@@ -51,6 +51,7 @@ func targets() (all []target) {
 	}
 	all = append(all, syncTargets()...)
 	all = append(all, scaleTargets()...)
+	all = append(all, target{name: "crowd: p99 of a steady load beside 11,000 connections, over alone", most: 2, figure: besideCrowd})
 	for _, deed := range misdeeds {
 		all = append(all, guestTargets(deed.name)...)
 	}
@@ -134,6 +135,27 @@ func scaleTargets() []target {
 		{name: "10,000 partitions: created and all leading", unit: "s", most: 10, figure: own("create-10000p", seconds)},
 		{name: "10,000 partitions: exec after kill -9 to the last one serving", unit: "s", most: 8, figure: own("recover-10000p", seconds)},
 	}
+}
+
+// besideCrowd compares each window beside the crowd with the one before it.
+func besideCrowd(r *report) (spread, string, bool) {
+	find := func(scenario string) *row {
+		for i := range r.Rows {
+			if r.Rows[i].Scenario == scenario {
+				return &r.Rows[i]
+			}
+		}
+		return nil
+	}
+	alone, beside := find("crowd-off"), find("crowd-on")
+	if alone == nil || beside == nil || len(alone.measures) != len(beside.measures) {
+		return spread{}, "", false
+	}
+	var ratios []float64
+	for i, m := range beside.measures {
+		ratios = append(ratios, m.P99Millis/alone.measures[i].P99Millis)
+	}
+	return spreadOf(ratios), beside.Doubt, true
 }
 
 // guestTargets are about one hostile guest.
