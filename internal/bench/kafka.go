@@ -79,7 +79,7 @@ func (k *kafka) class(name ...string) []string {
 // Install implements system.
 func (k *kafka) Install(ctx context.Context) error {
 	if _, err := exec.LookPath("java"); err != nil {
-		return errors.New("Apache Kafka needs Java 17 or newer, and there is no java on PATH; leave it out with -systems")
+		return errors.New("there is no java on PATH, and Apache Kafka needs Java 17 or newer; leave it out with -systems")
 	}
 	home := k.home.bin("kafka")
 	return once(home, kafkaProject, func() error {

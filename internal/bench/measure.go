@@ -32,8 +32,6 @@ func (m *measure) perSecond() float64 {
 
 func (m *measure) megabytes() float64 { return m.perSecond() * float64(m.Size) / 1e6 }
 
-func (m *measure) millis() float64 { return m.Seconds * 1000 }
-
 // brokerCPU and driverCPU are CPU seconds per million records.
 func (m *measure) brokerCPU() float64 { return perMillion(m.BrokerCPUSeconds, m.Records) }
 func (m *measure) driverCPU() float64 { return perMillion(m.DriverCPUSeconds, m.Records) }

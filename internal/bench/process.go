@@ -100,7 +100,11 @@ func dialable(ctx context.Context, address string, exited <-chan struct{}) error
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err == nil {
-			return conn.Close()
+			// Among many attempts at a port that nobody listens on yet, one comes from that very port and meets itself.
+			own := conn.LocalAddr().String() == address
+			if err = conn.Close(); !own {
+				return err
+			}
 		}
 		select {
 		case <-ticker.C:

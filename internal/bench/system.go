@@ -60,8 +60,6 @@ type load struct {
 	writing    writing
 }
 
-func (l load) bytes() int64 { return int64(l.records) * int64(l.size) }
-
 // systemsNamed returns the systems in the order of names. others are NAME=HOST:PORT.
 func systemsNamed(names string, others []string, home workshop, keys []string) ([]system, error) {
 	known := map[string]system{

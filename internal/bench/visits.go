@@ -65,9 +65,8 @@ func itineraries() []itinerary {
 // visit is one system in one round, at one size.
 type visit struct {
 	*bench
-	system  system
-	at      measure // what its measures have in common
-	skipped bool
+	system system
+	at     measure // what its measures have in common
 }
 
 // bench runs the chosen parts. It belongs to the driving goroutine.

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/metrics"
 
 	"sync"
@@ -139,11 +140,8 @@ func spin(group *task.Group, w http.ResponseWriter, r *http.Request) {
 			for range 1 << 24 {
 				x = x*6364136223846793005 + 1
 			}
-			spun = x
+			runtime.KeepAlive(x)
 		}
 		return nil
 	})
 }
-
-// spun keeps the loop from being optimised away. One spin runs at a time.
-var spun uint64

@@ -15,6 +15,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "kfake:", err)
 		os.Exit(1)
 	}
+	select {}
 }
 
 func serve(arguments []string) error {
@@ -29,8 +30,6 @@ func serve(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(number)); err != nil {
-		return err
-	}
-	select {}
+	_, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(number))
+	return err
 }
