@@ -26,9 +26,18 @@ type brokerProcess struct {
 // startBroker formats a directory below dir and runs a broker in it, on ports that are free, with more lines of
 // configuration.
 func startBroker(ctx context.Context, program, dir string, more ...string) (*brokerProcess, error) {
-	b := &brokerProcess{}
+	client, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	return startBrokerAt(ctx, program, dir, client, more...)
+}
+
+// startBrokerAt is startBroker with an address for clients.
+func startBrokerAt(ctx context.Context, program, dir, client string, more ...string) (*brokerProcess, error) {
+	b := &brokerProcess{client: client}
 	var cluster string
-	for _, address := range []*string{&b.client, &cluster, &b.admin} {
+	for _, address := range []*string{&cluster, &b.admin} {
 		var err error
 		if *address, err = freeAddress(); err != nil {
 			return nil, err
@@ -132,6 +141,12 @@ func freeAddress() (string, error) {
 		}
 	}
 	return "", errors.New("no port is free on both TCP and UDP")
+}
+
+// free reports whether an address can be listened at.
+func free(address string) bool {
+	l, err := net.Listen("tcp", address)
+	return err == nil && l.Close() == nil
 }
 
 // eventually asks until the answer is yes, and reports whether it was within the time.

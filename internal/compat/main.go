@@ -23,8 +23,13 @@ func main() {
 	flag.StringVar(&o.report, "report", "", "write the report as Markdown to this file")
 	flag.StringVar(&o.goldens, "goldens", "", "write frames of Apache Kafka's to this file, as fixtures for tests of codecs")
 	flag.StringVar(&o.install, "install", os.Getenv("MILLRACE_COMPAT_DIR"), "where clients are installed; default: bin/compat of the repository")
+	flag.StringVar(&o.sasl, "sasl", "", "a line of configuration that has the broker speak SASL at localhost:9093, for kafka-go's suite")
 	flag.BoolVar(&o.keep, "keep", false, "keep the broker's directory and print where it is")
+	traffic := flag.String("traffic", "", "comma-separated clients whose traffic is compared; default: all")
 	flag.Parse()
+	if *traffic != "" {
+		o.traffic = strings.Split(*traffic, ",")
+	}
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 	}
@@ -42,6 +47,8 @@ type options struct {
 	report    string
 	goldens   string
 	install   string
+	sasl      string
+	traffic   []string
 }
 
 // wants reports whether a client is to be run.
@@ -54,7 +61,10 @@ func (o options) wants(name string, quick bool) bool {
 
 // check refuses names that no client has.
 func (o options) check() error {
-	known := []string{suiteName, goldenName, toolsName}
+	known := []string{suiteName, goldenName, toolsName, trafficName}
+	for _, g := range goSuites(o) {
+		known = append(known, g.name)
+	}
 	for _, c := range clients {
 		known = append(known, c.name)
 	}
@@ -101,8 +111,16 @@ func run(ctx context.Context, o options) (err error) {
 	if err := broker.stop(); err != nil {
 		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)
 	}
+	for _, g := range goSuites(o) {
+		if o.wants(g.name, false) && ctx.Err() == nil {
+			results = append(results, g.run(ctx, shop, program, dir)...)
+		}
+	}
 	if o.wants(goldenName, false) && ctx.Err() == nil {
 		results = append(results, runGolden(ctx, o, shop, program, dir)...)
+	}
+	if o.wants(trafficName, false) && ctx.Err() == nil {
+		results = append(results, runTraffic(ctx, o, shop, program, dir)...)
 	}
 	fmt.Println()
 	if err := results.table(os.Stdout); err != nil {
@@ -138,8 +156,8 @@ func runAll(ctx context.Context, o options, shop workshop, broker *brokerProcess
 	return results
 }
 
-// try installs a client and takes it through the steps.
-func try(ctx context.Context, c client, shop workshop, broker *brokerProcess) report {
+// try installs a client and takes it through the steps, or through some of them.
+func try(ctx context.Context, c client, shop workshop, broker *brokerProcess, some ...string) report {
 	outcomeOf := func(name string, err error, notes []string) result {
 		r := result{client: c.name, version: c.version, from: c.from, step: name, outcome: passed, why: strings.Join(notes, "; ")}
 		var skip skipped
@@ -161,7 +179,7 @@ func try(ctx context.Context, c client, shop workshop, broker *brokerProcess) re
 	}
 	var results report
 	for _, s := range steps {
-		if s.some != nil && !s.some(c) {
+		if s.some != nil && !s.some(c) || len(some) > 0 && !slices.Contains(some, s.name) {
 			continue
 		}
 		t.notes = nil

@@ -25,7 +25,7 @@ type trial struct {
 	client client
 	driver driver
 	broker *brokerProcess
-	admin  *sdk.Client
+	admin  *sdk.Client // nil on Apache Kafka
 	kafka  *kgo.Client
 	topic  string
 	notes  []string // of the step that is running
@@ -38,8 +38,10 @@ func newTrial(c client, command []string, broker *brokerProcess) (*trial, error)
 		topic: c.name + "-" + c.version,
 	}
 	var err error
-	if t.admin, err = sdk.New(sdk.WithAdmin(broker.admin)); err != nil {
-		return nil, err
+	if broker.admin != "" {
+		if t.admin, err = sdk.New(sdk.WithAdmin(broker.admin)); err != nil {
+			return nil, err
+		}
 	}
 	// Gzip is the one codec that every client reads; compressed, so that filtered batches have to be written anew.
 	t.kafka, err = kgo.NewClient(kgo.SeedBrokers(broker.client), kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -49,6 +51,9 @@ func newTrial(c client, command []string, broker *brokerProcess) (*trial, error)
 
 func (t *trial) close() error {
 	t.kafka.Close()
+	if t.admin == nil {
+		return nil
+	}
 	return t.admin.Close()
 }
 
@@ -77,7 +82,7 @@ var steps = []step{
 
 func (t *trial) create(ctx context.Context) error {
 	if t.client.noCreate != "" {
-		if _, err := t.admin.CreateTopic(ctx, t.topic, partitions, nil); err != nil {
+		if _, err := kadm.NewClient(t.kafka).CreateTopic(ctx, partitions, 1, nil, t.topic); err != nil {
 			return err
 		}
 		return skipped(t.client.noCreate)
@@ -95,7 +100,7 @@ func (t *trial) create(ctx context.Context) error {
 // produce writes with every codec and reads the records back, with the codec that their batches carry.
 func (t *trial) produce(ctx context.Context) error {
 	if t.client.noZstdFetch {
-		if _, err := t.admin.CreateTopic(ctx, t.topicOf("zstd"), 1, nil); err != nil {
+		if _, err := kadm.NewClient(t.kafka).CreateTopic(ctx, 1, 1, nil, t.topicOf("zstd")); err != nil {
 			return err
 		}
 	}
