@@ -167,8 +167,11 @@ func TestQUICListenerCloseEndsAcceptAndConnections(t *testing.T) {
 	if _, err := listener.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Fatalf("Accept after Close: %v, want net.ErrClosed", err)
 	}
-	if _, err := client.Read(make([]byte, 1)); err == nil {
-		t.Fatal("a stream outlived its listener")
+	if err := client.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil { // far below the idle timeout
+		t.Fatal(err)
+	}
+	if _, err := client.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("a client was not told that its listener is closed: %v", err)
 	}
 }
 
@@ -289,4 +292,38 @@ func TestTLSHelpersNameTheFileAtFault(t *testing.T) {
 	if err != nil || config.ClientCAs == nil {
 		t.Errorf("client certificates are not asked for: %v", err)
 	}
+}
+
+// FuzzPreamble: whatever a stream begins with, its preamble is read as it was written, or the stream is left as it was,
+// or refused; nothing but the preamble's own bytes is taken.
+func FuzzPreamble(f *testing.F) {
+	for _, message := range [][]byte{nil, []byte("\n\x05audit\x10\x01"), bytes.Repeat([]byte{1}, PreambleBytesMax)} {
+		framed, err := AppendPreamble(nil, message)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(append(framed, "\x00\x00\x00\x10rest"...))
+	}
+	f.Add([]byte("\x00\x00\x00\x10plain kafka"))
+	f.Add([]byte("MRS1\xff\xff"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		r := bufio.NewReader(bytes.NewReader(stream))
+		message, found, err := ReadPreamble(r)
+		if err != nil {
+			return
+		}
+		rest, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var front []byte
+		if found {
+			if front, err = AppendPreamble(nil, message); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(append(front, rest...), stream) {
+			t.Fatalf("%d bytes became a message of %d and %d more", len(stream), len(message), len(rest))
+		}
+	})
 }
