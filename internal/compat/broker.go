@@ -18,9 +18,11 @@ import (
 
 // brokerProcess is a real `millrace run` in a directory of its own.
 type brokerProcess struct {
-	client string // Kafka, TCP and QUIC
-	admin  string
-	cmd    *exec.Cmd
+	client    string // Kafka, TCP and QUIC
+	admin     string
+	authority string // the file with the authority of its certificates
+	tls       bool   // clients are to use TLS
+	cmd       *exec.Cmd
 }
 
 // startBroker formats a directory below dir and runs a broker in it, on ports that are free, with more lines of
@@ -44,6 +46,7 @@ func startBrokerAt(ctx context.Context, program, dir, client string, more ...str
 		}
 	}
 	data, config := filepath.Join(dir, "data"), filepath.Join(dir, "millrace.yaml")
+	b.authority = filepath.Join(data, "tls", "ca.crt")
 	if out, err := exec.CommandContext(ctx, program, "init", "--data", data).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
 	}

@@ -68,6 +68,11 @@ func (g goSuite) run(ctx context.Context, shop workshop, program, dir string) re
 		return report{base.failed("run", err)}
 	}
 	results := tests.report(base, g.waits)
+	for _, one := range results {
+		if one.outcome == failed {
+			fmt.Printf("%s: %s: %s\n", g.name, one.step, line(one.why))
+		}
+	}
 	fmt.Printf("%s %s: %s, %.1f s\n", g.name, version, results[0].why, time.Since(started).Seconds())
 	return results
 }

@@ -19,11 +19,12 @@ const suiteName = "kgo-suite"
 func main() {
 	var o options
 	only := flag.String("only", "", "comma-separated clients to run, such as kcat,kafka-python,kgo-suite; default: the quick ones")
-	flag.BoolVar(&o.all, "all", false, "run every client and franz-go's test suite")
-	flag.StringVar(&o.report, "report", "", "write the report as Markdown to this file")
+	flag.BoolVar(&o.all, "all", false, "run every client, every suite, and the comparisons with Apache Kafka")
+	flag.StringVar(&o.report, "report", "", "write a report of this run and of what earlier ones left as Markdown to this file")
 	flag.StringVar(&o.goldens, "goldens", "", "write frames of Apache Kafka's to this file, as fixtures for tests of codecs")
 	flag.StringVar(&o.install, "install", os.Getenv("MILLRACE_COMPAT_DIR"), "where clients are installed; default: bin/compat of the repository")
 	flag.StringVar(&o.sasl, "sasl", "", "a line of configuration that has the broker speak SASL at localhost:9093, for kafka-go's suite")
+	flag.StringVar(&o.tls, "tls", "", "a line of configuration that has the broker speak TLS on its client listener; then the clients on trial do")
 	flag.BoolVar(&o.keep, "keep", false, "keep the broker's directory and print where it is")
 	traffic := flag.String("traffic", "", "comma-separated clients whose traffic is compared; default: all")
 	flag.Parse()
@@ -49,6 +50,7 @@ type options struct {
 	install   string
 	sasl      string
 	traffic   []string
+	tls       string
 }
 
 // wants reports whether a client is to be run.
@@ -100,10 +102,15 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	broker, err := startBroker(ctx, program, dir)
+	var lines []string
+	if o.tls != "" {
+		lines = append(lines, o.tls)
+	}
+	broker, err := startBroker(ctx, program, dir, lines...)
 	if err != nil {
 		return err
 	}
+	broker.tls = o.tls != ""
 	results := runAll(ctx, o, shop, broker)
 	if o.wants(toolsName, false) && ctx.Err() == nil {
 		results = append(results, runTools(ctx, shop, broker, dir)...)
@@ -126,8 +133,12 @@ func run(ctx context.Context, o options) (err error) {
 	if err := results.table(os.Stdout); err != nil {
 		return err
 	}
+	all, err := keep(shop.bin("results.json"), results)
+	if err != nil {
+		return err
+	}
 	if o.report != "" {
-		if err := results.write(o.report); err != nil {
+		if err := all.write(o.report); err != nil {
 			return err
 		}
 	}

@@ -38,7 +38,7 @@ func runTraffic(ctx context.Context, o options, shop workshop, program, dir stri
 	var pairs []golden.Pair
 	var alone []string
 	for _, c := range clients {
-		if len(o.traffic) > 0 && !slices.Contains(o.traffic, c.name) {
+		if c.quic || len(o.traffic) > 0 && !slices.Contains(o.traffic, c.name) { // QUIC does not go through a recorder
 			continue
 		}
 		t := golden.Traffic{Client: c.name + " " + c.version}
