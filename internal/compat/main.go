@@ -102,6 +102,20 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
+	results := book{name: shop.bin("results.json")}
+	if err := errors.Join(runAll(ctx, o, shop, program, dir, &results), results.err); err != nil {
+		return err
+	}
+	if o.report != "" {
+		if err := results.all.write(o.report); err != nil {
+			return err
+		}
+	}
+	return errors.Join(results.run.tell(), ctx.Err())
+}
+
+// runAll runs what is wanted. Clients go one after another, so that the broker's counters speak of one at a time.
+func runAll(ctx context.Context, o options, shop workshop, program, dir string, results *book) error {
 	var lines []string
 	if o.tls != "" {
 		lines = append(lines, o.tls)
@@ -111,47 +125,6 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	broker.tls = o.tls != ""
-	results := runAll(ctx, o, shop, broker)
-	if o.wants(toolsName, false) && ctx.Err() == nil {
-		results = append(results, runTools(ctx, shop, broker, dir)...)
-	}
-	if err := broker.stop(); err != nil {
-		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)
-	}
-	for _, g := range goSuites(o) {
-		if o.wants(g.name, false) && ctx.Err() == nil {
-			results = append(results, g.run(ctx, shop, program, dir)...)
-		}
-	}
-	if o.wants(goldenName, false) && ctx.Err() == nil {
-		results = append(results, runGolden(ctx, o, shop, program, dir)...)
-	}
-	if o.wants(trafficName, false) && ctx.Err() == nil {
-		results = append(results, runTraffic(ctx, o, shop, program, dir)...)
-	}
-	fmt.Println()
-	if err := results.table(os.Stdout); err != nil {
-		return err
-	}
-	all, err := keep(shop.bin("results.json"), results)
-	if err != nil {
-		return err
-	}
-	if o.report != "" {
-		if err := all.write(o.report); err != nil {
-			return err
-		}
-	}
-	fmt.Printf("\n%d passed, %d failed, %d waiting, %d skipped\n", results.count(passed), results.count(failed), results.count(waiting), results.count(left))
-	if n := results.count(failed); n > 0 {
-		return fmt.Errorf("%d steps failed", n)
-	}
-	return ctx.Err()
-}
-
-// runAll runs the chosen clients, one after another, so that the broker's counters speak of one client at a time.
-func runAll(ctx context.Context, o options, shop workshop, broker *brokerProcess) report {
-	var results report
 	for _, c := range clients {
 		if !o.wants(c.name, c.quick) || ctx.Err() != nil {
 			continue
@@ -159,12 +132,30 @@ func runAll(ctx context.Context, o options, shop workshop, broker *brokerProcess
 		started := time.Now()
 		more := try(ctx, c, shop, broker)
 		fmt.Printf("%s %s: %d of %d steps passed, %.1f s\n", c.name, c.version, more.count(passed), len(more), time.Since(started).Seconds())
-		results = append(results, more...)
+		results.add(more)
 	}
-	if o.wants(suiteName, false) && ctx.Err() == nil {
-		results = append(results, runSuite(ctx, shop, broker)...)
+	wants := func(name string) bool { return o.wants(name, false) && ctx.Err() == nil }
+	if wants(suiteName) {
+		results.add(runSuite(ctx, shop, broker))
 	}
-	return results
+	if wants(toolsName) {
+		results.add(runTools(ctx, shop, broker, dir))
+	}
+	if err := broker.stop(); err != nil {
+		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)
+	}
+	for _, g := range goSuites(o) {
+		if wants(g.name) {
+			results.add(g.run(ctx, shop, program, dir))
+		}
+	}
+	if wants(goldenName) {
+		results.add(runGolden(ctx, o, shop, program, dir))
+	}
+	if wants(trafficName) {
+		results.add(runTraffic(ctx, o, shop, program, dir))
+	}
+	return nil
 }
 
 // try installs a client and takes it through the steps, or through some of them.

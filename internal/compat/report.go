@@ -40,6 +40,19 @@ func (r report) table(out io.Writer) error {
 	return table.Flush()
 }
 
+// tell prints the report; it is an error if anything failed.
+func (r report) tell() error {
+	fmt.Println()
+	if err := r.table(os.Stdout); err != nil {
+		return err
+	}
+	fmt.Printf("\n%d passed, %d failed, %d waiting, %d skipped\n", r.count(passed), r.count(failed), r.count(waiting), r.count(left))
+	if n := r.count(failed); n > 0 {
+		return fmt.Errorf("%d steps failed", n)
+	}
+	return nil
+}
+
 // count is how many results have an outcome.
 func (r report) count(want outcome) int {
 	n := 0

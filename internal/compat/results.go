@@ -15,6 +15,20 @@ type saved struct {
 	Why, Details          string
 }
 
+// book collects a run's results and keeps them at once.
+type book struct {
+	name string // of the file
+	run  report
+	all  report // of earlier runs too
+	err  error
+}
+
+func (b *book) add(more report) {
+	b.run = append(b.run, more...)
+	all, err := keep(b.name, b.run)
+	b.all, b.err = all, errors.Join(b.err, err)
+}
+
 // keep adds a run's results to those of earlier runs, of which it replaces those of the same clients, and returns all.
 func keep(name string, run report) (report, error) {
 	var before []saved
