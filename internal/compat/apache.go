@@ -98,7 +98,7 @@ func startApache(ctx context.Context, jars, dir string, more ...string) (*apache
 		return nil, fmt.Errorf("start Apache Kafka: %w", err)
 	}
 	if !eventually(ctx, time.Minute, func() bool { return listens(ctx, a.client) }) {
-		return nil, errors.Join(fmt.Errorf("Apache Kafka in %s did not come up; see kafka.log there", dir), a.stop())
+		return nil, errors.Join(fmt.Errorf("no answer from Apache Kafka in %s; see kafka.log there", dir), a.stop())
 	}
 	return a, nil
 }

@@ -18,9 +18,11 @@ import (
 
 // brokerProcess is a real `millrace run` in a directory of its own.
 type brokerProcess struct {
-	client string // Kafka, TCP and QUIC
-	admin  string
-	cmd    *exec.Cmd
+	client    string // Kafka, TCP and QUIC
+	admin     string
+	authority string // the file with the authority of its certificates
+	tls       bool   // clients are to use TLS
+	cmd       *exec.Cmd
 }
 
 // quickGroups has the members of consumer groups (KIP-848) speak often: they hear of a rebalance at their next heartbeat.
@@ -29,15 +31,25 @@ const quickGroups = "group.consumer.min.heartbeat.interval.ms: 1000\ngroup.consu
 // startBroker formats a directory below dir and runs a broker in it, on ports that are free, with more lines of
 // configuration.
 func startBroker(ctx context.Context, program, dir string, more ...string) (*brokerProcess, error) {
-	b := &brokerProcess{}
+	client, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	return startBrokerAt(ctx, program, dir, client, more...)
+}
+
+// startBrokerAt is startBroker with an address for clients.
+func startBrokerAt(ctx context.Context, program, dir, client string, more ...string) (*brokerProcess, error) {
+	b := &brokerProcess{client: client}
 	var cluster string
-	for _, address := range []*string{&b.client, &cluster, &b.admin} {
+	for _, address := range []*string{&cluster, &b.admin} {
 		var err error
 		if *address, err = freeAddress(); err != nil {
 			return nil, err
 		}
 	}
 	data, config := filepath.Join(dir, "data"), filepath.Join(dir, "millrace.yaml")
+	b.authority = filepath.Join(data, "tls", "ca.crt")
 	if out, err := exec.CommandContext(ctx, program, "init", "--data", data).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
 	}
@@ -135,6 +147,12 @@ func freeAddress() (string, error) {
 		}
 	}
 	return "", errors.New("no port is free on both TCP and UDP")
+}
+
+// free reports whether an address can be listened at.
+func free(address string) bool {
+	l, err := net.Listen("tcp", address)
+	return err == nil && l.Close() == nil
 }
 
 // eventually asks until the answer is yes, and reports whether it was within the time.

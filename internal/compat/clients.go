@@ -12,6 +12,7 @@ type client struct {
 	// noZstdFetch is for what writes zstd but reads with a version of Fetch below 10, to which Kafka refuses zstd too.
 	noZstdFetch bool
 	drains      bool // has the verb drain
+	quic        bool // its driver goes over QUIC
 }
 
 var allCodecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
@@ -47,6 +48,9 @@ var clients = []client{
 	},
 	{
 		name: "franz-go", version: "1.22.2", from: "Go", quick: true, codecs: allCodecs, install: golang("franz-go"),
+	},
+	{
+		name: "franz-go-quic", version: "1.22.2", from: "Go, over QUIC", codecs: allCodecs, install: golang("franz-go"), quic: true,
 	},
 	{
 		name: "sarama", version: "1.61.1", from: "Go", codecs: allCodecs, install: golang("sarama"),

@@ -33,8 +33,9 @@ func TestSuiteReportNamesWhatDidNotPass(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tests.outcomes["TestTxnEtl"] = "not run"
 	got := map[string]string{}
-	for _, one := range tests.report(result{client: suiteName}) {
+	for _, one := range tests.report(result{client: suiteName}, suiteWaits) {
 		got[one.step] = string(one.outcome) + ": " + one.why
 	}
 	want := map[string]string{
@@ -72,7 +73,7 @@ func TestDocumentTellsWhyAStepDidNotPass(t *testing.T) {
 	}
 	for _, want := range []string{
 		"| kcat 1 | Debian | skipped | passed | failed |", "- kcat 1, create: skipped: no command\n",
-		"- kcat 1, group: failed: stuck at 3\n", "kgo-suite 2, tests: 5 tests passed.",
+		"- kcat 1, group: failed: stuck at 3\n", "| kgo-suite | 2 | Go | 1 | 0 | 0 | 0 | 5 tests passed |",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the document lacks %q:\n%s", want, text)
@@ -93,5 +94,21 @@ func TestUnknownClientIsRefused(t *testing.T) {
 	err := options{only: []string{"kcat", "kcats"}}.check()
 	if err == nil || !strings.Contains(err.Error(), `"kcats"`) {
 		t.Errorf("got %v, want an error that names kcats", err)
+	}
+}
+
+// TestRunsOfPartsMakeOneReport keeps what an earlier run found of the clients that a later one left out.
+func TestRunsOfPartsMakeOneReport(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "results.json")
+	first := report{{client: "kcat", version: "1", step: "seek", outcome: failed, why: "stuck"}, {client: "java", version: "4", step: "seek", outcome: passed}}
+	if _, err := keep(name, first); err != nil {
+		t.Fatal(err)
+	}
+	all, err := keep(name, report{{client: "kcat", version: "1", step: "seek", outcome: passed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 2 || all.count(passed) != 2 || all[0].client != "java" {
+		t.Errorf("all results: %+v", all)
 	}
 }

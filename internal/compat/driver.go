@@ -40,6 +40,7 @@ type event struct {
 type driver struct {
 	command   []string
 	bootstrap string
+	more      []string // arguments of every verb: how to trust the listener, and over what to go
 }
 
 // running is one process of a driver.
@@ -56,7 +57,7 @@ type running struct {
 
 // start runs a verb.
 func (d driver) start(ctx context.Context, verb string, arguments ...string) (*running, error) {
-	return launch(ctx, slices.Concat(d.command, []string{verb, "bootstrap=" + d.bootstrap}, arguments), (*running).event)
+	return launch(ctx, slices.Concat(d.command, []string{verb, "bootstrap=" + d.bootstrap}, d.more, arguments), (*running).event)
 }
 
 // launch runs a command whose events take understands.

@@ -19,12 +19,18 @@ const suiteName = "kgo-suite"
 func main() {
 	var o options
 	only := flag.String("only", "", "comma-separated clients to run, such as kcat,kafka-python,kgo-suite; default: the quick ones")
-	flag.BoolVar(&o.all, "all", false, "run every client and franz-go's test suite")
-	flag.StringVar(&o.report, "report", "", "write the report as Markdown to this file")
+	flag.BoolVar(&o.all, "all", false, "run every client, every suite, and the comparisons with Apache Kafka")
+	flag.StringVar(&o.report, "report", "", "write a report of this run and of what earlier ones left as Markdown to this file")
 	flag.StringVar(&o.goldens, "goldens", "", "write frames of Apache Kafka's to this file, as fixtures for tests of codecs")
 	flag.StringVar(&o.install, "install", os.Getenv("MILLRACE_COMPAT_DIR"), "where clients are installed; default: bin/compat of the repository")
+	flag.StringVar(&o.sasl, "sasl", "", "a line of configuration that has the broker speak SASL at localhost:9093, for kafka-go's suite")
+	flag.StringVar(&o.tls, "tls", "", "a line of configuration that has the broker speak TLS on its client listener; then the clients on trial do")
 	flag.BoolVar(&o.keep, "keep", false, "keep the broker's directory and print where it is")
+	traffic := flag.String("traffic", "", "comma-separated clients whose traffic is compared; default: all")
 	flag.Parse()
+	if *traffic != "" {
+		o.traffic = strings.Split(*traffic, ",")
+	}
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 	}
@@ -42,6 +48,9 @@ type options struct {
 	report    string
 	goldens   string
 	install   string
+	sasl      string
+	traffic   []string
+	tls       string
 }
 
 // wants reports whether a client is to be run.
@@ -54,7 +63,10 @@ func (o options) wants(name string, quick bool) bool {
 
 // check refuses names that no client has.
 func (o options) check() error {
-	known := []string{suiteName, goldenName, toolsName}
+	known := []string{suiteName, goldenName, toolsName, trafficName}
+	for _, g := range goSuites(o) {
+		known = append(known, g.name)
+	}
 	for _, c := range clients {
 		known = append(known, c.name)
 	}
@@ -90,39 +102,29 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	broker, err := startBroker(ctx, program, dir)
-	if err != nil {
-		return err
-	}
-	results := runAll(ctx, o, shop, broker)
-	if o.wants(toolsName, false) && ctx.Err() == nil {
-		results = append(results, runTools(ctx, shop, broker, dir)...)
-	}
-	if err := broker.stop(); err != nil {
-		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)
-	}
-	if o.wants(goldenName, false) && ctx.Err() == nil {
-		results = append(results, runGolden(ctx, o, shop, program, dir)...)
-	}
-	fmt.Println()
-	if err := results.table(os.Stdout); err != nil {
+	results := book{name: shop.bin("results.json")}
+	if err := errors.Join(runAll(ctx, o, shop, program, dir, &results), results.err); err != nil {
 		return err
 	}
 	if o.report != "" {
-		if err := results.write(o.report); err != nil {
+		if err := results.all.write(o.report); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("\n%d passed, %d failed, %d waiting, %d skipped\n", results.count(passed), results.count(failed), results.count(waiting), results.count(left))
-	if n := results.count(failed); n > 0 {
-		return fmt.Errorf("%d steps failed", n)
-	}
-	return ctx.Err()
+	return errors.Join(results.run.tell(), ctx.Err())
 }
 
-// runAll runs the chosen clients, one after another, so that the broker's counters speak of one client at a time.
-func runAll(ctx context.Context, o options, shop workshop, broker *brokerProcess) report {
-	var results report
+// runAll runs what is wanted. Clients go one after another, so that the broker's counters speak of one at a time.
+func runAll(ctx context.Context, o options, shop workshop, program, dir string, results *book) error {
+	var lines []string
+	if o.tls != "" {
+		lines = append(lines, o.tls)
+	}
+	broker, err := startBroker(ctx, program, dir, lines...)
+	if err != nil {
+		return err
+	}
+	broker.tls = o.tls != ""
 	for _, c := range clients {
 		if !o.wants(c.name, c.quick) || ctx.Err() != nil {
 			continue
@@ -130,16 +132,34 @@ func runAll(ctx context.Context, o options, shop workshop, broker *brokerProcess
 		started := time.Now()
 		more := try(ctx, c, shop, broker)
 		fmt.Printf("%s %s: %d of %d steps passed, %.1f s\n", c.name, c.version, more.count(passed), len(more), time.Since(started).Seconds())
-		results = append(results, more...)
+		results.add(more)
 	}
-	if o.wants(suiteName, false) && ctx.Err() == nil {
-		results = append(results, runSuite(ctx, shop, broker)...)
+	wants := func(name string) bool { return o.wants(name, false) && ctx.Err() == nil }
+	if wants(suiteName) {
+		results.add(runSuite(ctx, shop, broker))
 	}
-	return results
+	if wants(toolsName) {
+		results.add(runTools(ctx, shop, broker, dir))
+	}
+	if err := broker.stop(); err != nil {
+		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)
+	}
+	for _, g := range goSuites(o) {
+		if wants(g.name) {
+			results.add(g.run(ctx, shop, program, dir))
+		}
+	}
+	if wants(goldenName) {
+		results.add(runGolden(ctx, o, shop, program, dir))
+	}
+	if wants(trafficName) {
+		results.add(runTraffic(ctx, o, shop, program, dir))
+	}
+	return nil
 }
 
-// try installs a client and takes it through the steps.
-func try(ctx context.Context, c client, shop workshop, broker *brokerProcess) report {
+// try installs a client and takes it through the steps, or through some of them.
+func try(ctx context.Context, c client, shop workshop, broker *brokerProcess, some ...string) report {
 	outcomeOf := func(name string, err error, notes []string) result {
 		r := result{client: c.name, version: c.version, from: c.from, step: name, outcome: passed, why: strings.Join(notes, "; ")}
 		var skip skipped
@@ -161,7 +181,7 @@ func try(ctx context.Context, c client, shop workshop, broker *brokerProcess) re
 	}
 	var results report
 	for _, s := range steps {
-		if s.some != nil && !s.some(c) {
+		if s.some != nil && !s.some(c) || len(some) > 0 && !slices.Contains(some, s.name) {
 			continue
 		}
 		t.notes = nil

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -25,8 +28,9 @@ type trial struct {
 	client client
 	driver driver
 	broker *brokerProcess
-	admin  *sdk.Client
+	admin  *sdk.Client // nil on Apache Kafka
 	kafka  *kgo.Client
+	trust  []kgo.Opt // how the listener is trusted
 	topic  string
 	notes  []string // of the step that is running
 }
@@ -37,18 +41,48 @@ func newTrial(c client, command []string, broker *brokerProcess) (*trial, error)
 		client: c, broker: broker, driver: driver{command: command, bootstrap: broker.client},
 		topic: c.name + "-" + c.version,
 	}
+	if c.quic {
+		t.driver.more = []string{"transport=quic", "ca=" + broker.authority}
+	} else if broker.tls {
+		t.driver.more = []string{"ca=" + broker.authority}
+	}
 	var err error
-	if t.admin, err = sdk.New(sdk.WithAdmin(broker.admin)); err != nil {
-		return nil, err
+	if broker.tls {
+		config, err := trusting(broker.authority)
+		if err != nil {
+			return nil, err
+		}
+		t.trust = append(t.trust, kgo.DialTLSConfig(config))
+	}
+	if broker.admin != "" {
+		if t.admin, err = sdk.New(sdk.WithAdmin(broker.admin)); err != nil {
+			return nil, err
+		}
 	}
 	// Gzip is the one codec that every client reads; compressed, so that filtered batches have to be written anew.
-	t.kafka, err = kgo.NewClient(kgo.SeedBrokers(broker.client), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.GzipCompression()), kgo.MetadataMinAge(100*time.Millisecond))
+	t.kafka, err = kgo.NewClient(append(slices.Clone(t.trust), kgo.SeedBrokers(broker.client), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.GzipCompression()), kgo.MetadataMinAge(100*time.Millisecond))...)
 	return t, err
+}
+
+// trusting is a configuration that trusts the authority in a file.
+func trusting(authority string) (*tls.Config, error) {
+	pem, err := os.ReadFile(authority)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate", authority)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
 func (t *trial) close() error {
 	t.kafka.Close()
+	if t.admin == nil {
+		return nil
+	}
 	return t.admin.Close()
 }
 
@@ -77,7 +111,7 @@ var steps = []step{
 
 func (t *trial) create(ctx context.Context) error {
 	if t.client.noCreate != "" {
-		if _, err := t.admin.CreateTopic(ctx, t.topic, partitions, nil); err != nil {
+		if _, err := kadm.NewClient(t.kafka).CreateTopic(ctx, partitions, 1, nil, t.topic); err != nil {
 			return err
 		}
 		return skipped(t.client.noCreate)
@@ -95,7 +129,7 @@ func (t *trial) create(ctx context.Context) error {
 // produce writes with every codec and reads the records back, with the codec that their batches carry.
 func (t *trial) produce(ctx context.Context) error {
 	if t.client.noZstdFetch {
-		if _, err := t.admin.CreateTopic(ctx, t.topicOf("zstd"), 1, nil); err != nil {
+		if _, err := kadm.NewClient(t.kafka).CreateTopic(ctx, 1, 1, nil, t.topicOf("zstd")); err != nil {
 			return err
 		}
 	}
@@ -135,7 +169,8 @@ func (t *trial) readBack(ctx context.Context, topic string) (map[string]int, err
 	for _, end := range ends {
 		left += end
 	}
-	reader, err := kgo.NewClient(kgo.SeedBrokers(t.broker.client), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	reader, err := kgo.NewClient(append(slices.Clone(t.trust), kgo.SeedBrokers(t.broker.client), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	if err != nil {
 		return nil, err
 	}

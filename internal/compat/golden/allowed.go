@@ -121,10 +121,10 @@ var allowed = []rule{
 	{path: "*.ReplicaDirectoryID", kind: free, why: random},
 }
 
-// rulesFor returns the rows for a path.
-func rulesFor(path string) []rule {
+// rulesIn returns the rows of a table for a path.
+func rulesIn(table []rule, path string) []rule {
 	var rows []rule
-	for _, r := range allowed {
+	for _, r := range table {
 		if tail, any := strings.CutPrefix(r.path, "*"); r.path == path || any && strings.HasSuffix(path, tail) {
 			rows = append(rows, r)
 		}

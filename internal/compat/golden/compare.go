@@ -55,7 +55,7 @@ func present(answer []byte) string {
 
 func (c *comparison) differ(path, kafka, ours string) {
 	d := Difference{Path: path, Kafka: kafka, Ours: ours}
-	for _, r := range rulesFor(path) {
+	for _, r := range rulesIn(allowed, path) {
 		if r.allows(c.label, kafka, ours) {
 			d.Allowed = r.why
 			break

@@ -43,7 +43,6 @@ type script struct {
 	ids     map[string][16]byte
 	log     []Exchange
 	quiet   bool // what is asked is not recorded
-	run     string
 }
 
 // open connects and reads what the broker lists.

@@ -42,13 +42,12 @@ public final class Driver {
         }
     }
 
-    /** What every client is told; properties=FILE adds what a listener's security asks for. */
-    private static Properties base() throws Exception {
+    private static Properties base() {
         Properties p = new Properties();
-        if (ASKED.containsKey("properties")) {
-            try (var in = new java.io.FileReader(ASKED.get("properties"))) {
-                p.load(in);
-            }
+        if (ASKED.containsKey("ca")) {
+            p.put("security.protocol", "SSL");
+            p.put("ssl.truststore.type", "PEM");
+            p.put("ssl.truststore.location", ASKED.get("ca"));
         }
         p.put("bootstrap.servers", ASKED.get("bootstrap"));
         return p;

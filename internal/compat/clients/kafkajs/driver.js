@@ -4,7 +4,8 @@ const { Kafka, CompressionTypes, logLevel } = require('kafkajs')
 const [verb, ...rest] = process.argv.slice(2)
 const asked = Object.fromEntries(rest.map((argument) => argument.split(/=(.*)/s).slice(0, 2)))
 const emit = (event, fields) => process.stdout.write(JSON.stringify({ event, ...fields }) + '\n')
-const kafka = new Kafka({ brokers: [asked.bootstrap], logLevel: logLevel.ERROR })
+const ssl = asked.ca ? { ca: [require('fs').readFileSync(asked.ca, 'utf8')] } : undefined
+const kafka = new Kafka({ brokers: [asked.bootstrap], ssl, logLevel: logLevel.ERROR })
 const value = 'a value that compresses well, well, well, well, well, well, well, well, well'
 
 const record = ({ partition, message }) =>

@@ -3,11 +3,15 @@
 set -euo pipefail
 verb=$1
 shift
-rack=
+rack= ca=
 for argument in "$@"; do declare "$argument"; done
 
 record='{"event":"record","partition":%p,"offset":%o,"key":"%k"}\n'
 settings=(-X session.timeout.ms=6000 -X heartbeat.interval.ms=500 -X fetch.wait.max.ms=500 -X auto.commit.interval.ms=500)
+
+security=()
+[ -z "$ca" ] || security=(-X security.protocol=ssl -X "ssl.ca.location=$ca")
+settings+=("${security[@]}")
 
 # Unbuffered, kcat writes a line in pieces, and an assignment may land between them; whole goes line by line.
 # Its redirection comes last, so that assignments keep the stdout that the driver was given.
@@ -25,7 +29,7 @@ case $verb in
 produce)
   for ((i = 0; i < count; i++)); do
     printf '%s-%05d:%s\n' "$codec" "$i" "a value that compresses well, well, well, well, well, well, well, well, well"
-  done | kcat -P -b "$bootstrap" -t "$topic" -K: -z "$codec" -X linger.ms=50
+  done | kcat -P -b "$bootstrap" "${security[@]}" -t "$topic" -K: -z "$codec" -X linger.ms=50
   ;;
 consume)
   [ -z "$rack" ] || settings+=(-X "client.rack=$rack")

@@ -6,11 +6,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
+from aiokafka.helpers import create_ssl_context
+
 import events
 
 
+def security(asked):
+    return {"security_protocol": "SSL", "ssl_context": create_ssl_context(cafile=asked.ca)} if asked.ca else {}
+
+
 async def create(asked):
-    admin = AIOKafkaAdminClient(bootstrap_servers=asked.bootstrap)
+    admin = AIOKafkaAdminClient(bootstrap_servers=asked.bootstrap, **security(asked))
     await admin.start()
     await admin.create_topics([NewTopic(asked.topic, asked.partitions, 1)])
     await admin.close()
@@ -18,7 +24,7 @@ async def create(asked):
 
 async def produce(asked):
     codec = None if asked.codec == "none" else asked.codec
-    producer = AIOKafkaProducer(bootstrap_servers=asked.bootstrap, enable_idempotence=True, compression_type=codec, linger_ms=50)
+    producer = AIOKafkaProducer(bootstrap_servers=asked.bootstrap, **security(asked), enable_idempotence=True, compression_type=codec, linger_ms=50)
     await producer.start()
     try:
         await asyncio.gather(*[await producer.send(asked.topic, key=key, value=events.VALUE) for key in asked.keys()])
@@ -45,7 +51,7 @@ async def consume(asked):
     ending = events.Ending()
     settings = {"client_rack": asked.rack} if asked.rack else {}
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=asked.bootstrap, group_id=asked.group, auto_offset_reset="earliest", enable_auto_commit=False,
+        bootstrap_servers=asked.bootstrap, **security(asked), group_id=asked.group, auto_offset_reset="earliest", enable_auto_commit=False,
         session_timeout_ms=6000, heartbeat_interval_ms=500, fetch_max_wait_ms=500, **settings)
     consumer.subscribe([asked.topic], listener=Listener())
     await consumer.start()
@@ -61,7 +67,7 @@ async def consume(asked):
 
 
 async def read(asked):
-    consumer = AIOKafkaConsumer(bootstrap_servers=asked.bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(bootstrap_servers=asked.bootstrap, **security(asked), enable_auto_commit=False)
     await consumer.start()
     partition = TopicPartition(asked.topic, asked.partition)
     consumer.assign([partition])

@@ -7,14 +7,18 @@ from confluent_kafka.admin import AdminClient, NewTopic
 import events
 
 
+def security(asked):
+    return {"security.protocol": "ssl", "ssl.ca.location": asked.ca} if asked.ca else {}
+
+
 def create(asked):
-    admin = AdminClient({"bootstrap.servers": asked.bootstrap})
+    admin = AdminClient({"bootstrap.servers": asked.bootstrap, **security(asked)})
     for made in admin.create_topics([NewTopic(asked.topic, asked.partitions, 1)]).values():
         made.result(20)
 
 
 def produce(asked):
-    producer = Producer({"bootstrap.servers": asked.bootstrap, "compression.type": asked.codec, "linger.ms": 50,
+    producer = Producer({"bootstrap.servers": asked.bootstrap, **security(asked), "compression.type": asked.codec, "linger.ms": 50,
                          "enable.idempotence": True})
     failed = []
     for key in asked.keys():
@@ -24,7 +28,7 @@ def produce(asked):
 
 
 def settings(asked):
-    return {"bootstrap.servers": asked.bootstrap, "group.id": getattr(asked, "group", "none"), "enable.auto.commit": False,
+    return {"bootstrap.servers": asked.bootstrap, **security(asked), "group.id": getattr(asked, "group", "none"), "enable.auto.commit": False,
             "auto.offset.reset": "earliest", "session.timeout.ms": 6000, "heartbeat.interval.ms": 500,
             "fetch.wait.max.ms": 500, "client.rack": asked.rack}
 

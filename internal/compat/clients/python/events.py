@@ -12,6 +12,7 @@ class Asked:
     def __init__(self, argv):
         self.verb = argv[1]
         self.rack = ""
+        self.ca = ""  # a file with the authority of a TLS listener
         for argument in argv[2:]:
             name, value = argument.split("=", 1)
             setattr(self, name, value)

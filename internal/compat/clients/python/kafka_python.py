@@ -8,15 +8,19 @@ from kafka.errors import KafkaError
 import events
 
 
+def security(asked):
+    return {"security_protocol": "SSL", "ssl_cafile": asked.ca} if asked.ca else {}
+
+
 def create(asked):
-    admin = KafkaAdminClient(bootstrap_servers=asked.bootstrap)
+    admin = KafkaAdminClient(bootstrap_servers=asked.bootstrap, **security(asked))
     admin.create_topics([NewTopic(name=asked.topic, num_partitions=asked.partitions, replication_factor=1)])
     admin.close()
 
 
 def produce(asked):
     codec = None if asked.codec == "none" else asked.codec
-    producer = KafkaProducer(bootstrap_servers=asked.bootstrap, acks="all", compression_type=codec, linger_ms=50)
+    producer = KafkaProducer(bootstrap_servers=asked.bootstrap, **security(asked), acks="all", compression_type=codec, linger_ms=50)
     for sent in [producer.send(asked.topic, key=key, value=events.VALUE) for key in asked.keys()]:
         sent.get(timeout=20)
     producer.close()
@@ -41,7 +45,7 @@ def consume(asked):
     ending = events.Ending()
     settings = {"client_rack": asked.rack} if asked.rack else {}
     consumer = KafkaConsumer(
-        bootstrap_servers=asked.bootstrap, group_id=asked.group, auto_offset_reset="earliest", enable_auto_commit=False,
+        bootstrap_servers=asked.bootstrap, **security(asked), group_id=asked.group, auto_offset_reset="earliest", enable_auto_commit=False,
         session_timeout_ms=6000, heartbeat_interval_ms=500, fetch_max_wait_ms=500, **settings)
     consumer.subscribe([asked.topic], listener=Listener())
     while not ending:
@@ -59,7 +63,7 @@ def consume(asked):
 
 
 def read(asked):
-    consumer = KafkaConsumer(bootstrap_servers=asked.bootstrap, enable_auto_commit=False)
+    consumer = KafkaConsumer(bootstrap_servers=asked.bootstrap, **security(asked), enable_auto_commit=False)
     partition = TopicPartition(asked.topic, asked.partition)
     consumer.assign([partition])
     consumer.seek_to_end(partition)

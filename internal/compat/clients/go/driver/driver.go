@@ -4,6 +4,8 @@ package driver
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -29,6 +31,20 @@ func (a Asked) Int(name string) int {
 		os.Exit(2)
 	}
 	return n
+}
+
+// TLS returns how to trust a TLS listener, or nil where there is none.
+func (a Asked) TLS() *tls.Config {
+	if a["ca"] == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(a["ca"])
+	pool := x509.NewCertPool()
+	if err != nil || !pool.AppendCertsFromPEM(pem) {
+		fmt.Fprintf(os.Stderr, "authority in %s: %v\n", a["ca"], err)
+		os.Exit(2)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
 // Keys are those of the records to produce.

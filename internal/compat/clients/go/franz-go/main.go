@@ -12,14 +12,31 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/internal/compat/clients/go/driver"
+	"github.com/millrace-io/millrace/sdk"
 )
 
 func main() {
 	driver.Main(driver.Verbs{"create": create, "produce": produce, "consume": consume, "read": read})
 }
 
+// connect makes a client: over TCP, over TLS where there is an authority, or over QUIC as the SDK dials it.
+func connect(asked driver.Asked, opts ...kgo.Opt) (*kgo.Client, error) {
+	if asked["transport"] != "quic" {
+		opts = append(opts, kgo.SeedBrokers(asked["bootstrap"]))
+		if trust := asked.TLS(); trust != nil {
+			opts = append(opts, kgo.DialTLSConfig(trust))
+		}
+		return kgo.NewClient(opts...)
+	}
+	client, err := sdk.New(sdk.WithBrokers(asked["bootstrap"]), sdk.WithTransport(sdk.QUIC), sdk.WithCAFile(asked["ca"]), sdk.WithKafka(opts...))
+	if err != nil {
+		return nil, err
+	}
+	return client.Kafka(), nil // The process ends with the driver's verb, and the connection with it.
+}
+
 func create(ctx context.Context, asked driver.Asked) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(asked["bootstrap"]))
+	client, err := connect(asked)
 	if err != nil {
 		return err
 	}
@@ -33,7 +50,7 @@ func produce(ctx context.Context, asked driver.Asked) error {
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}[asked["codec"]]
-	client, err := kgo.NewClient(kgo.SeedBrokers(asked["bootstrap"]), kgo.ProducerBatchCompression(codec))
+	client, err := connect(asked, kgo.ProducerBatchCompression(codec))
 	if err != nil {
 		return err
 	}
@@ -69,8 +86,7 @@ func consume(ctx context.Context, asked driver.Asked) error {
 	changed := func(to bool) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, _ *kgo.Client, by map[string][]int32) { mine.change(by[asked["topic"]], to) }
 	}
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(asked["bootstrap"]), kgo.ConsumerGroup(asked["group"]), kgo.ConsumeTopics(asked["topic"]),
+	client, err := connect(asked, kgo.ConsumerGroup(asked["group"]), kgo.ConsumeTopics(asked["topic"]),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.Rack(asked["rack"]), kgo.SessionTimeout(6*time.Second),
 		kgo.HeartbeatInterval(500*time.Millisecond), kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.OnPartitionsAssigned(changed(true)), kgo.OnPartitionsRevoked(changed(false)), kgo.OnPartitionsLost(changed(false)),
@@ -93,7 +109,7 @@ func consume(ctx context.Context, asked driver.Asked) error {
 
 func read(ctx context.Context, asked driver.Asked) error {
 	partition := int32(asked.Int("partition"))
-	client, err := kgo.NewClient(kgo.SeedBrokers(asked["bootstrap"]),
+	client, err := connect(asked,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{asked["topic"]: {partition: kgo.NewOffset().AtStart()}}))
 	if err != nil {
 		return err

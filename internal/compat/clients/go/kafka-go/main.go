@@ -20,8 +20,12 @@ func main() {
 	driver.Main(driver.Verbs{"create": create, "produce": produce, "consume": consume, "read": read})
 }
 
+func dialer(asked driver.Asked) *kafka.Dialer {
+	return &kafka.Dialer{Timeout: 10 * time.Second, DualStack: true, TLS: asked.TLS()}
+}
+
 func create(ctx context.Context, asked driver.Asked) error {
-	connection, err := kafka.DialContext(ctx, "tcp", asked["bootstrap"])
+	connection, err := dialer(asked).DialContext(ctx, "tcp", asked["bootstrap"])
 	if err != nil {
 		return err
 	}
@@ -31,7 +35,7 @@ func create(ctx context.Context, asked driver.Asked) error {
 
 func produce(ctx context.Context, asked driver.Asked) error {
 	writer := &kafka.Writer{Addr: kafka.TCP(asked["bootstrap"]), Topic: asked["topic"], RequiredAcks: kafka.RequireAll,
-		Balancer: &kafka.Hash{}, BatchTimeout: 20 * time.Millisecond}
+		Balancer: &kafka.Hash{}, BatchTimeout: 20 * time.Millisecond, Transport: &kafka.Transport{TLS: asked.TLS()}}
 	writer.Compression = map[string]kafka.Compression{
 		"gzip": kafka.Gzip, "snappy": kafka.Snappy, "lz4": kafka.Lz4, "zstd": kafka.Zstd,
 	}[asked["codec"]]
@@ -63,7 +67,7 @@ func complain(format string, arguments ...any) { fmt.Fprintf(os.Stderr, format+"
 
 func consume(ctx context.Context, asked driver.Asked) error {
 	reader := kafka.NewReader(kafka.ReaderConfig{
-		Brokers: []string{asked["bootstrap"]}, GroupID: asked["group"], Topic: asked["topic"], StartOffset: kafka.FirstOffset,
+		Dialer: dialer(asked), Brokers: []string{asked["bootstrap"]}, GroupID: asked["group"], Topic: asked["topic"], StartOffset: kafka.FirstOffset,
 		MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 500 * time.Millisecond, SessionTimeout: 6 * time.Second,
 		RebalanceTimeout: 6 * time.Second, HeartbeatInterval: 500 * time.Millisecond, JoinGroupBackoff: 500 * time.Millisecond,
 		Logger: kafka.LoggerFunc(watch), ErrorLogger: kafka.LoggerFunc(complain),
@@ -84,7 +88,7 @@ func consume(ctx context.Context, asked driver.Asked) error {
 }
 
 func read(ctx context.Context, asked driver.Asked) error {
-	reader := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{asked["bootstrap"]}, Topic: asked["topic"], Partition: asked.Int("partition"),
+	reader := kafka.NewReader(kafka.ReaderConfig{Dialer: dialer(asked), Brokers: []string{asked["bootstrap"]}, Topic: asked["topic"], Partition: asked.Int("partition"),
 		MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 500 * time.Millisecond})
 	if err := reader.SetOffset(int64(asked.Int("offset"))); err != nil {
 		return err

@@ -21,6 +21,8 @@ func config(asked driver.Asked) *sarama.Config {
 	c := sarama.NewConfig()
 	c.Version = sarama.MaxVersion
 	c.RackID = asked["rack"]
+	c.Net.TLS.Config = asked.TLS()
+	c.Net.TLS.Enable = c.Net.TLS.Config != nil
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
 	c.Consumer.Offsets.AutoCommit.Interval = 500 * time.Millisecond
 	c.Consumer.MaxWaitTime = 500 * time.Millisecond
