@@ -64,12 +64,14 @@ type Proposal struct {
 	Offset      broker.Offset
 	// Clamp lowers a row that is decided already: the log ends below it.
 	Clamp bool
+	Trip  bool // the row is out of force from Offset on: its breaker tripped
 }
 
 // Metadata is the metadata log. Its Propose methods return when the decision is applied here and the image published.
 type Metadata interface {
 	Image() Image
 	ProposeFrom(ctx context.Context, p Proposal) error
+	ProposeTrip(ctx context.Context, p Proposal) error
 	ProposeOrigin(ctx context.Context, p Proposal) error
 }
 

@@ -171,6 +171,9 @@ func (m *Image) facts() []*Fact {
 			if len(r.From) > 0 {
 				add(RowOffsetsFact(b.ID, r.ID, placedIn(r.From)))
 			}
+			if len(r.Tripped) > 0 {
+				add(RowTrippedFact(b.ID, r.ID, placedIn(r.Tripped)))
+			}
 		}
 		if len(m.origins[b.ID]) > 0 {
 			add(OriginFact(b.ID, placedIn(m.origins[b.ID])))

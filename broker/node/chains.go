@@ -49,6 +49,14 @@ func (d decisions) ProposeFrom(ctx context.Context, p delivery.Proposal) error {
 	return err
 }
 
+// ProposeTrip implements delivery.Metadata.
+func (d decisions) ProposeTrip(ctx context.Context, p delivery.Proposal) error {
+	_, err := d.node.quorum.Submit(ctx, controller.ProposeTrip{
+		Binding: p.Binding, Row: p.Row, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, At: p.Offset,
+	})
+	return err
+}
+
 // ProposeOrigin implements delivery.Metadata.
 func (d decisions) ProposeOrigin(ctx context.Context, p delivery.Proposal) error {
 	_, err := d.node.quorum.Submit(ctx, controller.ProposeOrigin{
