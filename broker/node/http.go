@@ -152,7 +152,7 @@ func (n *Node) serveKafka(ctx context.Context) error {
 		Controller: n.quorum, Chains: clientChains{n.chains}, Gate: n.plugins.enterGate, Metrics: n.metrics,
 		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics, BrokerConfigs: n.brokerConfigs(), LogDir: n.logDir, Quorum: n.quorumState,
 		Limits: kafka.Limits{
-			FrameBytesMax: n.config.FrameBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
+			FrameBytesMax: n.config.FrameBytesMax, RequestBytesMax: n.config.RequestBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
 			PipelineDepth: n.config.PipelineRequestsMax,
 		},
 	})
