@@ -212,12 +212,13 @@ func resumeBinding(head *metadata.Image, r ResumeBinding) (Decision, error) {
 	through := again
 	through.Policy, through.Breaker, through.BehindBatch = r.Policy, metadata.Breaker{}, false
 	again.BehindBatch = true
+	through.ID, again.ID = broker.RowID(nextIndex(head)), broker.RowID(nextIndex(head)+1) // both or neither, if the indexes turn out others
 	for _, row := range [...]*metadata.Row{&through, &again} {
 		if err := completeRow(head, t, row); err != nil {
 			return Decision{}, err
 		}
 	}
-	made := BindingMade{Binding: b.ID, Row: broker.RowID(nextIndex(head) + 1), DeadLetter: b.DeadLetter}
+	made := BindingMade{Binding: b.ID, Row: again.ID, DeadLetter: b.DeadLetter}
 	return Decision{Entries: [][]*metadata.Fact{{metadata.RowFact(&through)}, {metadata.RowFact(&again)}}, Reply: made}, nil
 }
 

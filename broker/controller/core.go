@@ -87,6 +87,8 @@ func (c *Core) decideChain(head *metadata.Image, req Request) (Decision, error) 
 		return c.createBinding(head, r)
 	case ResumeBinding:
 		return resumeBinding(head, r)
+	case AlterQuota:
+		return alterQuota(head, r)
 	case UpdateBinding:
 		return updateBinding(head, r)
 	case DeleteBinding:

@@ -38,7 +38,7 @@ func (s *session) respondFetch(h header, version int16, answer fetchAnswer) erro
 	hints := leaderHints{session: s, image: s.Metadata.Image()}
 	pooled := s.scratch.Get().(*[]byte)
 	w.meta = appendResponseHeader((*pooled)[:0], h.correlationID, w.flexible)
-	w.int32(0) // throttle
+	w.int32(throttleMillis(s.throttle))
 	if w.version >= 7 {
 		w.int16(int16(answer.code))
 		w.int32(answer.session)

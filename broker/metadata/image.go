@@ -31,6 +31,7 @@ type Image struct {
 	viewIDs    map[broker.TopicID]string
 
 	nextProducerID broker.ProducerID
+	quotas         *Quotas
 }
 
 type boundKey struct {

@@ -182,6 +182,11 @@ func (m *Image) facts() []*Fact {
 	for _, v := range m.Views() {
 		add(ViewFact(v))
 	}
+	for entity, bounds := range m.quotas.All() {
+		for _, b := range bounds {
+			add(QuotaFact(entity, b.Key, b.Value))
+		}
+	}
 	if m.nextProducerID > 0 {
 		add(ProducerIDBlockFact(m.nextProducerID, 0, broker.NoNode, 0))
 	}
