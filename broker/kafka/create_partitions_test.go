@@ -1,7 +1,9 @@
 package kafka
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -66,4 +68,51 @@ func TestCreatePartitionsAnswersOneByOne(t *testing.T) {
 	if got := ask[*kmsg.ProduceResponse](c, produce).Topics[0].Partitions[0]; got.ErrorCode != 0 || got.BaseOffset != 0 {
 		t.Errorf("produce to a new partition: %+v", got)
 	}
+}
+
+// A client produces as soon as it is told that a topic is there: the answer waits for what this node leads of it, but not
+// beyond the request's timeout.
+func TestNewPartitionsAreOpenWhenTheyAreAnswered(t *testing.T) {
+	opens := 7 * time.Second
+	change := func(c *Config) {
+		c.Opened = func(ctx context.Context) error {
+			if !sleep(ctx, opens) {
+				return context.Cause(ctx)
+			}
+			return nil
+		}
+	}
+	inBubbleWith(t, change, func(t *testing.T, f *face, dial func() *rawConn) {
+		c := dial()
+		create := func(name string, timeout int32, dry bool) (broker.Code, time.Duration) {
+			start := time.Now()
+			req := kmsg.NewPtrCreateTopicsRequest()
+			req.SetVersion(7)
+			req.TimeoutMillis, req.ValidateOnly = timeout, dry
+			topic := kmsg.NewCreateTopicsRequestTopic()
+			topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, 1, 1
+			req.Topics = append(req.Topics, topic)
+			return broker.Code(ask[*kmsg.CreateTopicsResponse](c, req).Topics[0].ErrorCode), time.Since(start)
+		}
+		for _, tc := range []struct {
+			name    string
+			timeout int32
+			dry     bool
+			want    time.Duration
+		}{{"a", 30_000, false, opens}, {"b", 3_000, false, 3 * time.Second}, {"c", 30_000, true, 0}} {
+			if code, took := create(tc.name, tc.timeout, tc.dry); code != broker.None || took != tc.want {
+				t.Errorf("topic %s: code %d after %s, want %s", tc.name, code, took, tc.want)
+			}
+		}
+		start := time.Now()
+		grow := kmsg.NewPtrCreatePartitionsRequest()
+		grow.SetVersion(3)
+		grow.TimeoutMillis = 30_000
+		topic := kmsg.NewCreatePartitionsRequestTopic()
+		topic.Topic, topic.Count = "a", 3
+		grow.Topics = append(grow.Topics, topic)
+		if code := ask[*kmsg.CreatePartitionsResponse](c, grow).Topics[0].ErrorCode; code != 0 || time.Since(start) != opens {
+			t.Errorf("grown with code %d after %s, want %s", code, time.Since(start), opens)
+		}
+	})
 }

@@ -17,6 +17,7 @@ import (
 //
 // Behaviour:
 //   - any broker answers; the controller decides (T21) and the answer leaves when this node knows the topic
+//     and has opened what it leads of it, within the request's timeout: the first Produce is not turned away
 //   - names are checked (X13), those of internal topics are refused; a name twice in a request is INVALID_REQUEST; that of a view is taken
 //   - v4: -1 partitions and replicas mean the defaults; v5: what was made, and its configs; v7: topic ids
 
@@ -53,7 +54,21 @@ func (s *session) createTopics(ctx context.Context, req *kmsg.CreateTopicsReques
 		}
 		resp.Topics = append(resp.Topics, answer)
 	}
+	if !req.ValidateOnly {
+		s.awaitOpened(ctx)
+	}
 	return resp
+}
+
+// awaitOpened waits for the partitions that this node is to lead. What ctx leaves closed is still made: a client that comes
+// too early is told NOT_LEADER_OR_FOLLOWER, and comes again.
+func (s *session) awaitOpened(ctx context.Context) {
+	if s.Opened == nil {
+		return
+	}
+	if err := s.Opened(ctx); err != nil {
+		s.Logger.Debug().Err(err).Msg("new partitions are not open yet")
+	}
 }
 
 // withTimeout bounds what an administrative request waits for.

@@ -31,6 +31,9 @@ type Config struct {
 	Limits     Limits
 	// AutoCreateTopics lets Metadata make topics that it is asked for (auto.create.topics.enable).
 	AutoCreateTopics bool
+	// Opened returns when what the newest image asks of this node is done, or with ctx: the partitions that it leads are
+	// open. Nil: nobody waits.
+	Opened func(ctx context.Context) error
 	// LogDir tells of the node's data directory. Nil: nothing is known.
 	LogDir func() LogDir
 	// Quorum tells how the metadata quorum stands. Nil: what the image says.

@@ -145,7 +145,17 @@ func (m adminMetadata) Image() *metadata.Image { return m.node.quorum.Image() }
 
 // Submit implements admin.Metadata.
 func (m adminMetadata) Submit(ctx context.Context, request controller.Request) (controller.Reply, error) {
-	return m.node.quorum.Submit(ctx, request)
+	reply, err := m.node.quorum.Submit(ctx, request)
+	if err != nil {
+		return reply, err
+	}
+	switch request.(type) {
+	case controller.CreateTopic, controller.CreatePartitions: // its partitions take records when it is answered, if there is time
+		if err := m.node.executor.await(ctx, m.node.quorum.Image().Index()); err != nil {
+			m.node.logger.Debug().Err(err).Msg("new partitions are not open yet")
+		}
+	}
+	return reply, nil
 }
 
 // RaftLeader implements admin.Metadata.

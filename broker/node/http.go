@@ -151,6 +151,7 @@ func (n *Node) serveKafka(ctx context.Context) error {
 		Node: n.identity.Node, Metadata: n.quorum, Partitions: partitions{n.set}, Groups: clientGroups{n.groups},
 		Controller: n.quorum, Chains: clientChains{n.chains}, Gate: n.plugins.enterGate, Metrics: n.metrics,
 		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics, BrokerConfigs: n.brokerConfigs(), LogDir: n.logDir, Quorum: n.quorumState,
+		Opened: func(ctx context.Context) error { return n.executor.await(ctx, n.quorum.Image().Index()) },
 		Limits: kafka.Limits{
 			FrameBytesMax: n.config.FrameBytesMax, RequestBytesMax: n.config.RequestBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
 			PipelineDepth: n.config.PipelineRequestsMax,
