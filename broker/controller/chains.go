@@ -102,7 +102,7 @@ func putPlugin(head *metadata.Image, r PutPlugin) (Decision, error) {
 		}
 	}
 	entries, err := packOne("plugin "+v.Name+"@"+v.Version, metadata.PluginVersionFact(&v))
-	return Decision{Entries: entries, Reply: PluginPut{Index: nextIndex(head)}}, err
+	return Decision{Changes: entries, Reply: PluginPut{Index: nextIndex(head)}}, err
 }
 
 func (c *Core) createBinding(head *metadata.Image, r CreateBinding) (Decision, error) {
@@ -120,7 +120,7 @@ func (c *Core) createBinding(head *metadata.Image, r CreateBinding) (Decision, e
 		return Decision{}, err
 	}
 	entries, err := packOne("the binding of group "+r.Group, facts...)
-	return Decision{Entries: entries, Reply: made}, err
+	return Decision{Changes: entries, Reply: made}, err
 }
 
 // bindingFacts returns the facts of a new binding with its first row and its dead-letter topic. owner names the
@@ -192,7 +192,7 @@ func updateBinding(head *metadata.Image, r UpdateBinding) (Decision, error) {
 	row.ID, row.Binding = 0, b.ID
 	entries, err := packOne("the row", metadata.RowFact(&row))
 	made := BindingMade{Binding: b.ID, Row: broker.RowID(nextIndex(head)), DeadLetter: b.DeadLetter}
-	return Decision{Entries: entries, Reply: made}, err
+	return Decision{Changes: entries, Reply: made}, err
 }
 
 func resumeBinding(head *metadata.Image, r ResumeBinding) (Decision, error) {
@@ -212,14 +212,18 @@ func resumeBinding(head *metadata.Image, r ResumeBinding) (Decision, error) {
 	through := again
 	through.Policy, through.Breaker, through.BehindBatch = r.Policy, metadata.Breaker{}, false
 	again.BehindBatch = true
-	through.ID, again.ID = broker.RowID(nextIndex(head)), broker.RowID(nextIndex(head)+1) // both or neither, if the indexes turn out others
 	for _, row := range [...]*metadata.Row{&through, &again} {
 		if err := completeRow(head, t, row); err != nil {
 			return Decision{}, err
 		}
 	}
-	made := BindingMade{Binding: b.ID, Row: again.ID, DeadLetter: b.DeadLetter}
-	return Decision{Entries: [][]*metadata.Fact{{metadata.RowFact(&through)}, {metadata.RowFact(&again)}}, Reply: made}, nil
+	first, err := metadata.EncodeChange([]*metadata.Fact{metadata.RowFact(&through)})
+	if err != nil {
+		return Decision{}, broker.Errorf(broker.InvalidRequest, "the row is too large: %v", err)
+	}
+	// A change gives its first index to the one row in it, so there are two, and the second row is found behind the first.
+	made := BindingMade{Binding: b.ID, Row: broker.RowID(nextIndex(head)) + broker.RowID(len(first)), DeadLetter: b.DeadLetter}
+	return Decision{Changes: [][]*metadata.Fact{{metadata.RowFact(&through)}, {metadata.RowFact(&again)}}, Reply: made}, nil
 }
 
 // attached returns a binding whose topic exists.
@@ -246,7 +250,7 @@ func deleteBinding(head *metadata.Image, r DeleteBinding) (Decision, error) {
 		}
 	}
 	return Decision{
-		Entries: [][]*metadata.Fact{{metadata.BindingRemovedFact(b)}},
+		Changes: [][]*metadata.Fact{{metadata.BindingRemovedFact(b)}},
 		Reply:   BindingRemoved{Group: b.Group},
 	}, nil
 }

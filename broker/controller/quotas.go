@@ -63,7 +63,7 @@ func alterQuota(head *metadata.Image, r AlterQuota) (Decision, error) {
 		return Decision{Reply: QuotaAltered{}}, nil
 	}
 	entries, err := packOne("the quota", facts...)
-	return Decision{Entries: entries, Reply: QuotaAltered{}}, err
+	return Decision{Changes: entries, Reply: QuotaAltered{}}, err
 }
 
 func countQuotas(head *metadata.Image) int {

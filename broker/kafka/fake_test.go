@@ -100,7 +100,7 @@ func (c *fakeCluster) Submit(_ context.Context, request controller.Request) (con
 	if err != nil {
 		return nil, err
 	}
-	for _, entry := range decision.Entries {
+	for _, entry := range decision.Changes {
 		c.fold(entry...)
 	}
 	c.mu.Lock()

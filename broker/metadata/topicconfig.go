@@ -173,7 +173,7 @@ func (m *Image) TopicSetting(topic, name string) string {
 	if value, ok := m.Config(TopicResource(topic), name); ok {
 		return value
 	}
-	if all := m.partitions[m.topicNames[topic]]; name == MinInsyncReplicas && len(all) > 0 {
+	if all := m.partitions.get(m.topicNames.get(topic)); name == MinInsyncReplicas && len(all) > 0 {
 		return strconv.Itoa(int(all[0].MinISR))
 	}
 	c, _ := TopicConfigNamed(name)
