@@ -35,7 +35,7 @@ type image struct {
 
 // newInstance instantiates the module. No code of the guest runs: its start function is an export like others.
 func (m *Module) newInstance(ctx context.Context) (*instance, error) {
-	memory := &guestMemory{limit: m.memoryMax}
+	memory := &guestMemory{limit: m.memoryMax, engine: m.engine}
 	if m.image != nil {
 		memory.bytes = make([]byte, 0, len(m.image.memory))
 	}
@@ -112,10 +112,17 @@ type guestMemory struct {
 	bytes   []byte
 	limit   uint64
 	refused bool // growth was refused since the run began
+	engine  *Engine
+	counted bool
 }
 
 // Allocate is the seam of wazero; there is one memory a module.
-func (m *guestMemory) Allocate(_, _ uint64) experimental.LinearMemory { return m }
+func (m *guestMemory) Allocate(_, _ uint64) experimental.LinearMemory {
+	m.counted = true
+	m.engine.instances.Add(1)
+	m.engine.memory.Add(int64(cap(m.bytes)))
+	return m
+}
 
 // Reallocate grows the memory; nil tells the guest -1.
 func (m *guestMemory) Reallocate(size uint64) []byte {
@@ -126,6 +133,7 @@ func (m *guestMemory) Reallocate(size uint64) []byte {
 	if size > uint64(cap(m.bytes)) {
 		larger := make([]byte, size, min(max(size, 2*uint64(cap(m.bytes))), m.limit))
 		copy(larger, m.bytes)
+		m.engine.memory.Add(int64(cap(larger) - cap(m.bytes)))
 		m.bytes = larger
 	}
 	m.bytes = m.bytes[:size]
@@ -133,4 +141,11 @@ func (m *guestMemory) Reallocate(size uint64) []byte {
 }
 
 // Free leaves the bytes to the collector: a view of them may still be held.
-func (m *guestMemory) Free() {}
+func (m *guestMemory) Free() {
+	if !m.counted {
+		return
+	}
+	m.counted = false
+	m.engine.instances.Add(-1)
+	m.engine.memory.Add(-int64(cap(m.bytes)))
+}
