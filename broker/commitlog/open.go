@@ -163,7 +163,7 @@ func (r *recovery) walk() error {
 	r.saved = r.saved.from(r.want)
 	if r.entry.End > r.entry.Start && r.want > r.entry.Start {
 		return &CorruptError{File: segmentName(r.log.cfg.Dir, r.entry.Start) + logSuffix, Offset: r.entry.Start,
-			Reason: fmt.Sprintf("the log begins only at %d", r.want)}
+			Reason: fmt.Sprintf("the log begins only at %d, and the flush journal knows of no such start", r.want)}
 	}
 	covered := 0
 	for i, base := range r.bases {
@@ -321,7 +321,7 @@ func (r *recovery) scan(seg *segment, next broker.Offset) (torn bool, err error)
 		}
 	}
 	if s.err != nil {
-		return false, fmt.Errorf("read %s at %d: %w", seg.name+logSuffix, s.pos, s.err)
+		return false, &CorruptError{File: seg.name + logSuffix, Position: s.pos, Offset: s.want, Reason: "it cannot be read: " + s.err.Error()}
 	}
 	r.want = s.want
 	seg.end, seg.loaded, seg.synced = s.want, true, s.pos

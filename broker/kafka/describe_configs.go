@@ -68,9 +68,9 @@ func (s *session) configsOf(rr *kmsg.DescribeConfigsRequestResource, documented 
 
 func (s *session) topicConfigsOf(name string, documented bool) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
 	img := s.Metadata.Image()
-	t, code := resolveName(img, name)
+	t, code := resolveAskedName(img, name)
 	if code != broker.None {
-		return nil, broker.Errorf(code, "topic %q does not exist", name)
+		return nil, broker.Errorf(code, "there is no topic %q", name)
 	}
 	if t.view != nil {
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()

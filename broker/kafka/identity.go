@@ -32,6 +32,15 @@ func resolveName(img *metadata.Image, name string) (target, broker.Code) {
 	return target{name: name}, broker.UnknownTopicOrPartition
 }
 
+// resolveAskedName is resolveName where a name that no topic can have is told apart: INVALID_TOPIC.
+func resolveAskedName(img *metadata.Image, name string) (target, broker.Code) {
+	t, code := resolveName(img, name)
+	if code != broker.None && t.view == nil && broker.CheckTopicName(name) != nil {
+		code = broker.InvalidTopic
+	}
+	return t, code
+}
+
 // resolveID finds a topic or view by its own id (T8).
 func resolveID(img *metadata.Image, id broker.TopicID) (target, broker.Code) {
 	if topic, ok := img.Topic(id); ok {

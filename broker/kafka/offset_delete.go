@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/group"
 )
 
@@ -23,6 +24,10 @@ func (s *session) offsetDelete(ctx context.Context, req *kmsg.OffsetDeleteReques
 		for _, rp := range rt.Partitions {
 			asked = append(asked, group.NamedPartition{Topic: rt.Topic, Partition: rp.Partition})
 		}
+	}
+	if req.Group == "" {
+		resp.ErrorCode = s.note(broker.InvalidGroupID)
+		return resp
 	}
 	codes, err := s.Groups.DeleteOffsets(ctx, req.Group, asked)
 	if err != nil {

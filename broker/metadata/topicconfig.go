@@ -80,7 +80,7 @@ var topicConfigs = []TopicConfig{
 		Doc: "How long a record may stay uncompacted."},
 	{Name: MaxMessageBytes, Type: ConfigInt, Default: "1048588", Max: MaxMessageBytesMax,
 		Doc: "The largest batch that is accepted, in bytes; at most 64 MiB."},
-	{Name: TimestampAfterMaxMs, Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
+	{Name: TimestampAfterMaxMs, Type: ConfigLong, Default: "3600000", Max: math.MaxInt64,
 		Doc: "How far a record's timestamp may lie in the future."},
 	{Name: TimestampBeforeMaxMs, Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
 		Doc: "How far a record's timestamp may lie in the past."},

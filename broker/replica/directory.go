@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -48,15 +49,22 @@ func (d directories) partition(tp broker.TopicPartition) string {
 
 // prepare makes the directories of placements ready to be opened; each runs something for every one of them. A directory
 // of an earlier placement is set aside: its bytes belong to another identity (D13). One of a later placement is refused,
-// because the image that asks is old.
-func (d directories) prepare(placements []Placement, each func(n int, do func(i int) error) error) error {
+// because the image that asks is old. One whose replica.meta is damaged stays as it is: damaged[i] says so of
+// placements[i].
+func (d directories) prepare(placements []Placement, each func(n int, do func(i int) error) error) (damaged []error, err error) {
 	made := make([]bool, len(placements))
-	err := each(len(placements), func(i int) (err error) {
+	damaged = make([]error, len(placements))
+	err = each(len(placements), func(i int) (err error) {
 		made[i], err = d.clear(placements[i].TopicPartition, placements[i].Replica)
+		var corrupt *commitlog.CorruptError
+		if errors.As(err, &corrupt) {
+			made[i], damaged[i] = true, err
+			return nil
+		}
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var missing []Placement
 	for i, p := range placements {
@@ -64,7 +72,7 @@ func (d directories) prepare(placements []Placement, each func(n int, do func(i 
 			missing = append(missing, p)
 		}
 	}
-	return d.create(missing, each)
+	return damaged, d.create(missing, each)
 }
 
 // clear reports whether a placement has its directory, and moves away what lies in its place.
@@ -170,15 +178,20 @@ func encodeMeta(rid broker.ReplicaID) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func decodeMeta(b []byte) (broker.ReplicaID, error) {
-	if len(b) < metaBytes || string(b[:8]) != metaMagic {
-		return 0, errors.New("it is not a replica.meta")
+// decodeMeta returns a *commitlog.CorruptError for bytes that no program wrote. A later version's bytes are whole; what
+// has another version and a checksum that differs is damage.
+func decodeMeta(name string, b []byte) (broker.ReplicaID, error) {
+	switch {
+	case len(b) < metaBytes || string(b[:8]) != metaMagic:
+		return 0, &commitlog.CorruptError{File: name, Reason: "it is not a replica.meta"}
+	case len(b) == metaBytes && crc32.Checksum(b[:metaBytes-4], castagnoli) != binary.LittleEndian.Uint32(b[metaBytes-4:]):
+		return 0, &commitlog.CorruptError{File: name, Reason: "its checksum differs"}
 	}
 	if version := binary.LittleEndian.Uint16(b[8:]); version != metaVersion {
-		return 0, fmt.Errorf("it has version %d, this program knows %d: run a newer one", version, metaVersion)
+		return 0, fmt.Errorf("%s has version %d, this program knows %d: run a newer one", name, version, metaVersion)
 	}
-	if len(b) != metaBytes || crc32.Checksum(b[:metaBytes-4], castagnoli) != binary.LittleEndian.Uint32(b[metaBytes-4:]) {
-		return 0, errors.New("its checksum differs")
+	if len(b) != metaBytes {
+		return 0, &commitlog.CorruptError{File: name, Reason: "it is too long"}
 	}
 	return broker.ReplicaID(binary.LittleEndian.Uint64(b[10:])), nil
 }
@@ -199,10 +212,7 @@ func (d directories) readMeta(dir string) (rid broker.ReplicaID, err error) {
 	if n, err := file.ReadAt(b, 0); n < len(b) {
 		return 0, fmt.Errorf("read %s: %w", name, err)
 	}
-	if rid, err = decodeMeta(b); err != nil {
-		return 0, fmt.Errorf("%s: %w", name, err)
-	}
-	return rid, nil
+	return decodeMeta(name, b)
 }
 
 // setAside moves a partition's directory below stray/, where it is kept for a day: nothing that no image explains is

@@ -85,22 +85,25 @@ func (s *Set) Open(p Placement) (*Replica, error) {
 }
 
 // OpenAll makes or recovers the directories of the placements and hosts them, without a role, a few at a time, and
-// reports progress after each. A log that cannot be trusted is no error: the replica is hosted and offline, see
-// Replica.Err. What is hosted already stays as it is. It stops at the first directory that cannot be prepared, or with
-// ctx.
+// reports progress after each. A directory or log that cannot be trusted is no error: the replica is hosted and offline,
+// see Replica.Err. What is hosted already stays as it is. Every other error is the disk's or the program's, and the node's
+// to end with: an offline replica loses its role for good. OpenAll stops at the first, or with ctx.
 func (s *Set) OpenAll(ctx context.Context, placements []Placement, progress func(opened, of int)) error {
 	opening, err := s.notHosted(placements)
 	if err != nil {
 		return err
 	}
 	each := func(n int, do func(i int) error) error { return each(ctx, s.cfg.OpenParallel, n, do) }
-	if err := s.dirs.prepare(opening, each); err != nil {
+	damaged, err := s.dirs.prepare(opening, each)
+	if err != nil {
 		return err
 	}
 	var mu sync.Mutex
 	opened := len(placements) - len(opening)
 	return each(len(opening), func(i int) error {
-		s.host(opening[i])
+		if err := s.host(opening[i], damaged[i]); err != nil {
+			return err
+		}
 		mu.Lock()
 		opened++
 		done := opened
@@ -131,18 +134,32 @@ func (s *Set) notHosted(placements []Placement) ([]Placement, error) {
 	return opening, nil
 }
 
-// host recovers the log of a placement whose directory is prepared.
-func (s *Set) host(p Placement) {
+// host recovers the log of a placement whose directory is prepared, or found damaged.
+func (s *Set) host(p Placement, damage error) error {
 	r := s.newReplica(p)
 	r.inbox.owned = true // nobody else serves before the log is there
-	r.open(commitlog.Config{
-		FS: s.cfg.FS, Dir: s.dirs.partition(p.TopicPartition), Flusher: s.cfg.Flusher, Partition: p.TopicPartition, Replica: p.Replica,
-		SegmentBytes: p.Options.SegmentBytes, Logger: r.logger,
-	})
+	err := damage
+	if err == nil {
+		err = r.open(commitlog.Config{
+			FS: s.cfg.FS, Dir: s.dirs.partition(p.TopicPartition), Flusher: s.cfg.Flusher, Partition: p.TopicPartition, Replica: p.Replica,
+			SegmentBytes: p.Options.SegmentBytes, Logger: r.logger,
+		})
+	}
+	var damaged *commitlog.CorruptError
+	switch {
+	case errors.As(err, &damaged):
+		r.fail(err)
+	case err != nil:
+		if r.log != nil {
+			err = errors.Join(err, r.log.Close())
+		}
+		return fmt.Errorf("open partition %s: %w", p.TopicPartition, err)
+	}
 	r.serve(submitterDuty, runMax)
 	s.mu.Lock()
 	s.byName[p.TopicPartition] = r
 	s.mu.Unlock()
+	return nil
 }
 
 func (s *Set) newReplica(p Placement) *Replica {
