@@ -109,7 +109,7 @@ func TestGoldenFetchesAreWrittenByteForByte(t *testing.T) {
 		answer := answerOf(resp)
 		w := &fetchWriter{version: g.version, flexible: g.version >= 12, committed: answer.committed}
 		w.meta = appendResponseHeader(nil, int32(binary.BigEndian.Uint32(g.response)), w.flexible)
-		w.begin(answer)
+		w.begin(answer, 0)
 		w.topics(answer.partitions, &leaderHints{})
 		if w.flexible {
 			w.noTags()
