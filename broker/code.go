@@ -78,6 +78,7 @@ const (
 	FencedInstanceID             Code = 82
 	EligibleLeadersNotAvailable  Code = 83
 	ElectionNotNeeded            Code = 84
+	NoReassignmentInProgress     Code = 85
 	GroupSubscribedToTopic       Code = 86
 	InvalidRecord                Code = 87
 	UnstableOffsetCommit         Code = 88

@@ -14,7 +14,7 @@ import (
 
 func (c *cli) bindCommand() *cobra.Command {
 	return parent("bind", "Bindings of plugin chains to consumer groups",
-		c.bindCreate(), c.bindUpdate(), c.bindList(), c.bindDescribe(), c.bindDelete())
+		c.bindCreate(), c.bindUpdate(), c.bindResume(), c.bindList(), c.bindDescribe(), c.bindDelete())
 }
 
 // chainFlags are the flags that describe a chain.
@@ -27,6 +27,7 @@ type chainFlags struct {
 	memory    uint32
 	blockBits uint32
 	force     bool
+	breaker   string
 }
 
 func (f *chainFlags) register(cmd *cobra.Command) {
@@ -36,6 +37,7 @@ func (f *chainFlags) register(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.within, "within", 0, "copies farther apart in time than this are none (0: no limit)")
 	cmd.Flags().Uint64Var(&f.fuel, "fuel", 0, "fuel a record may use (0: 1,000,000)")
 	cmd.Flags().Uint32Var(&f.memory, "mem", 0, "bytes of memory a plugin may use (0: 16 MiB)")
+	cmd.Flags().StringVar(&f.breaker, "breaker", "", "K/N: hand over to the version before where K of the last N offsets are dead-lettered; stop if there is none")
 	cmd.Flags().BoolVar(&f.force, "force", false, "allow a policy that is otherwise refused for the chain")
 	cmd.Flags().Uint32Var(&f.blockBits, "block-bits", 0, "log2 of a block's offsets, for tests (0: 16)")
 	hide(cmd, "block-bits")
@@ -48,12 +50,17 @@ func hide(cmd *cobra.Command, name string) {
 	}
 }
 
-func (f *chainFlags) spec(plugins []string) (*adminapi.ChainSpec, error) {
+func policyNamed(name string) (adminapi.ErrorPolicy, bool) {
 	policies := map[string]adminapi.ErrorPolicy{
 		"dead-letter": adminapi.ErrorPolicy_ERROR_POLICY_DEAD_LETTER, "skip": adminapi.ErrorPolicy_ERROR_POLICY_SKIP,
 		"pass": adminapi.ErrorPolicy_ERROR_POLICY_PASS, "stop": adminapi.ErrorPolicy_ERROR_POLICY_STOP,
 	}
-	policy, ok := policies[f.onError]
+	policy, ok := policies[name]
+	return policy, ok
+}
+
+func (f *chainFlags) spec(plugins []string) (*adminapi.ChainSpec, error) {
+	policy, ok := policyNamed(f.onError)
 	if !ok {
 		return nil, usageError("--on-error %s: choose dead-letter, skip, pass or stop", f.onError)
 	}
@@ -63,6 +70,12 @@ func (f *chainFlags) spec(plugins []string) (*adminapi.ChainSpec, error) {
 	spec := &adminapi.ChainSpec{
 		Window: &adminapi.Window{Blocks: f.window, WithinMs: f.within.Milliseconds()}, Policy: policy,
 		RecordFuel: f.fuel, MemoryBytes: f.memory, BlockBits: f.blockBits, Force: f.force,
+	}
+	if f.breaker != "" {
+		spec.Breaker = &adminapi.Breaker{}
+		if _, err := fmt.Sscanf(f.breaker, "%d/%d", &spec.Breaker.Failures, &spec.Breaker.Offsets); err != nil {
+			return nil, usageError("--breaker %s: write failures and offsets as 50/1000", f.breaker)
+		}
 	}
 	for i, plugin := range plugins {
 		stage := &adminapi.Stage{Plugin: plugin}
@@ -158,9 +171,18 @@ func policyText(p adminapi.ErrorPolicy) string {
 	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(p.String(), "ERROR_POLICY_")), "_", "-")
 }
 
-func fromText(row *adminapi.Row) []string {
+func fromText(row *adminapi.Row) []string { return cutText(row.From) }
+
+func breakerText(b *adminapi.Breaker) string {
+	if b == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", b.Failures, b.Offsets)
+}
+
+func cutText(cuts []*adminapi.Cutover) []string {
 	var from []string
-	for _, cut := range row.From {
+	for _, cut := range cuts {
 		from = append(from, fmt.Sprintf("%d:%d", cut.Partition, cut.From))
 	}
 	return from
@@ -197,6 +219,35 @@ func (c *cli) bindUpdate() *cobra.Command {
 	return cmd
 }
 
+func (c *cli) bindResume() *cobra.Command {
+	request := &adminapi.ResumeBindingRequest{}
+	var onError string
+	cmd := &cobra.Command{
+		Use:   "resume GROUP --topic T",
+		Short: "Let the batch at which partitions stopped through under another policy, and go on behind it as before",
+		Args:  exactly("GROUP"),
+	}
+	cmd.Flags().StringVar(&request.Topic, "topic", "", "the bound topic (may be left out if the group is bound on one only)")
+	cmd.Flags().StringVar(&onError, "on-error", "dead-letter", "for that batch: dead-letter, skip or pass")
+	cmd.Flags().BoolVar(&request.Force, "force", false, "allow a policy that is otherwise refused for the chain")
+	cmd.Flags().BoolVar(&request.ValidateOnly, "dry-run", false, "check, change nothing")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		policy, ok := policyNamed(onError)
+		if !ok || policy == adminapi.ErrorPolicy_ERROR_POLICY_STOP {
+			return usageError("--on-error %s: choose dead-letter, skip or pass", onError)
+		}
+		request.Group, request.Policy = args[0], policy
+		return c.call(cmd.Context(), func(ctx context.Context, client *sdk.Client) error {
+			r, err := client.Bindings().ResumeBinding(ctx, request)
+			if err != nil {
+				return err
+			}
+			return c.show(r, bindingTable(r.Binding))
+		})
+	}
+	return cmd
+}
+
 func (c *cli) bindList() *cobra.Command {
 	return &cobra.Command{Use: "list [GROUP]", Short: "List bindings", Args: atMost(1), RunE: func(cmd *cobra.Command, args []string) error {
 		request := &adminapi.ListBindingsRequest{}
@@ -224,10 +275,10 @@ func (c *cli) bindDescribe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rows := &table{columns: []string{"row", "chain", "on error", "window", "within", "from", "+judge key"}}
+			rows := &table{columns: []string{"row", "chain", "on error", "window", "within", "from", "tripped", "+breaker", "+judge key"}}
 			for _, row := range r.Binding.Rows {
 				rows.add(row.Id, chainText(row), policyText(row.Policy), fmt.Sprintf("%d blocks", row.Window.GetBlocks()),
-					withinText(row.Window.GetWithinMs()), fromText(row), row.JudgeKey)
+					withinText(row.Window.GetWithinMs()), cutText(row.From), cutText(row.Tripped), breakerText(row.Breaker), row.JudgeKey)
 			}
 			if err := c.show(r, bindingTable(r.Binding), rows, chainTable(r.Partitions)); err != nil {
 				return err

@@ -244,6 +244,12 @@ func (fakeBindings) UpdateBinding(_ context.Context, r *adminapi.UpdateBindingRe
 	return &adminapi.UpdateBindingResponse{Binding: boundBy(r.Group, r.Topic, r.Chain)}, fakeError(r.Group)
 }
 
+func (fakeBindings) ResumeBinding(_ context.Context, r *adminapi.ResumeBindingRequest) (*adminapi.ResumeBindingResponse, error) {
+	return &adminapi.ResumeBindingResponse{Binding: boundBy(r.Group, r.Topic, &adminapi.ChainSpec{
+		Policy: adminapi.ErrorPolicy_ERROR_POLICY_STOP, Stages: []*adminapi.Stage{{Plugin: "dedup-key@1.0.0"}},
+	})}, fakeError(r.Group)
+}
+
 func boundToDedup() *adminapi.Binding {
 	return boundBy("billing", "orders", &adminapi.ChainSpec{
 		Policy: adminapi.ErrorPolicy_ERROR_POLICY_DEAD_LETTER, Window: &adminapi.Window{Blocks: 15, WithinMs: 3_600_000},

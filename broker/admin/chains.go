@@ -23,6 +23,9 @@ func (s *Server) row(ctx context.Context, spec *adminapi.ChainSpec) (metadata.Ro
 	if spec.Policy != adminapi.ErrorPolicy_ERROR_POLICY_UNSPECIFIED {
 		row.Policy = metadata.ErrorPolicy(spec.Policy)
 	}
+	if b := spec.Breaker; b != nil {
+		row.Breaker = metadata.Breaker{Failures: b.Failures, Offsets: b.Offsets}
+	}
 	if blocks := spec.Window.GetBlocks(); blocks > 0 {
 		row.WindowBlocks = blocks
 	}
@@ -307,7 +310,13 @@ func (s *Server) rowMessage(image *metadata.Image, binding *metadata.Binding, ro
 	for _, stage := range row.Stages {
 		message.Stages = append(message.Stages, &adminapi.Stage{Plugin: stage.Plugin + "@" + stage.Version, Config: stage.Config})
 	}
+	if b := row.Breaker; b.Failures > 0 {
+		message.Breaker = &adminapi.Breaker{Failures: b.Failures, Offsets: b.Offsets}
+	}
 	for _, p := range image.Partitions(binding.Topic) {
+		if at, ok := row.Tripped[p.Partition]; ok {
+			message.Tripped = append(message.Tripped, &adminapi.Cutover{Partition: p.Partition, From: int64(at)})
+		}
 		if from, ok := row.From[p.Partition]; ok {
 			message.From = append(message.From, &adminapi.Cutover{Partition: p.Partition, From: int64(from)})
 		}

@@ -3002,6 +3002,7 @@ type ChainSpec struct {
 	MemoryBytes   uint32                 `protobuf:"varint,5,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`       // 0: the default
 	Force         bool                   `protobuf:"varint,6,opt,name=force,proto3" json:"force,omitempty"`                                      // allow policies that are otherwise refused
 	BlockBits     uint32                 `protobuf:"varint,7,opt,name=block_bits,json=blockBits,proto3" json:"block_bits,omitempty"`             // log2 of a block's offsets; 0: 16; for tests
+	Breaker       *Breaker               `protobuf:"bytes,8,opt,name=breaker,proto3" json:"breaker,omitempty"`                                   // absent: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3085,6 +3086,66 @@ func (x *ChainSpec) GetBlockBits() uint32 {
 	return 0
 }
 
+func (x *ChainSpec) GetBreaker() *Breaker {
+	if x != nil {
+		return x.Breaker
+	}
+	return nil
+}
+
+// Breaker trips where so many failures were dead-lettered within so many offsets: the version before takes over.
+type Breaker struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Failures      uint32                 `protobuf:"varint,1,opt,name=failures,proto3" json:"failures,omitempty"`
+	Offsets       uint32                 `protobuf:"varint,2,opt,name=offsets,proto3" json:"offsets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Breaker) Reset() {
+	*x = Breaker{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Breaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Breaker) ProtoMessage() {}
+
+func (x *Breaker) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
+func (*Breaker) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Breaker) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Breaker) GetOffsets() uint32 {
+	if x != nil {
+		return x.Offsets
+	}
+	return 0
+}
+
 type CreateBindingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -3098,7 +3159,7 @@ type CreateBindingRequest struct {
 
 func (x *CreateBindingRequest) Reset() {
 	*x = CreateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +3171,7 @@ func (x *CreateBindingRequest) String() string {
 func (*CreateBindingRequest) ProtoMessage() {}
 
 func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3184,7 @@ func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingRequest.ProtoReflect.Descriptor instead.
 func (*CreateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CreateBindingRequest) GetGroup() string {
@@ -3171,7 +3232,7 @@ type Cutover struct {
 
 func (x *Cutover) Reset() {
 	*x = Cutover{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3183,7 +3244,7 @@ func (x *Cutover) String() string {
 func (*Cutover) ProtoMessage() {}
 
 func (x *Cutover) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3196,7 +3257,7 @@ func (x *Cutover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cutover.ProtoReflect.Descriptor instead.
 func (*Cutover) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Cutover) GetPartition() int32 {
@@ -3229,7 +3290,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3302,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3315,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Binding) GetId() uint64 {
@@ -3323,13 +3384,15 @@ type Row struct {
 	JudgeKey      string                 `protobuf:"bytes,6,opt,name=judge_key,json=judgeKey,proto3" json:"judge_key,omitempty"`
 	RecordFuel    uint64                 `protobuf:"varint,7,opt,name=record_fuel,json=recordFuel,proto3" json:"record_fuel,omitempty"`
 	BlockBits     uint32                 `protobuf:"varint,8,opt,name=block_bits,json=blockBits,proto3" json:"block_bits,omitempty"`
+	Breaker       *Breaker               `protobuf:"bytes,9,opt,name=breaker,proto3" json:"breaker,omitempty"`
+	Tripped       []*Cutover             `protobuf:"bytes,10,rep,name=tripped,proto3" json:"tripped,omitempty"` // from where on the row is out of force
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3404,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3417,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Row) GetId() uint64 {
@@ -3413,6 +3476,20 @@ func (x *Row) GetBlockBits() uint32 {
 	return 0
 }
 
+func (x *Row) GetBreaker() *Breaker {
+	if x != nil {
+		return x.Breaker
+	}
+	return nil
+}
+
+func (x *Row) GetTripped() []*Cutover {
+	if x != nil {
+		return x.Tripped
+	}
+	return nil
+}
+
 type CreateBindingResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Bindings      []*Binding             `protobuf:"bytes,1,rep,name=bindings,proto3" json:"bindings,omitempty"`
@@ -3422,7 +3499,7 @@ type CreateBindingResponse struct {
 
 func (x *CreateBindingResponse) Reset() {
 	*x = CreateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3511,7 @@ func (x *CreateBindingResponse) String() string {
 func (*CreateBindingResponse) ProtoMessage() {}
 
 func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +3524,7 @@ func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingResponse.ProtoReflect.Descriptor instead.
 func (*CreateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CreateBindingResponse) GetBindings() []*Binding {
@@ -3469,7 +3546,7 @@ type UpdateBindingRequest struct {
 
 func (x *UpdateBindingRequest) Reset() {
 	*x = UpdateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3481,7 +3558,7 @@ func (x *UpdateBindingRequest) String() string {
 func (*UpdateBindingRequest) ProtoMessage() {}
 
 func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3494,7 +3571,7 @@ func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingRequest.ProtoReflect.Descriptor instead.
 func (*UpdateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UpdateBindingRequest) GetGroup() string {
@@ -3534,7 +3611,7 @@ type UpdateBindingResponse struct {
 
 func (x *UpdateBindingResponse) Reset() {
 	*x = UpdateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3623,7 @@ func (x *UpdateBindingResponse) String() string {
 func (*UpdateBindingResponse) ProtoMessage() {}
 
 func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +3636,7 @@ func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingResponse.ProtoReflect.Descriptor instead.
 func (*UpdateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *UpdateBindingResponse) GetBinding() *Binding {
@@ -3578,7 +3655,7 @@ type ListBindingsRequest struct {
 
 func (x *ListBindingsRequest) Reset() {
 	*x = ListBindingsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +3667,7 @@ func (x *ListBindingsRequest) String() string {
 func (*ListBindingsRequest) ProtoMessage() {}
 
 func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +3680,7 @@ func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListBindingsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListBindingsRequest) GetGroup() string {
@@ -3622,7 +3699,7 @@ type ListBindingsResponse struct {
 
 func (x *ListBindingsResponse) Reset() {
 	*x = ListBindingsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3634,7 +3711,7 @@ func (x *ListBindingsResponse) String() string {
 func (*ListBindingsResponse) ProtoMessage() {}
 
 func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3647,7 +3724,7 @@ func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListBindingsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListBindingsResponse) GetBindings() []*Binding {
@@ -3667,7 +3744,7 @@ type DescribeBindingRequest struct {
 
 func (x *DescribeBindingRequest) Reset() {
 	*x = DescribeBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +3756,7 @@ func (x *DescribeBindingRequest) String() string {
 func (*DescribeBindingRequest) ProtoMessage() {}
 
 func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +3769,7 @@ func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingRequest.ProtoReflect.Descriptor instead.
 func (*DescribeBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DescribeBindingRequest) GetGroup() string {
@@ -3736,7 +3813,7 @@ type ChainPartition struct {
 
 func (x *ChainPartition) Reset() {
 	*x = ChainPartition{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3748,7 +3825,7 @@ func (x *ChainPartition) String() string {
 func (*ChainPartition) ProtoMessage() {}
 
 func (x *ChainPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3761,7 +3838,7 @@ func (x *ChainPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainPartition.ProtoReflect.Descriptor instead.
 func (*ChainPartition) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ChainPartition) GetPartition() int32 {
@@ -3908,7 +3985,7 @@ type DescribeBindingResponse struct {
 
 func (x *DescribeBindingResponse) Reset() {
 	*x = DescribeBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3920,7 +3997,7 @@ func (x *DescribeBindingResponse) String() string {
 func (*DescribeBindingResponse) ProtoMessage() {}
 
 func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3933,7 +4010,7 @@ func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingResponse.ProtoReflect.Descriptor instead.
 func (*DescribeBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DescribeBindingResponse) GetBinding() *Binding {
@@ -3968,7 +4045,7 @@ type DeleteBindingRequest struct {
 
 func (x *DeleteBindingRequest) Reset() {
 	*x = DeleteBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4057,7 @@ func (x *DeleteBindingRequest) String() string {
 func (*DeleteBindingRequest) ProtoMessage() {}
 
 func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4070,7 @@ func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingRequest.ProtoReflect.Descriptor instead.
 func (*DeleteBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DeleteBindingRequest) GetGroup() string {
@@ -4025,7 +4102,7 @@ type DeleteBindingResponse struct {
 
 func (x *DeleteBindingResponse) Reset() {
 	*x = DeleteBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4037,7 +4114,7 @@ func (x *DeleteBindingResponse) String() string {
 func (*DeleteBindingResponse) ProtoMessage() {}
 
 func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +4127,127 @@ func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingResponse.ProtoReflect.Descriptor instead.
 func (*DeleteBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+}
+
+type ResumeBindingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Topic         string                 `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	Policy        ErrorPolicy            `protobuf:"varint,3,opt,name=policy,proto3,enum=millrace.admin.v1.ErrorPolicy" json:"policy,omitempty"` // for the batch that stopped: unspecified is dead-letter
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	ValidateOnly  bool                   `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeBindingRequest) Reset() {
+	*x = ResumeBindingRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeBindingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeBindingRequest) ProtoMessage() {}
+
+func (x *ResumeBindingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeBindingRequest.ProtoReflect.Descriptor instead.
+func (*ResumeBindingRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ResumeBindingRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ResumeBindingRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ResumeBindingRequest) GetPolicy() ErrorPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return ErrorPolicy_ERROR_POLICY_UNSPECIFIED
+}
+
+func (x *ResumeBindingRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *ResumeBindingRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type ResumeBindingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Binding       *Binding               `protobuf:"bytes,1,opt,name=binding,proto3" json:"binding,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeBindingResponse) Reset() {
+	*x = ResumeBindingResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeBindingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeBindingResponse) ProtoMessage() {}
+
+func (x *ResumeBindingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeBindingResponse.ProtoReflect.Descriptor instead.
+func (*ResumeBindingResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ResumeBindingResponse) GetBinding() *Binding {
+	if x != nil {
+		return x.Binding
+	}
+	return nil
 }
 
 type View struct {
@@ -4067,7 +4264,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4079,7 +4276,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4092,7 +4289,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *View) GetName() string {
@@ -4150,7 +4347,7 @@ type CreateViewRequest struct {
 
 func (x *CreateViewRequest) Reset() {
 	*x = CreateViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4162,7 +4359,7 @@ func (x *CreateViewRequest) String() string {
 func (*CreateViewRequest) ProtoMessage() {}
 
 func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4175,7 +4372,7 @@ func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewRequest.ProtoReflect.Descriptor instead.
 func (*CreateViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CreateViewRequest) GetName() string {
@@ -4222,7 +4419,7 @@ type CreateViewResponse struct {
 
 func (x *CreateViewResponse) Reset() {
 	*x = CreateViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4234,7 +4431,7 @@ func (x *CreateViewResponse) String() string {
 func (*CreateViewResponse) ProtoMessage() {}
 
 func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4247,7 +4444,7 @@ func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewResponse.ProtoReflect.Descriptor instead.
 func (*CreateViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CreateViewResponse) GetView() *View {
@@ -4265,7 +4462,7 @@ type ListViewsRequest struct {
 
 func (x *ListViewsRequest) Reset() {
 	*x = ListViewsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4277,7 +4474,7 @@ func (x *ListViewsRequest) String() string {
 func (*ListViewsRequest) ProtoMessage() {}
 
 func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4290,7 +4487,7 @@ func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsRequest.ProtoReflect.Descriptor instead.
 func (*ListViewsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 type ListViewsResponse struct {
@@ -4302,7 +4499,7 @@ type ListViewsResponse struct {
 
 func (x *ListViewsResponse) Reset() {
 	*x = ListViewsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4314,7 +4511,7 @@ func (x *ListViewsResponse) String() string {
 func (*ListViewsResponse) ProtoMessage() {}
 
 func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4327,7 +4524,7 @@ func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsResponse.ProtoReflect.Descriptor instead.
 func (*ListViewsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListViewsResponse) GetViews() []*View {
@@ -4346,7 +4543,7 @@ type DeleteViewRequest struct {
 
 func (x *DeleteViewRequest) Reset() {
 	*x = DeleteViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4358,7 +4555,7 @@ func (x *DeleteViewRequest) String() string {
 func (*DeleteViewRequest) ProtoMessage() {}
 
 func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4371,7 +4568,7 @@ func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewRequest.ProtoReflect.Descriptor instead.
 func (*DeleteViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DeleteViewRequest) GetName() string {
@@ -4389,7 +4586,7 @@ type DeleteViewResponse struct {
 
 func (x *DeleteViewResponse) Reset() {
 	*x = DeleteViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4401,7 +4598,7 @@ func (x *DeleteViewResponse) String() string {
 func (*DeleteViewResponse) ProtoMessage() {}
 
 func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4414,7 +4611,7 @@ func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewResponse.ProtoReflect.Descriptor instead.
 func (*DeleteViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 type DumpDecisionsRequest struct {
@@ -4427,7 +4624,7 @@ type DumpDecisionsRequest struct {
 
 func (x *DumpDecisionsRequest) Reset() {
 	*x = DumpDecisionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4439,7 +4636,7 @@ func (x *DumpDecisionsRequest) String() string {
 func (*DumpDecisionsRequest) ProtoMessage() {}
 
 func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4452,7 +4649,7 @@ func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsRequest.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *DumpDecisionsRequest) GetGroup() string {
@@ -4479,7 +4676,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4491,7 +4688,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4504,7 +4701,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Origin) GetPartition() int32 {
@@ -4531,7 +4728,7 @@ type DumpDecisionsResponse struct {
 
 func (x *DumpDecisionsResponse) Reset() {
 	*x = DumpDecisionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4543,7 +4740,7 @@ func (x *DumpDecisionsResponse) String() string {
 func (*DumpDecisionsResponse) ProtoMessage() {}
 
 func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4556,7 +4753,7 @@ func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsResponse.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DumpDecisionsResponse) GetBinding() *Binding {
@@ -4805,7 +5002,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x06config\x18\x02 \x01(\fR\x06config\"=\n" +
 	"\x06Window\x12\x16\n" +
 	"\x06blocks\x18\x01 \x01(\rR\x06blocks\x12\x1b\n" +
-	"\twithin_ms\x18\x02 \x01(\x03R\bwithinMs\"\xa1\x02\n" +
+	"\twithin_ms\x18\x02 \x01(\x03R\bwithinMs\"\xd7\x02\n" +
 	"\tChainSpec\x120\n" +
 	"\x06stages\x18\x01 \x03(\v2\x18.millrace.admin.v1.StageR\x06stages\x121\n" +
 	"\x06window\x18\x02 \x01(\v2\x19.millrace.admin.v1.WindowR\x06window\x126\n" +
@@ -4815,7 +5012,11 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x05 \x01(\rR\vmemoryBytes\x12\x14\n" +
 	"\x05force\x18\x06 \x01(\bR\x05force\x12\x1d\n" +
 	"\n" +
-	"block_bits\x18\a \x01(\rR\tblockBits\"\xd4\x01\n" +
+	"block_bits\x18\a \x01(\rR\tblockBits\x124\n" +
+	"\abreaker\x18\b \x01(\v2\x1a.millrace.admin.v1.BreakerR\abreaker\"?\n" +
+	"\aBreaker\x12\x1a\n" +
+	"\bfailures\x18\x01 \x01(\rR\bfailures\x12\x18\n" +
+	"\aoffsets\x18\x02 \x01(\rR\aoffsets\"\xd4\x01\n" +
 	"\x14CreateBindingRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x122\n" +
@@ -4834,7 +5035,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x04view\x18\x06 \x01(\tR\x04view\x12\x1f\n" +
 	"\vdead_letter\x18\a \x01(\tR\n" +
 	"deadLetter\x12*\n" +
-	"\x04rows\x18\b \x03(\v2\x16.millrace.admin.v1.RowR\x04rows\"\xbf\x02\n" +
+	"\x04rows\x18\b \x03(\v2\x16.millrace.admin.v1.RowR\x04rows\"\xab\x03\n" +
 	"\x03Row\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x120\n" +
 	"\x06stages\x18\x02 \x03(\v2\x18.millrace.admin.v1.StageR\x06stages\x126\n" +
@@ -4845,7 +5046,10 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\vrecord_fuel\x18\a \x01(\x04R\n" +
 	"recordFuel\x12\x1d\n" +
 	"\n" +
-	"block_bits\x18\b \x01(\rR\tblockBits\"O\n" +
+	"block_bits\x18\b \x01(\rR\tblockBits\x124\n" +
+	"\abreaker\x18\t \x01(\v2\x1a.millrace.admin.v1.BreakerR\abreaker\x124\n" +
+	"\atripped\x18\n" +
+	" \x03(\v2\x1a.millrace.admin.v1.CutoverR\atripped\"O\n" +
 	"\x15CreateBindingResponse\x126\n" +
 	"\bbindings\x18\x01 \x03(\v2\x1a.millrace.admin.v1.BindingR\bbindings\"\x9b\x01\n" +
 	"\x14UpdateBindingRequest\x12\x14\n" +
@@ -4899,7 +5103,15 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12#\n" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"\x17\n" +
-	"\x15DeleteBindingResponse\"\x8c\x01\n" +
+	"\x15DeleteBindingResponse\"\xb5\x01\n" +
+	"\x14ResumeBindingRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x126\n" +
+	"\x06policy\x18\x03 \x01(\x0e2\x1e.millrace.admin.v1.ErrorPolicyR\x06policy\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"M\n" +
+	"\x15ResumeBindingResponse\x124\n" +
+	"\abinding\x18\x01 \x01(\v2\x1a.millrace.admin.v1.BindingR\abinding\"\x8c\x01\n" +
 	"\x04View\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -4963,13 +5175,14 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"PushPlugin\x12$.millrace.admin.v1.PushPluginRequest\x1a%.millrace.admin.v1.PushPluginResponse(\x01\x12\\\n" +
 	"\vListPlugins\x12%.millrace.admin.v1.ListPluginsRequest\x1a&.millrace.admin.v1.ListPluginsResponse\x12q\n" +
-	"\x12ListPluginVersions\x12,.millrace.admin.v1.ListPluginVersionsRequest\x1a-.millrace.admin.v1.ListPluginVersionsResponse2\x87\x04\n" +
+	"\x12ListPluginVersions\x12,.millrace.admin.v1.ListPluginVersionsRequest\x1a-.millrace.admin.v1.ListPluginVersionsResponse2\xeb\x04\n" +
 	"\x0eBindingService\x12b\n" +
 	"\rCreateBinding\x12'.millrace.admin.v1.CreateBindingRequest\x1a(.millrace.admin.v1.CreateBindingResponse\x12b\n" +
 	"\rUpdateBinding\x12'.millrace.admin.v1.UpdateBindingRequest\x1a(.millrace.admin.v1.UpdateBindingResponse\x12_\n" +
 	"\fListBindings\x12&.millrace.admin.v1.ListBindingsRequest\x1a'.millrace.admin.v1.ListBindingsResponse\x12h\n" +
 	"\x0fDescribeBinding\x12).millrace.admin.v1.DescribeBindingRequest\x1a*.millrace.admin.v1.DescribeBindingResponse\x12b\n" +
-	"\rDeleteBinding\x12'.millrace.admin.v1.DeleteBindingRequest\x1a(.millrace.admin.v1.DeleteBindingResponse2\x9b\x02\n" +
+	"\rDeleteBinding\x12'.millrace.admin.v1.DeleteBindingRequest\x1a(.millrace.admin.v1.DeleteBindingResponse\x12b\n" +
+	"\rResumeBinding\x12'.millrace.admin.v1.ResumeBindingRequest\x1a(.millrace.admin.v1.ResumeBindingResponse2\x9b\x02\n" +
 	"\vViewService\x12Y\n" +
 	"\n" +
 	"CreateView\x12$.millrace.admin.v1.CreateViewRequest\x1a%.millrace.admin.v1.CreateViewResponse\x12V\n" +
@@ -4992,7 +5205,7 @@ func file_millrace_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(ErrorPolicy)(0),                   // 0: millrace.admin.v1.ErrorPolicy
 	(StartAt)(0),                       // 1: millrace.admin.v1.StartAt
@@ -5042,45 +5255,48 @@ var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(*Stage)(nil),                      // 45: millrace.admin.v1.Stage
 	(*Window)(nil),                     // 46: millrace.admin.v1.Window
 	(*ChainSpec)(nil),                  // 47: millrace.admin.v1.ChainSpec
-	(*CreateBindingRequest)(nil),       // 48: millrace.admin.v1.CreateBindingRequest
-	(*Cutover)(nil),                    // 49: millrace.admin.v1.Cutover
-	(*Binding)(nil),                    // 50: millrace.admin.v1.Binding
-	(*Row)(nil),                        // 51: millrace.admin.v1.Row
-	(*CreateBindingResponse)(nil),      // 52: millrace.admin.v1.CreateBindingResponse
-	(*UpdateBindingRequest)(nil),       // 53: millrace.admin.v1.UpdateBindingRequest
-	(*UpdateBindingResponse)(nil),      // 54: millrace.admin.v1.UpdateBindingResponse
-	(*ListBindingsRequest)(nil),        // 55: millrace.admin.v1.ListBindingsRequest
-	(*ListBindingsResponse)(nil),       // 56: millrace.admin.v1.ListBindingsResponse
-	(*DescribeBindingRequest)(nil),     // 57: millrace.admin.v1.DescribeBindingRequest
-	(*ChainPartition)(nil),             // 58: millrace.admin.v1.ChainPartition
-	(*DescribeBindingResponse)(nil),    // 59: millrace.admin.v1.DescribeBindingResponse
-	(*DeleteBindingRequest)(nil),       // 60: millrace.admin.v1.DeleteBindingRequest
-	(*DeleteBindingResponse)(nil),      // 61: millrace.admin.v1.DeleteBindingResponse
-	(*View)(nil),                       // 62: millrace.admin.v1.View
-	(*CreateViewRequest)(nil),          // 63: millrace.admin.v1.CreateViewRequest
-	(*CreateViewResponse)(nil),         // 64: millrace.admin.v1.CreateViewResponse
-	(*ListViewsRequest)(nil),           // 65: millrace.admin.v1.ListViewsRequest
-	(*ListViewsResponse)(nil),          // 66: millrace.admin.v1.ListViewsResponse
-	(*DeleteViewRequest)(nil),          // 67: millrace.admin.v1.DeleteViewRequest
-	(*DeleteViewResponse)(nil),         // 68: millrace.admin.v1.DeleteViewResponse
-	(*DumpDecisionsRequest)(nil),       // 69: millrace.admin.v1.DumpDecisionsRequest
-	(*Origin)(nil),                     // 70: millrace.admin.v1.Origin
-	(*DumpDecisionsResponse)(nil),      // 71: millrace.admin.v1.DumpDecisionsResponse
-	nil,                                // 72: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
-	nil,                                // 73: millrace.admin.v1.AlterTopicRequest.SetEntry
+	(*Breaker)(nil),                    // 48: millrace.admin.v1.Breaker
+	(*CreateBindingRequest)(nil),       // 49: millrace.admin.v1.CreateBindingRequest
+	(*Cutover)(nil),                    // 50: millrace.admin.v1.Cutover
+	(*Binding)(nil),                    // 51: millrace.admin.v1.Binding
+	(*Row)(nil),                        // 52: millrace.admin.v1.Row
+	(*CreateBindingResponse)(nil),      // 53: millrace.admin.v1.CreateBindingResponse
+	(*UpdateBindingRequest)(nil),       // 54: millrace.admin.v1.UpdateBindingRequest
+	(*UpdateBindingResponse)(nil),      // 55: millrace.admin.v1.UpdateBindingResponse
+	(*ListBindingsRequest)(nil),        // 56: millrace.admin.v1.ListBindingsRequest
+	(*ListBindingsResponse)(nil),       // 57: millrace.admin.v1.ListBindingsResponse
+	(*DescribeBindingRequest)(nil),     // 58: millrace.admin.v1.DescribeBindingRequest
+	(*ChainPartition)(nil),             // 59: millrace.admin.v1.ChainPartition
+	(*DescribeBindingResponse)(nil),    // 60: millrace.admin.v1.DescribeBindingResponse
+	(*DeleteBindingRequest)(nil),       // 61: millrace.admin.v1.DeleteBindingRequest
+	(*DeleteBindingResponse)(nil),      // 62: millrace.admin.v1.DeleteBindingResponse
+	(*ResumeBindingRequest)(nil),       // 63: millrace.admin.v1.ResumeBindingRequest
+	(*ResumeBindingResponse)(nil),      // 64: millrace.admin.v1.ResumeBindingResponse
+	(*View)(nil),                       // 65: millrace.admin.v1.View
+	(*CreateViewRequest)(nil),          // 66: millrace.admin.v1.CreateViewRequest
+	(*CreateViewResponse)(nil),         // 67: millrace.admin.v1.CreateViewResponse
+	(*ListViewsRequest)(nil),           // 68: millrace.admin.v1.ListViewsRequest
+	(*ListViewsResponse)(nil),          // 69: millrace.admin.v1.ListViewsResponse
+	(*DeleteViewRequest)(nil),          // 70: millrace.admin.v1.DeleteViewRequest
+	(*DeleteViewResponse)(nil),         // 71: millrace.admin.v1.DeleteViewResponse
+	(*DumpDecisionsRequest)(nil),       // 72: millrace.admin.v1.DumpDecisionsRequest
+	(*Origin)(nil),                     // 73: millrace.admin.v1.Origin
+	(*DumpDecisionsResponse)(nil),      // 74: millrace.admin.v1.DumpDecisionsResponse
+	nil,                                // 75: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	nil,                                // 76: millrace.admin.v1.AlterTopicRequest.SetEntry
 }
 var file_millrace_admin_v1_admin_proto_depIdxs = []int32{
 	3,  // 0: millrace.admin.v1.Node.endpoints:type_name -> millrace.admin.v1.Endpoint
 	4,  // 1: millrace.admin.v1.GetClusterResponse.nodes:type_name -> millrace.admin.v1.Node
 	7,  // 2: millrace.admin.v1.GetHealthResponse.problems:type_name -> millrace.admin.v1.Problem
 	10, // 3: millrace.admin.v1.GetNodeConfigResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	72, // 4: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	75, // 4: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
 	15, // 5: millrace.admin.v1.CreateTopicResponse.topic:type_name -> millrace.admin.v1.Topic
 	15, // 6: millrace.admin.v1.ListTopicsResponse.topics:type_name -> millrace.admin.v1.Topic
 	15, // 7: millrace.admin.v1.DescribeTopicResponse.topic:type_name -> millrace.admin.v1.Topic
 	18, // 8: millrace.admin.v1.DescribeTopicResponse.partitions:type_name -> millrace.admin.v1.PartitionState
 	10, // 9: millrace.admin.v1.DescribeTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	73, // 10: millrace.admin.v1.AlterTopicRequest.set:type_name -> millrace.admin.v1.AlterTopicRequest.SetEntry
+	76, // 10: millrace.admin.v1.AlterTopicRequest.set:type_name -> millrace.admin.v1.AlterTopicRequest.SetEntry
 	15, // 11: millrace.admin.v1.AlterTopicResponse.topic:type_name -> millrace.admin.v1.Topic
 	10, // 12: millrace.admin.v1.AlterTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
 	25, // 13: millrace.admin.v1.ListGroupsResponse.groups:type_name -> millrace.admin.v1.GroupSummary
@@ -5095,78 +5311,85 @@ var file_millrace_admin_v1_admin_proto_depIdxs = []int32{
 	45, // 22: millrace.admin.v1.ChainSpec.stages:type_name -> millrace.admin.v1.Stage
 	46, // 23: millrace.admin.v1.ChainSpec.window:type_name -> millrace.admin.v1.Window
 	0,  // 24: millrace.admin.v1.ChainSpec.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	47, // 25: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 26: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	51, // 27: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
-	45, // 28: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
-	0,  // 29: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	46, // 30: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
-	49, // 31: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
-	50, // 32: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
-	47, // 33: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	50, // 34: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	50, // 35: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
-	50, // 36: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	58, // 37: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
-	47, // 38: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 39: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	62, // 40: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
-	62, // 41: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
-	50, // 42: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
-	70, // 43: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
-	5,  // 44: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
-	8,  // 45: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
-	11, // 46: millrace.admin.v1.ClusterService.GetNodeConfig:input_type -> millrace.admin.v1.GetNodeConfigRequest
-	13, // 47: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
-	16, // 48: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
-	19, // 49: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
-	21, // 50: millrace.admin.v1.TopicService.AlterTopic:input_type -> millrace.admin.v1.AlterTopicRequest
-	23, // 51: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
-	26, // 52: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
-	30, // 53: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
-	33, // 54: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
-	36, // 55: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
-	38, // 56: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
-	41, // 57: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
-	43, // 58: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
-	48, // 59: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
-	53, // 60: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
-	55, // 61: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
-	57, // 62: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
-	60, // 63: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
-	63, // 64: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
-	65, // 65: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
-	67, // 66: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
-	69, // 67: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
-	6,  // 68: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
-	9,  // 69: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
-	12, // 70: millrace.admin.v1.ClusterService.GetNodeConfig:output_type -> millrace.admin.v1.GetNodeConfigResponse
-	14, // 71: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
-	17, // 72: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
-	20, // 73: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
-	22, // 74: millrace.admin.v1.TopicService.AlterTopic:output_type -> millrace.admin.v1.AlterTopicResponse
-	24, // 75: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
-	27, // 76: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
-	31, // 77: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
-	35, // 78: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
-	37, // 79: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
-	40, // 80: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
-	42, // 81: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
-	44, // 82: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
-	52, // 83: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
-	54, // 84: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
-	56, // 85: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
-	59, // 86: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
-	61, // 87: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
-	64, // 88: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
-	66, // 89: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
-	68, // 90: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
-	71, // 91: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
-	68, // [68:92] is the sub-list for method output_type
-	44, // [44:68] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	48, // 25: millrace.admin.v1.ChainSpec.breaker:type_name -> millrace.admin.v1.Breaker
+	47, // 26: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,  // 27: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	52, // 28: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
+	45, // 29: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
+	0,  // 30: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	46, // 31: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
+	50, // 32: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
+	48, // 33: millrace.admin.v1.Row.breaker:type_name -> millrace.admin.v1.Breaker
+	50, // 34: millrace.admin.v1.Row.tripped:type_name -> millrace.admin.v1.Cutover
+	51, // 35: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
+	47, // 36: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	51, // 37: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	51, // 38: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
+	51, // 39: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	59, // 40: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
+	0,  // 41: millrace.admin.v1.ResumeBindingRequest.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	51, // 42: millrace.admin.v1.ResumeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	47, // 43: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,  // 44: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	65, // 45: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
+	65, // 46: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
+	51, // 47: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
+	73, // 48: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
+	5,  // 49: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
+	8,  // 50: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
+	11, // 51: millrace.admin.v1.ClusterService.GetNodeConfig:input_type -> millrace.admin.v1.GetNodeConfigRequest
+	13, // 52: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
+	16, // 53: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
+	19, // 54: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
+	21, // 55: millrace.admin.v1.TopicService.AlterTopic:input_type -> millrace.admin.v1.AlterTopicRequest
+	23, // 56: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
+	26, // 57: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
+	30, // 58: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
+	33, // 59: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
+	36, // 60: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
+	38, // 61: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
+	41, // 62: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
+	43, // 63: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
+	49, // 64: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
+	54, // 65: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
+	56, // 66: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
+	58, // 67: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
+	61, // 68: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
+	63, // 69: millrace.admin.v1.BindingService.ResumeBinding:input_type -> millrace.admin.v1.ResumeBindingRequest
+	66, // 70: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
+	68, // 71: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
+	70, // 72: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
+	72, // 73: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
+	6,  // 74: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
+	9,  // 75: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
+	12, // 76: millrace.admin.v1.ClusterService.GetNodeConfig:output_type -> millrace.admin.v1.GetNodeConfigResponse
+	14, // 77: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
+	17, // 78: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
+	20, // 79: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
+	22, // 80: millrace.admin.v1.TopicService.AlterTopic:output_type -> millrace.admin.v1.AlterTopicResponse
+	24, // 81: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
+	27, // 82: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
+	31, // 83: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
+	35, // 84: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
+	37, // 85: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
+	40, // 86: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
+	42, // 87: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
+	44, // 88: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
+	53, // 89: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
+	55, // 90: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
+	57, // 91: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
+	60, // 92: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
+	62, // 93: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
+	64, // 94: millrace.admin.v1.BindingService.ResumeBinding:output_type -> millrace.admin.v1.ResumeBindingResponse
+	67, // 95: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
+	69, // 96: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
+	71, // 97: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
+	74, // 98: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
+	74, // [74:99] is the sub-list for method output_type
+	49, // [49:74] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_millrace_admin_v1_admin_proto_init() }
@@ -5190,7 +5413,7 @@ func file_millrace_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_admin_v1_admin_proto_rawDesc), len(file_millrace_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   72,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

@@ -42,6 +42,14 @@ type UpdateBinding struct {
 	Row     metadata.Row
 }
 
+// ResumeBinding lets the batch at which a partition stopped through under another policy, with two rows: the newest one
+// under that policy, and, behind the batch, the newest one as it is. Where nothing stopped the first answers for nothing,
+// or for the next batch. Reply: BindingMade, of the second row.
+type ResumeBinding struct {
+	Binding broker.BindingID
+	Policy  metadata.ErrorPolicy
+}
+
 // DeleteBinding removes a binding that no view reads. Its dead-letter topic stays. Reply: BindingRemoved.
 type DeleteBinding struct{ Binding broker.BindingID }
 
@@ -51,6 +59,7 @@ type BindingRemoved struct{ Group string }
 func (PutPlugin) request()     {}
 func (CreateBinding) request() {}
 func (UpdateBinding) request() {}
+func (ResumeBinding) request() {}
 func (DeleteBinding) request() {}
 func (PluginPut) reply()       {}
 func (BindingMade) reply()     {}
@@ -184,6 +193,37 @@ func updateBinding(head *metadata.Image, r UpdateBinding) (Decision, error) {
 	entries, err := packOne("the row", metadata.RowFact(&row))
 	made := BindingMade{Binding: b.ID, Row: broker.RowID(nextIndex(head)), DeadLetter: b.DeadLetter}
 	return Decision{Changes: entries, Reply: made}, err
+}
+
+func resumeBinding(head *metadata.Image, r ResumeBinding) (Decision, error) {
+	b, t, err := attached(head, r.Binding)
+	if err != nil {
+		return Decision{}, err
+	}
+	rows := head.Rows(b.ID)
+	if len(rows) == 0 || len(rows[len(rows)-1].Stages) == 0 {
+		return Decision{}, broker.Errorf(broker.InvalidRequest, "binding %d has no chain that could have stopped", b.ID)
+	}
+	if r.Policy == metadata.PolicyStop {
+		return Decision{}, broker.Errorf(broker.InvalidRequest, "under the policy stop it would stop again")
+	}
+	again := *rows[len(rows)-1]
+	again.ID, again.From, again.Tripped, again.AtLogStart = 0, nil, nil, false
+	through := again
+	through.Policy, through.Breaker, through.BehindBatch = r.Policy, metadata.Breaker{}, false
+	again.BehindBatch = true
+	for _, row := range [...]*metadata.Row{&through, &again} {
+		if err := completeRow(head, t, row); err != nil {
+			return Decision{}, err
+		}
+	}
+	first, err := metadata.EncodeChange([]*metadata.Fact{metadata.RowFact(&through)})
+	if err != nil {
+		return Decision{}, broker.Errorf(broker.InvalidRequest, "the row is too large: %v", err)
+	}
+	// A change gives its first index to the one row in it, so there are two, and the second row is found behind the first.
+	made := BindingMade{Binding: b.ID, Row: broker.RowID(nextIndex(head)) + broker.RowID(len(first)), DeadLetter: b.DeadLetter}
+	return Decision{Changes: [][]*metadata.Fact{{metadata.RowFact(&through)}, {metadata.RowFact(&again)}}, Reply: made}, nil
 }
 
 // attached returns a binding whose topic exists.

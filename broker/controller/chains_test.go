@@ -263,3 +263,66 @@ func TestDeadLetterNames(t *testing.T) {
 		}
 	}
 }
+
+func TestAResumedBindingHasTwoRows(t *testing.T) {
+	b := newBound(t)
+	row := stages(true)
+	row.Policy = metadata.PolicyStop
+	made := b.must(CreateBinding{Group: "g", Topic: b.topic, Row: row}).(BindingMade)
+	b.must(ProposeFrom{Binding: made.Binding, Row: made.Row, Partition: 0, From: 7})
+	b.refused(broker.InvalidRequest, ResumeBinding{Binding: made.Binding, Policy: metadata.PolicyStop})
+	b.refused(broker.ResourceNotFound, ResumeBinding{Binding: 999, Policy: metadata.PolicySkip})
+	resumed := b.must(ResumeBinding{Binding: made.Binding, Policy: metadata.PolicySkip}).(BindingMade)
+	rows := b.img.Rows(made.Binding)
+	if len(rows) != 3 || rows[2].ID != resumed.Row || rows[1].Policy != metadata.PolicySkip || rows[2].Policy != metadata.PolicyStop || rows[1].BehindBatch || !rows[2].BehindBatch {
+		t.Fatalf("rows %+v, reply %+v", rows, resumed)
+	}
+	if len(rows[1].From)+len(rows[2].From) != 0 || rows[2].WindowBlocks != rows[0].WindowBlocks || len(rows[2].Stages) != 1 {
+		t.Errorf("the new rows begin somewhere, or are others: %+v", rows[1:])
+	}
+	none := b.must(CreateBinding{Group: "h", Topic: b.topic, Row: stages()}).(BindingMade)
+	b.refused(broker.InvalidRequest, ResumeBinding{Binding: none.Binding, Policy: metadata.PolicySkip})
+}
+
+func TestARowTripsOnceAPartition(t *testing.T) {
+	b := newBound(t)
+	row := stages(false)
+	for _, breaker := range []metadata.Breaker{{Failures: 3, Offsets: 2}, {Offsets: 2}, {Failures: BreakerFailuresMax + 1, Offsets: BreakerFailuresMax + 1}} {
+		row.Breaker = breaker
+		b.refused(broker.InvalidRequest, CreateBinding{Group: "g", Topic: b.topic, Row: row})
+	}
+	row.Breaker = metadata.Breaker{Failures: 2, Offsets: 10}
+	row.Policy = metadata.PolicyPass
+	b.refused(broker.PolicyViolation, CreateBinding{Group: "g", Topic: b.topic, Row: row})
+	row.Policy = metadata.PolicyDeadLetter
+	made := b.must(CreateBinding{Group: "g", Topic: b.topic, Row: row}).(BindingMade)
+	trip := ProposeTrip{Binding: made.Binding, Row: made.Row, At: 9}
+	b.refused(broker.InvalidRequest, trip) // it is in force nowhere
+	b.must(ProposeFrom{Binding: made.Binding, Row: made.Row, From: 9})
+	b.refused(broker.InvalidRequest, trip)
+	trip.At = 12
+	trip.LeaderEpoch = 7
+	b.refused(broker.UnknownLeaderEpoch, trip)
+	trip.LeaderEpoch = 0
+	if placed := b.must(trip).(OffsetPlaced); placed.Offset != 12 {
+		t.Fatalf("tripped at %d", placed.Offset)
+	}
+	trip.At = 20
+	if placed := b.must(trip).(OffsetPlaced); placed.Offset != 12 {
+		t.Errorf("tripped again, at %d", placed.Offset)
+	}
+	encoded, err := metadata.EncodeSnapshot(b.img, metadata.ConfState{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, _, err := metadata.DecodeSnapshot(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept := read.Rows(made.Binding)[0]; kept.Tripped[0] != 12 || kept.Breaker != row.Breaker {
+		t.Errorf("a snapshot keeps %+v", kept)
+	}
+	plain := b.must(CreateBinding{Group: "h", Topic: b.topic, Row: stages(false)}).(BindingMade)
+	b.must(ProposeFrom{Binding: plain.Binding, Row: plain.Row, From: 0})
+	b.refused(broker.InvalidRequest, ProposeTrip{Binding: plain.Binding, Row: plain.Row, At: 5})
+}

@@ -84,12 +84,18 @@ func (c *Core) decideChain(head *metadata.Image, req Request) (Decision, error) 
 	switch r := req.(type) {
 	case CreateBinding:
 		return c.createBinding(head, r)
+	case ResumeBinding:
+		return resumeBinding(head, r)
+	case AlterQuota:
+		return alterQuota(head, r)
 	case UpdateBinding:
 		return updateBinding(head, r)
 	case DeleteBinding:
 		return deleteBinding(head, r)
 	case ProposeFrom:
 		return proposeFrom(head, r)
+	case ProposeTrip:
+		return proposeTrip(head, r)
 	case ProposeOrigin:
 		return proposeOrigin(head, r)
 	case CreateView:

@@ -12,6 +12,7 @@ const (
 	StageConfigBytesMax = 64 << 10
 	WindowBlocksMax     = 65_535
 	DefaultWindowBlocks = 15
+	BreakerFailuresMax  = 65_536
 )
 
 // DefaultLimits are the limits of a row that names none.
@@ -29,6 +30,17 @@ type ProposeFrom struct {
 	Clamp       bool
 }
 
+// ProposeTrip says from which offset on a row is out of force in a partition: its breaker tripped. The partition's leader
+// proposes the end of the batch with the failure that was one too many. A row that tripped there stays as it is. Reply:
+// OffsetPlaced.
+type ProposeTrip struct {
+	Binding     broker.BindingID
+	Row         broker.RowID
+	Partition   int32
+	LeaderEpoch broker.LeaderEpoch
+	At          broker.Offset
+}
+
 // ProposeOrigin moves the oldest offset whose sightings count for a binding in a partition. It only rises, as when
 // retention overtakes the group, and the reply tells what holds; with Rewind an operator may lower it. Reply:
 // OffsetPlaced.
@@ -44,6 +56,7 @@ type ProposeOrigin struct {
 type OffsetPlaced struct{ Offset broker.Offset }
 
 func (ProposeFrom) request()   {}
+func (ProposeTrip) request()   {}
 func (ProposeOrigin) request() {}
 func (OffsetPlaced) reply()    {}
 
@@ -55,19 +68,50 @@ func proposeFrom(head *metadata.Image, r ProposeFrom) (Decision, error) {
 	if err := checkLeads(head, b.Topic, r.Partition, r.LeaderEpoch, r.From); err != nil {
 		return Decision{}, err
 	}
-	for _, row := range head.Rows(b.ID) {
-		if row.ID != r.Row {
-			continue
-		}
-		old, had := row.From[r.Partition]
-		if had && (!r.Clamp || old <= r.From) {
-			return Decision{Reply: OffsetPlaced{Offset: old}}, nil
-		}
-		return placeOffset(r.Partition, r.LeaderEpoch, r.From, old, had, func(p []metadata.Placed) *metadata.Fact {
-			return metadata.RowOffsetsFact(b.ID, row.ID, p)
-		}), nil
+	row, err := rowOf(head, b.ID, r.Row)
+	if err != nil {
+		return Decision{}, err
 	}
-	return Decision{}, broker.Errorf(broker.ResourceNotFound, "binding %d has no row %d", b.ID, r.Row)
+	old, had := row.From[r.Partition]
+	if had && (!r.Clamp || old <= r.From) {
+		return Decision{Reply: OffsetPlaced{Offset: old}}, nil
+	}
+	return placeOffset(r.Partition, r.LeaderEpoch, r.From, old, had, func(p []metadata.Placed) *metadata.Fact {
+		return metadata.RowOffsetsFact(b.ID, row.ID, p)
+	}), nil
+}
+
+func rowOf(head *metadata.Image, binding broker.BindingID, id broker.RowID) (*metadata.Row, error) {
+	for _, row := range head.Rows(binding) {
+		if row.ID == id {
+			return row, nil
+		}
+	}
+	return nil, broker.Errorf(broker.ResourceNotFound, "binding %d has no row %d", binding, id)
+}
+
+func proposeTrip(head *metadata.Image, r ProposeTrip) (Decision, error) {
+	b, _, err := attached(head, r.Binding)
+	if err != nil {
+		return Decision{}, err
+	}
+	if err := checkLeads(head, b.Topic, r.Partition, r.LeaderEpoch, r.At); err != nil {
+		return Decision{}, err
+	}
+	row, err := rowOf(head, b.ID, r.Row)
+	if err != nil {
+		return Decision{}, err
+	}
+	from, decided := row.From[r.Partition]
+	if !decided || r.At <= from || row.Breaker.Failures == 0 {
+		return Decision{}, broker.Errorf(broker.InvalidRequest, "row %d cannot trip at offset %d of partition %d", row.ID, r.At, r.Partition)
+	}
+	if old, tripped := row.Tripped[r.Partition]; tripped {
+		return Decision{Reply: OffsetPlaced{Offset: old}}, nil
+	}
+	return placeOffset(r.Partition, r.LeaderEpoch, r.At, 0, false, func(p []metadata.Placed) *metadata.Fact {
+		return metadata.RowTrippedFact(b.ID, row.ID, p)
+	}), nil
 }
 
 func proposeOrigin(head *metadata.Image, r ProposeOrigin) (Decision, error) {
@@ -147,6 +191,11 @@ func completeRow(head *metadata.Image, t *metadata.Topic, row *metadata.Row) err
 		return broker.Errorf(broker.InvalidRequest, "there is no error policy %d", row.Policy)
 	case row.WindowBlocks > WindowBlocksMax:
 		return broker.Errorf(broker.InvalidRequest, "a window has at most %d blocks, not %d", WindowBlocksMax, row.WindowBlocks)
+	case row.Breaker.Failures > row.Breaker.Offsets || row.Breaker.Failures == 0 && row.Breaker.Offsets > 0 || row.Breaker.Failures > BreakerFailuresMax:
+		return broker.Errorf(broker.InvalidRequest, "a breaker of %d in %d: name 1 to %d failures, and at least as many offsets", row.Breaker.Failures,
+			row.Breaker.Offsets, BreakerFailuresMax)
+	case row.Breaker.Failures > 0 && row.Policy != metadata.PolicyDeadLetter:
+		return broker.Errorf(broker.PolicyViolation, "a breaker counts dead letters, which there are under the policy dead-letter alone")
 	case row.WithinMs < 0:
 		return broker.Errorf(broker.InvalidRequest, "within is %d ms; it cannot be negative", row.WithinMs)
 	}

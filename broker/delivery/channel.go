@@ -38,6 +38,7 @@ type channel struct {
 
 	// Owned by the channel's goroutine.
 	earlier earlierIDs
+	breaker breaker
 	asked   askedRuns
 
 	mu      sync.RWMutex
@@ -57,7 +58,8 @@ type channel struct {
 	mending    map[broker.Offset]*track // splices that readers miss, by an offset of their batch
 	missed     bool                     // a reader found answers that have to be made again
 	trouble    error
-	stopped    broker.Offset // where the policy stop parked, or NoOffset
+	stopped    broker.Offset // nothing from here on is delivered, by a decision or the policy stop; or NoOffset
+	why        standstill    // if stopped
 	counted    BindingCounts
 }
 
@@ -89,6 +91,9 @@ func (c *channel) adopt(b *metadata.Binding, p *plan, first broker.Offset) {
 	}
 	if c.plan == nil || !c.plan.samePrefix(p, c.cleared) || c.pending < c.cleared {
 		c.reset()
+	}
+	if c.stopped != broker.NoOffset && c.plan.at(c.stopped).endsOtherwise(p.at(c.stopped)) {
+		c.stopped, c.why = broker.NoOffset, standstill{}
 	}
 	c.plan = p
 	c.notify()
@@ -204,25 +209,21 @@ func (c *channel) skip(s situation, start broker.Offset) {
 // chain is served at all.
 func (c *channel) clamp(ctx context.Context, s situation, ends Ends) (bool, error) {
 	for i := range s.plan.pieces {
-		if row := s.plan.pieces[i].row; row != nil && s.plan.pieces[i].from > ends.LogEnd {
+		if row := s.plan.pieces[i].row; row != nil && !s.plan.pieces[i].tripped && s.plan.pieces[i].from > ends.LogEnd {
 			return true, c.propose(ctx, Proposal{Row: row.ID, Offset: ends.LogEnd, Clamp: true})
 		}
 	}
 	return false, nil
 }
 
-// decide proposes the offset of an undecided row.
-func (c *channel) decide(ctx context.Context, s situation) error {
-	if s.plan.undecided == nil {
-		return nil
-	}
-	return c.propose(ctx, Proposal{Row: s.row, Offset: s.pending})
-}
-
 // propose commits a decision. It takes effect when the image is taken up, which rings the bell.
 func (c *channel) propose(ctx context.Context, p Proposal) error {
 	p.Binding, p.Partition, p.LeaderEpoch = c.id, c.lead.tp.Partition, c.lead.epoch
-	if err := c.lead.host.metadata.ProposeFrom(ctx, p); err != nil {
+	propose := c.lead.host.metadata.ProposeFrom
+	if p.Trip {
+		propose = c.lead.host.metadata.ProposeTrip
+	}
+	if err := propose(ctx, p); err != nil {
 		return fmt.Errorf("propose offset %d for row %d: %w", p.Offset, p.Row, err)
 	}
 	c.lead.stale.ring()
@@ -268,11 +269,21 @@ func (c *channel) reach(ctx context.Context, s situation, ends Ends) (bool, erro
 // scan answers for the next offsets below limit.
 func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (bool, error) {
 	from := s.cleared
+	pc := s.plan.at(from)
+	if pc.halted {
+		return c.halt(s, pc), nil
+	}
+	trip := forever
+	if !pc.raw {
+		trip = c.breaker.at(s.turn, pc)
+	}
+	if from >= trip {
+		return false, c.propose(ctx, Proposal{Row: pc.row.ID, Offset: trip, Trip: true})
+	}
+	limit = min(limit, pc.end, trip)
 	if from >= limit {
 		return false, nil
 	}
-	pc := s.plan.at(from)
-	limit = min(limit, pc.end)
 	if pc.raw {
 		return c.pass(s, limit), nil
 	}
@@ -284,25 +295,47 @@ func (c *channel) scan(ctx context.Context, s situation, limit broker.Offset) (b
 	if from >= limit {
 		return false, nil
 	}
-	a, limit, err := c.upToLetter(s, pc, t, from, limit)
+	more, err := c.judged(ctx, s, pc, t, from, limit)
 	if errors.Is(err, errNotJudged) {
 		return false, nil
 	}
+	return more, err
+}
+
+// judged answers for the next offsets, which the track has judged.
+func (c *channel) judged(ctx context.Context, s situation, pc *piece, t *track, from, limit broker.Offset) (bool, error) {
+	if pc.row.Policy == metadata.PolicyStop {
+		end, failed, err := c.upToStop(s, pc, t, from, limit)
+		if err != nil {
+			return false, err
+		}
+		if end == from {
+			return c.park(ctx, s, pc, t, failed)
+		}
+		limit = end
+	}
+	a, limit, err := c.upToLetter(s, pc, t, from, limit)
 	if err != nil {
 		return false, err
+	}
+	trip, err := c.lead.batchEnd(c.breaker.overload(pc, a.lettered))
+	if err != nil {
+		return false, err
+	}
+	if trip < limit {
+		limit = trip
+		if a, err = t.answer(from, limit, s.plan.rowOf(pc)); err != nil {
+			return false, err
+		}
 	}
 	asked, err := c.askEarlier(s, pc, t, from, limit, &a)
-	if errors.Is(err, errNotJudged) {
-		return false, nil
-	}
 	if err != nil {
 		return false, err
 	}
-	if pc.row.Policy == metadata.PolicyStop && len(a.lettered) > 0 {
-		limit = c.park(&a)
-	} else if err := c.letters.write(ctx, pc.row, t, a.lettered); err != nil {
+	if err := c.letters.write(ctx, pc.row, t, a.lettered); err != nil {
 		return false, err
 	}
+	c.breaker.add(pc, a.lettered, trip)
 	return c.settle(s, from, limit, a, asked), nil
 }
 
@@ -326,15 +359,6 @@ func (p *plan) rowOf(pc *piece) window.Row {
 		Geometry: window.Geometry{BlockBits: pc.bits(), Reach: pc.row.WindowBlocks},
 		Origin:   int64(p.origin), Start: int64(pc.start), WithinMillis: pc.row.WithinMs,
 	}
-}
-
-// park ends the answer at its first failed record, where the policy stops the partition.
-func (c *channel) park(a *answer) broker.Offset {
-	at := a.lettered[0]
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stopped = at
-	return at
 }
 
 // pass clears offsets that are delivered as they lie.
@@ -482,7 +506,8 @@ func (c *channel) status() PartitionStatus {
 	case c.trouble != nil:
 		st.State, st.Reason = StateStalled, c.trouble.Error()
 	case c.stopped != broker.NoOffset:
-		st.State, st.Reason = StateStopped, fmt.Sprintf("the record at offset %d failed, and the policy is stop", c.stopped)
+		st.State = StateStopped
+		c.why.describe(&st)
 	case c.plan.undecided != nil:
 		st.State, st.Reason = StateDeciding, "the offset of the newest row is being decided"
 	case ends.LastStable < ends.HighWatermark && c.cleared == ends.LastStable:

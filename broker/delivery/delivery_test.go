@@ -524,10 +524,10 @@ func TestTheStopPolicyParksAtTheFirstFailure(t *testing.T) {
 	inBubble(t, 1, func(w *world) {
 		id := w.bind("a", "v1", func(row *metadata.Row) { row.Policy = metadata.PolicyStop })
 		w.append(batch.None, "a=1")
-		w.append(batch.None, "b=T", "c=3")
+		w.append(batch.None, "c=3", "b=T")
 		w.wantRead(id, 0, 1)
 		w.wantRead(id, 1, 0)
-		if s := w.status(id); s.State != delivery.StateStopped || !strings.Contains(s.Reason, "offset 1") {
+		if s := w.status(id); s.State != delivery.StateStopped || !strings.Contains(s.Reason, "native@v1 failed at the record at offset 2") || s.LastErrorOffset != 2 || s.LastError == "" {
 			t.Fatalf("status %+v", s)
 		}
 	})

@@ -236,6 +236,26 @@ func (c *controller) ProposeFrom(_ context.Context, p delivery.Proposal) error {
 	return nil
 }
 
+func (c *controller) ProposeTrip(_ context.Context, p delivery.Proposal) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.LeaderEpoch != c.epoch {
+		return errFenced
+	}
+	c.editLocked(func(next *image) {
+		rows := slices.Clone(next.rows[p.Binding])
+		for i, row := range rows {
+			if _, tripped := row.Tripped[p.Partition]; row.ID == p.Row && !tripped {
+				changed := *row
+				changed.Tripped = map[int32]broker.Offset{p.Partition: p.Offset}
+				rows[i] = &changed
+			}
+		}
+		next.rows[p.Binding] = rows
+	})
+	return nil
+}
+
 func (c *controller) ProposeOrigin(_ context.Context, p delivery.Proposal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

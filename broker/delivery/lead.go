@@ -295,6 +295,13 @@ func (l *lead) setChannels(bindings []*metadata.Binding, plans map[broker.Bindin
 // readers have read nothing yet (H34): whoever made the row knew.
 func (l *lead) firstOffset(p *plan) broker.Offset {
 	ends := l.source.Ends()
+	if p.undecided.BehindBatch {
+		from := p.pieces[len(p.pieces)-1].from
+		if from >= ends.HighWatermark {
+			return from
+		}
+		return l.border(max(from, ends.LogStart), from+1)
+	}
 	if p.firstRow() != forever || !p.undecided.AtLogStart {
 		return ends.LogEnd
 	}

@@ -20,12 +20,14 @@ type force struct {
 	within       int64
 	policy       metadata.ErrorPolicy
 	row          broker.RowID
+	halt         bool // a version tripped, and none stands in
 }
 
 type oracle struct {
-	log    []stored // everything that was ever committed, deleted records too
-	forces []force  // in the order in which they were decided
-	origin int64    // -1: where the first version begins to judge
+	log    []stored                        // everything that was ever committed, deleted records too
+	bases  map[broker.Offset]broker.Offset // of the batch that holds a record
+	forces []force                         // in the order in which they were decided
+	origin int64                           // -1: where the first version begins to judge
 	// forgotten is the offset below which sightings are lost with every copy of the id files (G6).
 	forgotten int64
 }
@@ -39,6 +41,26 @@ func (w *oracle) inForce(o int64) force {
 		}
 	}
 	return at
+}
+
+// fails says whether the stages dead-letter a record or fail at it.
+func fails(value string) bool {
+	return strings.ContainsAny(value, "LT") && (!strings.Contains(value, "x") || strings.Contains(value, "T"))
+}
+
+// stop is where delivery ends: the first batch with a record that fails under the policy stop, or the first offset where a
+// version tripped and none stands in.
+func (w *oracle) stop() broker.Offset {
+	for _, r := range w.log {
+		f := w.inForce(int64(r.offset))
+		if f.halt {
+			return r.offset
+		}
+		if f.version != "" && f.policy == metadata.PolicyStop && fails(r.value) {
+			return w.bases[r.offset]
+		}
+	}
+	return 1 << 60
 }
 
 // namer is the version that names o: the one in force, or over a raw range the first one behind it.
@@ -132,8 +154,9 @@ func (w *oracle) duplicate(r stored, f force) bool {
 // filtered is the filtered log from an offset on.
 func (w *oracle) filtered(from, end broker.Offset) []stored {
 	var all []stored
+	stop := w.stop()
 	for _, r := range w.log {
-		if r.offset < from || r.offset >= end {
+		if r.offset < from || r.offset >= min(end, stop) {
 			continue
 		}
 		if r, ok := w.sent(r); ok {
@@ -146,7 +169,11 @@ func (w *oracle) filtered(from, end broker.Offset) []stored {
 // letters are the offsets that must be in the dead-letter topic.
 func (w *oracle) letters() []broker.Offset {
 	var all []broker.Offset
+	stop := w.stop()
 	for _, r := range w.log {
+		if r.offset >= stop {
+			break
+		}
 		f := w.inForce(int64(r.offset))
 		if _, lettered := through(r.value, f.policy); lettered && f.version != "" {
 			all = append(all, r.offset)

@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"bytes"
 	"math"
+	"slices"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
@@ -15,6 +17,8 @@ type piece struct {
 	from, end broker.Offset
 	row       *metadata.Row // nil in front of the first row
 	raw       bool          // no stages: everything is delivered as it lies
+	tripped   bool          // the row, or the one before it, begins here because a later one tripped, not by its own offset
+	halted    bool          // the row tripped, and no version stands in: nothing is delivered
 	// key is the judge key whose ids count here: the row's own, or, in a raw piece, that of the first row with stages
 	// behind it (everything there was delivered, so the new version may name it); zero if there is none.
 	key JudgeKey
@@ -49,13 +53,16 @@ type plan struct {
 // everything from its own offset on. borders maps a row to the batch border that its offset was moved up to.
 func planOf(rows []*metadata.Row, partition int32, keyOf func(*metadata.Row) JudgeKey, origin broker.Offset, borders map[broker.RowID]broker.Offset) *plan {
 	p := &plan{pieces: []piece{{from: 0, end: forever, raw: true}}}
-	for _, row := range rows {
+	for i, row := range rows {
 		from, decided := row.From[partition]
 		if !decided {
 			p.undecided = row
 			break
 		}
 		p.cut(row, max(from, borders[row.ID]))
+		if at, tripped := row.Tripped[partition]; tripped {
+			p.standIn(rows[:i], []*metadata.Row{row}, partition, at)
+		}
 	}
 	p.nameKeys(keyOf)
 	p.origin = origin
@@ -74,6 +81,40 @@ func (p *plan) cut(row *metadata.Row, from broker.Offset) {
 		p.pieces[n-1].end = from
 	}
 	p.pieces = append(p.pieces, piece{from: from, end: forever, row: row, raw: len(row.Stages) == 0})
+}
+
+// standIn ends what is in force at an offset, where the last of spent tripped: the newest other version among those
+// before it that had not tripped there takes over, until it trips itself. Without one, nothing is delivered any more.
+func (p *plan) standIn(before, spent []*metadata.Row, partition int32, at broker.Offset) {
+	for i := len(before) - 1; i >= 0; i-- {
+		older := before[i]
+		next, tripped := older.Tripped[partition]
+		if _, decided := older.From[partition]; !decided || len(older.Stages) == 0 || tripped && next <= at ||
+			slices.ContainsFunc(spent, func(r *metadata.Row) bool { return sameStages(r, older) }) {
+			continue
+		}
+		p.cut(older, at)
+		p.pieces[len(p.pieces)-1].tripped = true
+		if tripped {
+			p.standIn(before[:i], append(spent, older), partition, next)
+		}
+		return
+	}
+	p.cut(spent[len(spent)-1], at)
+	last := &p.pieces[len(p.pieces)-1]
+	last.tripped, last.halted = true, true
+}
+
+// sameStages says that two rows run one version.
+func sameStages(a, b *metadata.Row) bool {
+	return slices.EqualFunc(a.Stages, b.Stages, func(a, b metadata.Stage) bool {
+		return a.Metered == b.Metered && bytes.Equal(a.Config, b.Config)
+	})
+}
+
+// watched says that the piece may end the delivery in front of offsets that are not looked at yet.
+func (p *piece) watched() bool {
+	return p.row != nil && (p.halted || p.row.Policy == metadata.PolicyStop || p.row.Breaker.Failures > 0)
 }
 
 // nameKeys gives every piece the key of its ids and the start of its run.
@@ -210,7 +251,7 @@ func (p *plan) samePrefix(next *plan, limit broker.Offset) bool {
 			return false
 		}
 		b := &next.pieces[i]
-		if a.from != b.from || a.row != b.row && (a.row == nil || b.row == nil || a.row.ID != b.row.ID) ||
+		if a.from != b.from || a.halted != b.halted || a.row != b.row && (a.row == nil || b.row == nil || a.row.ID != b.row.ID) ||
 			a.key != b.key || a.start != b.start || min(a.end, limit) != min(b.end, limit) {
 			return false
 		}

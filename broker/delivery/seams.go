@@ -6,6 +6,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/plugins"
 	"github.com/millrace-io/millrace/plugins/chain"
 )
 
@@ -64,12 +65,14 @@ type Proposal struct {
 	Offset      broker.Offset
 	// Clamp lowers a row that is decided already: the log ends below it.
 	Clamp bool
+	Trip  bool // the row is out of force from Offset on: its breaker tripped
 }
 
 // Metadata is the metadata log. Its Propose methods return when the decision is applied here and the image published.
 type Metadata interface {
 	Image() Image
 	ProposeFrom(ctx context.Context, p Proposal) error
+	ProposeTrip(ctx context.Context, p Proposal) error
 	ProposeOrigin(ctx context.Context, p Proposal) error
 }
 
@@ -96,7 +99,9 @@ type Groups interface {
 
 // Metrics are hooks; nil ones are not called.
 type Metrics struct {
-	Judged   func(tp broker.TopicPartition, records, fuel uint64)
+	Judged func(tp broker.TopicPartition, records, fuel uint64)
+	// Failed tells that a plugin, as name@version, failed at a record or dead-lettered it.
+	Failed   func(plugin string, reason plugins.Reason)
 	Lettered func(binding broker.BindingID, letters uint64)
 	Stalled  func(binding broker.BindingID, tp broker.TopicPartition)
 }

@@ -79,6 +79,9 @@ func (st *PartitionStatus) add(t *track) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	newest := broker.NoOffset
+	if st.LastError != "" {
+		return // what stopped the partition is told, not what came behind it
+	}
 	for o, f := range t.failures {
 		if o > newest {
 			newest, st.LastErrorOffset = o, o

@@ -420,7 +420,23 @@ func (t *track) publish(j *judgement) error {
 	if t.metrics.Judged != nil {
 		t.metrics.Judged(t.tp, uint64(len(j.verdicts)), j.fuel)
 	}
+	t.tellFailures(j)
 	return nil
+}
+
+// tellFailures counts what failed by plugin and reason.
+func (t *track) tellFailures(j *judgement) {
+	if t.metrics.Failed == nil {
+		return
+	}
+	for i := range j.verdicts {
+		f := j.verdicts[i].failure()
+		if f == nil || f.Stage >= len(t.judge.row.Stages) {
+			continue
+		}
+		stage := &t.judge.row.Stages[f.Stage]
+		t.metrics.Failed(stage.Plugin+"@"+stage.Version, f.Reason)
+	}
 }
 
 // note counts a judgement and keeps the reasons of its failures.

@@ -13,6 +13,7 @@ import (
 //
 // Behaviour:
 //   - any broker answers; the controller decides (T21) and the answer leaves when this node knows the partitions
+//     and has opened those that it leads, within the request's timeout
 //   - a new partition begins under the chains in force on its topic, and the dead-letter topics grow with it (H14)
 //   - views and internal topics are POLICY_VIOLATION; the number only rises; a topic twice in a request is INVALID_REQUEST
 //   - an assignment names the replicas of the new partitions, as many as the others have

@@ -17,6 +17,7 @@ import (
 //
 // Behaviour:
 //   - any broker answers; the controller decides (T21) and the answer leaves when this node knows the topic
+//     and has opened what it leads of it, within the request's timeout: the first Produce is not turned away
 //   - names are checked (X13), those of internal topics are refused; a name twice in a request is INVALID_REQUEST; that of a view is taken
 //   - v4: -1 partitions and replicas mean the defaults; v5: what was made, and its configs; v7: topic ids
 

@@ -66,6 +66,13 @@ func (s *session) fetch(ctx context.Context, h header, req *kmsg.FetchRequest) e
 	for i := range all {
 		s.note(all[i].code)
 	}
+	size := 0
+	for i := range all {
+		size += all[i].size
+	}
+	if size > 0 {
+		s.throttle = s.use(metadata.ConsumerByteRate, size)
+	}
 	return s.respondFetch(h, req.Version, fetchAnswer{session: plan.id(), committed: req.IsolationLevel == 1, partitions: plan.answered(all)})
 }
 
@@ -198,7 +205,7 @@ func watch(f *fetched, changed chan<- struct{}) (cancel func()) {
 // fetchOnce reads every partition within the limits and reports whether the answer may go out now.
 func (s *session) fetchOnce(all []fetched, req *kmsg.FetchRequest) (enough bool) {
 	s.releaseAll(all)
-	left := min(int(req.MaxBytes), s.responseRoom())
+	left := min(int(req.MaxBytes), s.responseRoom(), s.fetchQuotaRoom())
 	total := 0
 	for i := range all {
 		f := &all[i]

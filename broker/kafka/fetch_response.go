@@ -3,6 +3,7 @@ package kafka
 import (
 	"encoding/binary"
 	"net"
+	"time"
 
 	"github.com/millrace-io/millrace/broker"
 )
@@ -40,7 +41,7 @@ func (s *session) respondFetch(h header, version int16, answer fetchAnswer) erro
 	hints := leaderHints{session: s, image: s.Metadata.Image()}
 	pooled := s.scratch.Get().(*[]byte)
 	w.meta = appendResponseHeader((*pooled)[:0], h.correlationID, w.flexible)
-	w.begin(answer)
+	w.begin(answer, s.throttle)
 	w.topics(answer.partitions, &hints)
 	if w.flexible {
 		w.endpoints(hints.brokers())
@@ -58,8 +59,8 @@ func (s *session) respondFetch(h header, version int16, answer fetchAnswer) erro
 }
 
 // begin writes what concerns the whole request.
-func (w *fetchWriter) begin(answer fetchAnswer) {
-	w.int32(0) // throttle
+func (w *fetchWriter) begin(answer fetchAnswer, throttle time.Duration) {
+	w.int32(throttleMillis(throttle))
 	if w.version >= 7 {
 		w.int16(int16(answer.code))
 		w.int32(answer.session)

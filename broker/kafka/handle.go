@@ -49,6 +49,12 @@ func (s *session) handleCluster(ctx context.Context, req kmsg.Request) kmsg.Resp
 		return s.electLeaders(ctx, req)
 	case *kmsg.DescribeLogDirsRequest:
 		return s.describeLogDirs(req)
+	case *kmsg.DescribeClientQuotasRequest:
+		return s.describeClientQuotas(req)
+	case *kmsg.AlterClientQuotasRequest:
+		return s.alterClientQuotas(ctx, req)
+	case *kmsg.AlterPartitionAssignmentsRequest:
+		return s.alterPartitionReassignments(req)
 	case *kmsg.ListPartitionReassignmentsRequest:
 		return s.listPartitionReassignments(req)
 	case *kmsg.DescribeQuorumRequest:

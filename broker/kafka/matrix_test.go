@@ -35,6 +35,8 @@ func fill(v reflect.Value) {
 		v.SetBool(true)
 	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		v.SetInt(1)
+	case reflect.Float64:
+		v.SetFloat(1)
 	case reflect.Uint8:
 		v.SetUint(1)
 	default:

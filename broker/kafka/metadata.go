@@ -130,7 +130,7 @@ func (s *session) autoCreate(ctx context.Context, name string, asked bool) broke
 		return broker.UnknownTopicOrPartition
 	}
 	_, err := s.Controller.Submit(ctx, controller.CreateTopic{Name: name, Partitions: -1, ReplicationFactor: -1})
-	if code := broker.CodeOf(err); code != broker.TopicAlreadyExists {
+	if code := broker.CodeOf(err); code != broker.None && code != broker.TopicAlreadyExists {
 		return code
 	}
 	return broker.None

@@ -37,6 +37,7 @@ type pendingProduce struct {
 	bytes    int
 	start    time.Time
 	deadline time.Time
+	throttle time.Duration
 
 	outcomes []produceOutcome
 	open     atomic.Int32  // outcomes that are missing, and one for the submission itself
@@ -80,8 +81,13 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 			p.submit(ctx, outcome, &topic.Partitions[j])
 		}
 	}
+	s.throttle = s.use(metadata.ProducerByteRate, p.bytes)
+	p.throttle = s.throttle
 	p.settled()
-	return s.outbox.add(p)
+	if err := s.outbox.add(p); err != nil || s.throttle == 0 {
+		return err
+	}
+	return s.outbox.drain() // the answer goes out before the client is held
 }
 
 // submit checks one partition's batch and hands it to the partition.
@@ -265,5 +271,6 @@ func (p *pendingProduce) encode() []byte {
 		sb.NodeID, sb.Host, sb.Port, sb.Rack = b.NodeID, b.Host, b.Port, b.Rack
 		resp.Brokers = append(resp.Brokers, sb)
 	}
+	resp.ThrottleMillis = throttleMillis(p.throttle)
 	return appendResponse(nil, p.header, resp)
 }

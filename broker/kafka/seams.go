@@ -126,6 +126,8 @@ type Metrics interface {
 	// Produced counts what was appended, Fetched what was sent, whether or not it arrived.
 	Produced(topic string, bytes int, records int64)
 	Fetched(topic string, bytes int, records int64)
+	// Throttled counts a client that is held for a quota.
+	Throttled(time.Duration)
 	// BindingBypassed says that a group committed on a topic it has a binding for without ever fetching in its own name.
 	BindingBypassed(group, topic string)
 }
@@ -147,6 +149,9 @@ func (NoMetrics) Produced(string, int, int64) {}
 
 // Fetched implements Metrics.
 func (NoMetrics) Fetched(string, int, int64) {}
+
+// Throttled implements Metrics.
+func (NoMetrics) Throttled(time.Duration) {}
 
 // BindingBypassed implements Metrics.
 func (NoMetrics) BindingBypassed(string, string) {}

@@ -117,6 +117,7 @@ type Server struct {
 	complaints    complaints
 	frames        framePools
 	memory        *memoryBudget
+	buckets       buckets
 	responding    atomic.Int64 // bytes of records in Fetch responses under way
 	coalescing    sync.Pool    // of *[]byte with room for coalesceBytes
 	scratch       sync.Pool    // of *[]byte that responses are encoded in; a connection that waits holds none
@@ -246,6 +247,11 @@ func (s *Server) accept(ctx context.Context, listener *Listener) error {
 			defer s.dismiss(conn)
 			s.Metrics.Connections(listener.Name, 1)
 			defer s.Metrics.Connections(listener.Name, -1)
+			if delay := s.connectionDelay(hostOf(conn.RemoteAddr())); delay > 0 {
+				s.Metrics.Throttled(delay)
+				sleep(s.parking, delay)
+				return nil
+			}
 			newSession(s, conn, listener).run(ctx)
 			return nil
 		})

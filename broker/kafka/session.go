@@ -34,6 +34,7 @@ type session struct {
 	code          broker.Code   // the first error that the request at hand was answered with
 	fetches       *fetchSession // nil: none
 	client        string        // the client id of the request at hand
+	throttle      time.Duration // how long the connection is not read behind the request at hand
 }
 
 const (
@@ -122,6 +123,7 @@ func (s *session) serve(ctx context.Context) error {
 		if err := s.request(ctx, &f); err != nil {
 			return err
 		}
+		s.hold()
 		if err := s.conn.SetReadDeadline(time.Now().Add(s.Limits.Idle)); err != nil {
 			return err
 		}

@@ -4,42 +4,45 @@ import "slices"
 
 // API keys in use, with Kafka's numbers.
 const (
-	keyProduce                    int16 = 0
-	keyFetch                      int16 = 1
-	keyListOffsets                int16 = 2
-	keyMetadata                   int16 = 3
-	keyOffsetCommit               int16 = 8
-	keyOffsetFetch                int16 = 9
-	keyFindCoordinator            int16 = 10
-	keyJoinGroup                  int16 = 11
-	keyHeartbeat                  int16 = 12
-	keyLeaveGroup                 int16 = 13
-	keySyncGroup                  int16 = 14
-	keyDescribeGroups             int16 = 15
-	keyListGroups                 int16 = 16
-	keyApiVersions                int16 = 18
-	keyCreateTopics               int16 = 19
-	keyDeleteTopics               int16 = 20
-	keyDeleteRecords              int16 = 21
-	keyInitProducerID             int16 = 22
-	keyOffsetForLeaderEpoch       int16 = 23
-	keyDescribeConfigs            int16 = 32
-	keyAlterConfigs               int16 = 33
-	keyDescribeLogDirs            int16 = 35
-	keyCreatePartitions           int16 = 37
-	keyDeleteGroups               int16 = 42
-	keyElectLeaders               int16 = 43
-	keyIncrementalAlterConfigs    int16 = 44
-	keyListPartitionReassignments int16 = 46
-	keyOffsetDelete               int16 = 47
-	keyDescribeQuorum             int16 = 55
-	keyUpdateFeatures             int16 = 57
-	keyDescribeCluster            int16 = 60
-	keyDescribeProducers          int16 = 61
-	keyConsumerGroupHeartbeat     int16 = 68
-	keyConsumerGroupDescribe      int16 = 69
-	keyListConfigResources        int16 = 74
-	keyDescribeTopicPartitions    int16 = 75
+	keyProduce                     int16 = 0
+	keyFetch                       int16 = 1
+	keyListOffsets                 int16 = 2
+	keyMetadata                    int16 = 3
+	keyOffsetCommit                int16 = 8
+	keyOffsetFetch                 int16 = 9
+	keyFindCoordinator             int16 = 10
+	keyJoinGroup                   int16 = 11
+	keyHeartbeat                   int16 = 12
+	keyLeaveGroup                  int16 = 13
+	keySyncGroup                   int16 = 14
+	keyDescribeGroups              int16 = 15
+	keyListGroups                  int16 = 16
+	keyApiVersions                 int16 = 18
+	keyCreateTopics                int16 = 19
+	keyDeleteTopics                int16 = 20
+	keyDeleteRecords               int16 = 21
+	keyInitProducerID              int16 = 22
+	keyOffsetForLeaderEpoch        int16 = 23
+	keyDescribeConfigs             int16 = 32
+	keyAlterConfigs                int16 = 33
+	keyDescribeLogDirs             int16 = 35
+	keyCreatePartitions            int16 = 37
+	keyDeleteGroups                int16 = 42
+	keyElectLeaders                int16 = 43
+	keyIncrementalAlterConfigs     int16 = 44
+	keyAlterPartitionReassignments int16 = 45
+	keyListPartitionReassignments  int16 = 46
+	keyOffsetDelete                int16 = 47
+	keyDescribeClientQuotas        int16 = 48
+	keyAlterClientQuotas           int16 = 49
+	keyDescribeQuorum              int16 = 55
+	keyUpdateFeatures              int16 = 57
+	keyDescribeCluster             int16 = 60
+	keyDescribeProducers           int16 = 61
+	keyConsumerGroupHeartbeat      int16 = 68
+	keyConsumerGroupDescribe       int16 = 69
+	keyListConfigResources         int16 = 74
+	keyDescribeTopicPartitions     int16 = 75
 )
 
 // api is one row of the protocol matrix.
@@ -80,8 +83,11 @@ var matrix = []api{
 	{key: keyDeleteGroups, name: "DeleteGroups", listed: 0, min: 0, max: 3},
 	{key: keyElectLeaders, name: "ElectLeaders", listed: 0, min: 0, max: 2},
 	{key: keyIncrementalAlterConfigs, name: "IncrementalAlterConfigs", listed: 0, min: 0, max: 1},
+	{key: keyAlterPartitionReassignments, name: "AlterPartitionReassignments", listed: 0, min: 0, max: 1},
 	{key: keyListPartitionReassignments, name: "ListPartitionReassignments", listed: 0, min: 0, max: 0},
 	{key: keyOffsetDelete, name: "OffsetDelete", listed: 0, min: 0, max: 0},
+	{key: keyDescribeClientQuotas, name: "DescribeClientQuotas", listed: 0, min: 0, max: 1},
+	{key: keyAlterClientQuotas, name: "AlterClientQuotas", listed: 0, min: 0, max: 1},
 	{key: keyDescribeQuorum, name: "DescribeQuorum", listed: 0, min: 0, max: 2},
 	{key: keyUpdateFeatures, name: "UpdateFeatures", listed: 0, min: 0, max: 2},
 	{key: keyDescribeCluster, name: "DescribeCluster", listed: 0, min: 0, max: 2},

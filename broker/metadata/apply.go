@@ -166,6 +166,8 @@ func (d *draft) merge(fact *Fact) error {
 		return d.view(f.View)
 	case *metadatapb.Fact_ProducerIdBlock:
 		return d.producerIDBlock(f.ProducerIdBlock)
+	case *metadatapb.Fact_Quota:
+		return d.quota(f.Quota)
 	case *metadatapb.Fact_FeatureLevel:
 		return d.featureLevel(f.FeatureLevel)
 	default:

@@ -21,7 +21,7 @@ type Changes struct {
 	Rows       []broker.BindingID // bindings that have a new row, or a row with new offsets
 	Origins    []broker.BindingID
 	Views      []string
-	Cluster    bool // nodes, feature level or producer ids
+	Cluster    bool // nodes, feature level, producer ids or quotas
 
 	// Stale lists the facts that failed their preconditions and changed nothing.
 	Stale []Stale

@@ -125,6 +125,7 @@ func RowFact(r *Row) *Fact {
 	l := r.Limits
 	f := &metadatapb.Row{
 		Id: uint64(r.ID), Binding: uint64(r.Binding), Policy: uint32(r.Policy), WindowBlocks: r.WindowBlocks, WithinMillis: r.WithinMs, AtLogStart: r.AtLogStart,
+		BehindBatch: r.BehindBatch, BreakerFailures: r.Breaker.Failures, BreakerOffsets: r.Breaker.Offsets,
 		Limits: &metadatapb.Limits{
 			FrameRecordsMax: l.FrameRecordsMax, FrameBytesMax: l.FrameBytesMax, FrameFailuresMax: l.FrameFailuresMax,
 			RecordOutputMax: l.RecordOutputMax, FrameOutputMax: l.FrameOutputMax, RecordFuel: l.RecordFuel, SliceFuel: l.SliceFuel,
@@ -151,6 +152,13 @@ type Placed struct {
 func RowOffsetsFact(binding broker.BindingID, row broker.RowID, from []Placed) *Fact {
 	return &Fact{Kind: &metadatapb.Fact_RowOffsets{RowOffsets: &metadatapb.RowOffsets{
 		Row: uint64(row), Binding: uint64(binding), From: rawPlaced(from),
+	}}}
+}
+
+// RowTrippedFact states where a row tripped.
+func RowTrippedFact(binding broker.BindingID, row broker.RowID, tripped []Placed) *Fact {
+	return &Fact{Kind: &metadatapb.Fact_RowOffsets{RowOffsets: &metadatapb.RowOffsets{
+		Row: uint64(row), Binding: uint64(binding), Tripped: rawPlaced(tripped),
 	}}}
 }
 

@@ -32,6 +32,7 @@ type Image struct {
 	viewIDs    table[broker.TopicID, string]
 
 	nextProducerID broker.ProducerID
+	quotas         *Quotas
 
 	begun begun
 }

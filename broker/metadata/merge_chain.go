@@ -87,6 +87,7 @@ func (d *draft) row(f *metadatapb.Row) error {
 	r := &Row{
 		ID: broker.RowID(d.orIndex(f.GetId())), Binding: broker.BindingID(d.orIndex(f.GetBinding())),
 		Policy: ErrorPolicy(f.GetPolicy()), WindowBlocks: f.GetWindowBlocks(), WithinMs: f.GetWithinMillis(), AtLogStart: f.GetAtLogStart(),
+		BehindBatch: f.GetBehindBatch(), Breaker: Breaker{Failures: f.GetBreakerFailures(), Offsets: f.GetBreakerOffsets()},
 		From: map[int32]broker.Offset{},
 	}
 	l := f.GetLimits()
@@ -136,8 +137,12 @@ func (d *draft) rowOffsets(f *metadatapb.RowOffsets) error {
 	if err != nil {
 		return err
 	}
+	tripped, err := d.place(d.next.bindings.get(binding), rows[at].Tripped, f.GetTripped())
+	if err != nil {
+		return err
+	}
 	r := *rows[at]
-	r.From = from
+	r.From, r.Tripped = from, tripped
 	rows = slices.Clone(rows)
 	rows[at] = &r
 	d.next.rows.put(d.edit, binding, rows)

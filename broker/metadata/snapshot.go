@@ -182,6 +182,9 @@ func (m *Image) facts() []*Fact {
 			if len(r.From) > 0 {
 				add(RowOffsetsFact(b.ID, r.ID, placedIn(r.From)))
 			}
+			if len(r.Tripped) > 0 {
+				add(RowTrippedFact(b.ID, r.ID, placedIn(r.Tripped)))
+			}
 		}
 		if len(m.origins.get(b.ID)) > 0 {
 			add(OriginFact(b.ID, placedIn(m.origins.get(b.ID))))
@@ -189,6 +192,11 @@ func (m *Image) facts() []*Fact {
 	}
 	for _, v := range m.Views() {
 		add(ViewFact(v))
+	}
+	for entity, bounds := range m.quotas.All() {
+		for _, b := range bounds {
+			add(QuotaFact(entity, b.Key, b.Value))
+		}
 	}
 	if m.nextProducerID > 0 {
 		add(ProducerIDBlockFact(m.nextProducerID, 0, broker.NoNode, 0))

@@ -197,9 +197,19 @@ type Row struct {
 	// AtLogStart makes the leaders propose their log start instead of their log end: a first row for readers who have read
 	// nothing yet.
 	AtLogStart bool
+	// BehindBatch makes the leaders propose the end of the batch at which the row before takes over, so that the row before
+	// answers for that batch alone.
+	BehindBatch bool
+	// Breaker says when the row trips, and Tripped, by partition, where it did: from there on the version before it stands
+	// in, or nothing is delivered if there is none.
+	Breaker Breaker
+	Tripped map[int32]broker.Offset
 	// From holds, by partition, where the row takes effect; a partition that is missing has not proposed yet.
 	From map[int32]broker.Offset
 }
+
+// Breaker trips where Failures of the last Offsets offsets were dead-lettered. The zero value never does.
+type Breaker struct{ Failures, Offsets uint32 }
 
 // View is a read-only topic: the filtered log of a binding over a base topic.
 type View struct {

@@ -15,7 +15,7 @@ import (
 func (n *Node) newChains() (*delivery.Host, error) {
 	return delivery.New(delivery.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Metadata: decisions{n}, Engine: n.plugins, Groups: chainGroups{n.groups},
-		OpenLog: n.openLetters, Gate: n.plugins.gate, Logger: n.component("delivery"),
+		OpenLog: n.openLetters, Gate: n.plugins.gate, Logger: n.component("delivery"), Metrics: delivery.Metrics{Failed: n.metrics.pluginFailed},
 	})
 }
 
@@ -45,6 +45,14 @@ func (d decisions) Image() delivery.Image { return d.node.quorum.Image() }
 func (d decisions) ProposeFrom(ctx context.Context, p delivery.Proposal) error {
 	_, err := d.node.quorum.Submit(ctx, controller.ProposeFrom{
 		Binding: p.Binding, Row: p.Row, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, From: p.Offset, Clamp: p.Clamp,
+	})
+	return err
+}
+
+// ProposeTrip implements delivery.Metadata.
+func (d decisions) ProposeTrip(ctx context.Context, p delivery.Proposal) error {
+	_, err := d.node.quorum.Submit(ctx, controller.ProposeTrip{
+		Binding: p.Binding, Row: p.Row, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, At: p.Offset,
 	})
 	return err
 }

@@ -40,6 +40,17 @@ func TestTheManualNamesEveryMetricOfTheNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, table, found := strings.Cut(string(manual), "| metric | labels | meaning |")
+	table, _, ended := strings.Cut(table, "\n\n")
+	if !found || !ended {
+		t.Fatal("docs/OPERATIONS.md has no table of metrics")
+	}
+	unknown := map[string]bool{}
+	for i, piece := range strings.Split(table, "`") {
+		if i%2 == 1 && strings.HasPrefix(piece, "millrace_") {
+			unknown[piece] = true
+		}
+	}
 	for _, file := range []string{"metrics.go", "state.go", "cleaner.go"} {
 		source, err := os.ReadFile(file)
 		if err != nil {
@@ -51,6 +62,7 @@ func TestTheManualNamesEveryMetricOfTheNode(t *testing.T) {
 				continue
 			}
 			names++
+			delete(unknown, literal)
 			if !strings.Contains(string(manual), "`"+literal+"`") {
 				t.Errorf("docs/OPERATIONS.md does not name %s of %s", literal, file)
 			}
@@ -58,5 +70,8 @@ func TestTheManualNamesEveryMetricOfTheNode(t *testing.T) {
 		if names == 0 {
 			t.Errorf("%s names no metric: the test looks in the wrong place", file)
 		}
+	}
+	for name := range unknown {
+		t.Errorf("docs/OPERATIONS.md names %s, which no node has", name)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/plugins"
 )
 
 // metrics are a node's own: each node has a registry, so that several can live in one process.
@@ -21,6 +22,8 @@ type metrics struct {
 	connections *prometheus.GaugeVec
 	unsupported *prometheus.CounterVec
 	bypassed    *prometheus.CounterVec
+	throttled   prometheus.Counter
+	traps       *prometheus.CounterVec
 
 	producedBytes, producedRecords *prometheus.CounterVec
 	fetchedBytes, fetchedRecords   *prometheus.CounterVec
@@ -44,6 +47,8 @@ func newMetrics() *metrics {
 		connections:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "millrace_kafka_connections", Help: "Open client connections and streams."}, []string{"listener"}),
 		unsupported:     counters("millrace_kafka_unsupported_version_total", "Requests of a version that is not served.", "api", "version"),
 		bypassed:        counters("millrace_binding_bypassed_total", "Commits of a bound group that never fetched in its own name.", "group", "topic"),
+		traps:           counters("millrace_plugin_traps_total", "Records at which a plugin failed, by reason.", "plugin", "reason"),
+		throttled:       prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_kafka_throttled_total", Help: "Answers and connections held for a quota."}),
 		producedBytes:   counters("millrace_topic_produced_bytes_total", "Bytes of record batches appended by clients.", "topic"),
 		producedRecords: counters("millrace_topic_produced_records_total", "Records appended by clients.", "topic"),
 		fetchedBytes:    counters("millrace_topic_fetched_bytes_total", "Bytes of record batches sent to clients.", "topic"),
@@ -59,7 +64,7 @@ func newMetrics() *metrics {
 	m.readOnly = prometheus.NewGauge(prometheus.GaugeOpts{Name: "millrace_disk_read_only", Help: "1 while records from clients are refused for want of space."})
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
-		m.ready, m.requests, m.durations, m.connections, m.unsupported, m.bypassed,
+		m.ready, m.requests, m.durations, m.connections, m.unsupported, m.bypassed, m.throttled, m.traps,
 		m.producedBytes, m.producedRecords, m.fetchedBytes, m.fetchedRecords, m.fsync, m.fsyncFiles, m.elections, m.corruptions, m.readOnly,
 	)
 	return m
@@ -109,6 +114,16 @@ func (m *metrics) Fetched(topic string, bytes int, records int64) {
 	m.fetchedBytes.WithLabelValues(topic).Add(float64(bytes))
 	m.fetchedRecords.WithLabelValues(topic).Add(float64(records))
 }
+
+// pluginFailed counts failures; a verdict of the plugin's own is none.
+func (m *metrics) pluginFailed(plugin string, reason plugins.Reason) {
+	if reason != plugins.ReasonVerdict {
+		m.traps.WithLabelValues(plugin, reason.String()).Inc()
+	}
+}
+
+// Throttled implements kafka.Metrics.
+func (m *metrics) Throttled(time.Duration) { m.throttled.Inc() }
 
 // BindingBypassed implements kafka.Metrics.
 func (m *metrics) BindingBypassed(group, topic string) {

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/admin"
@@ -34,6 +35,7 @@ type pluginRoom struct {
 	loaded map[moduleKey]*lentModule // guarded by mu
 	golden map[metadata.Digest]bool  // guarded by mu: reproduced by this process
 	closed bool                      // guarded by mu
+	use    moduleUse                 // guarded by mu
 }
 
 // moduleKey is everything that makes a loaded module what it is.
@@ -43,6 +45,12 @@ type moduleKey struct {
 	config     string
 	configured bool
 	limits     plugins.Limits
+}
+
+// moduleUse counts how often chains found their modules loaded, and what loading the others took.
+type moduleUse struct {
+	hits, misses uint64
+	loading      time.Duration
 }
 
 // lentModule is a loaded module with the number of chains that have it.
@@ -76,6 +84,16 @@ func (p *pluginRoom) close() error {
 		return nil
 	}
 	return p.engine.Close(context.Background())
+}
+
+// usage is what plugins take up: modules that are loaded, instances, and the bytes of their memories.
+func (p *pluginRoom) usage() (modules int, instances, bytes int64, use moduleUse) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.engine != nil {
+		instances, bytes = p.engine.Usage()
+	}
+	return len(p.loaded), instances, bytes, p.use
 }
 
 // calls is how many frames were given to guests.
@@ -155,9 +173,11 @@ func (p *pluginRoom) borrow(ctx context.Context, key moduleKey, s metadata.Stage
 	p.mu.Lock()
 	if lent := p.loaded[key]; lent != nil {
 		lent.users++
+		p.use.hits++
 		p.mu.Unlock()
 		return lent.module, nil
 	}
+	p.use.misses++
 	p.mu.Unlock()
 	code, err := p.modules.Get(ctx, key.metered)
 	if err != nil {
@@ -203,7 +223,12 @@ func (p *pluginRoom) load(ctx context.Context, metered []byte, key moduleKey) (*
 	if key.configured {
 		config.Config = []byte(key.config)
 	}
-	return e.Load(ctx, metered, config)
+	began := time.Now()
+	module, err := e.Load(ctx, metered, config)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.use.loading += time.Since(began)
+	return module, err
 }
 
 // reproduce judges a version's golden frames once in this process: a broker that answers otherwise than the one that

@@ -1,15 +1,19 @@
 package node
 
 import (
+	"cmp"
 	"context"
+	"encoding/hex"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/batch"
 	"github.com/millrace-io/millrace/broker/coordinator"
 	"github.com/millrace-io/millrace/broker/delivery"
 	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/broker/replica"
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -23,6 +27,10 @@ type stateDescs struct {
 	groupLag, groupMembers, groupStatus                                  *prometheus.Desc
 	chainRecords, chainFuel, chainFailures, chainStalled, dedupDuplicate *prometheus.Desc
 	guestCalls                                                           *prometheus.Desc
+	underReplicated, groupLagSeconds, groupRebalances                    *prometheus.Desc
+	chainStopped, chainUnjudged, chainTripped, dedupWindow               *prometheus.Desc
+	pluginInfo, pluginModules, pluginInstances, pluginMemory             *prometheus.Desc
+	pluginHits, pluginMisses, pluginLoading                              *prometheus.Desc
 }
 
 func newStateDescs() stateDescs {
@@ -44,6 +52,20 @@ func newStateDescs() stateDescs {
 		chainFailures:   describe("millrace_plugin_failures_total", "Records at which a plugin failed.", "group", "topic"),
 		guestCalls:      describe("millrace_plugin_calls_total", "Frames given to guests, by all chains together."),
 		chainStalled:    describe("millrace_chain_stalled_partitions", "Partitions whose chain waits for the broker's trouble to end.", "group", "topic"),
+		underReplicated: describe("millrace_under_replicated_partitions", "Partitions with replicas that are not in sync."),
+		groupLagSeconds: describe("millrace_group_lag_seconds", "Age of the oldest record that a group has not committed.", "group"),
+		groupRebalances: describe("millrace_group_rebalances_total", "Generations that a group has had.", "group"),
+		chainStopped:    describe("millrace_chain_stopped_partitions", "Partitions that stand still by the policy stop or a breaker.", "group", "topic"),
+		chainUnjudged:   describe("millrace_chain_unjudged_records", "Offsets that a chain has not answered for yet.", "group", "topic"),
+		chainTripped:    describe("millrace_chain_tripped_partitions", "Partitions in which the newest row has tripped.", "group", "topic"),
+		dedupWindow:     describe("millrace_dedup_window_seconds", "Time between the oldest and the newest record that are compared, the least of all partitions.", "group", "topic"),
+		pluginInfo:      describe("millrace_plugin_info", "Always 1; a plugin version and the digest of what runs.", "plugin", "digest"),
+		pluginModules:   describe("millrace_plugin_modules", "Modules that are loaded, one for each configuration in use."),
+		pluginInstances: describe("millrace_plugin_instances", "Instances of plugins, at rest or at work."),
+		pluginMemory:    describe("millrace_plugin_memory_bytes", "Linear memory of all instances."),
+		pluginHits:      describe("millrace_plugin_cache_hits_total", "Times that a chain found its module loaded."),
+		pluginMisses:    describe("millrace_plugin_cache_misses_total", "Times that a module had to be loaded."),
+		pluginLoading:   describe("millrace_plugin_load_seconds_total", "Time spent compiling and bringing up modules."),
 		dedupDuplicate:  describe("millrace_dedup_duplicates_total", "Records left out as duplicates.", "group", "topic"),
 	}
 }
@@ -69,14 +91,28 @@ func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, value, labels...)
 	}
 	s.cluster(gauge)
-	s.groups(gauge)
+	s.groups(gauge, counter)
 	s.chains(gauge, counter)
+	s.plugins(gauge, counter)
+}
+
+func (s *stateCollector) plugins(gauge, counter func(*prometheus.Desc, float64, ...string)) {
 	counter(s.is.guestCalls, float64(s.node.plugins.calls()))
+	modules, instances, bytes, use := s.node.plugins.usage()
+	gauge(s.is.pluginModules, float64(modules))
+	gauge(s.is.pluginInstances, float64(instances))
+	gauge(s.is.pluginMemory, float64(bytes))
+	counter(s.is.pluginHits, float64(use.hits))
+	counter(s.is.pluginMisses, float64(use.misses))
+	counter(s.is.pluginLoading, use.loading.Seconds())
+	for _, v := range s.node.quorum.Image().Plugins() {
+		gauge(s.is.pluginInfo, 1, v.Name+"@"+v.Version, hex.EncodeToString(v.Metered[:]))
+	}
 }
 
 func (s *stateCollector) cluster(gauge func(*prometheus.Desc, float64, ...string)) {
 	image := s.node.quorum.Image()
-	leaderless := 0
+	leaderless, behind := 0, 0
 	for topic := range image.Topics() {
 		size := int64(0)
 		for _, p := range image.Partitions(topic.ID) {
@@ -86,11 +122,15 @@ func (s *stateCollector) cluster(gauge func(*prometheus.Desc, float64, ...string
 			if p.Leader == broker.NoNode {
 				leaderless++
 			}
+			if len(p.ISR) < len(p.Replicas) {
+				behind++
+			}
 		}
 		gauge(s.is.topicSize, float64(size), topic.Name)
 		gauge(s.is.topicPartitions, float64(topic.Partitions), topic.Name)
 	}
 	gauge(s.is.leaderless, float64(leaderless))
+	gauge(s.is.underReplicated, float64(behind))
 	gauge(s.is.offline, float64(len(s.node.set.Failed())))
 	if free, _, err := s.node.seams.FS.Space(s.node.config.Data); err == nil {
 		gauge(s.is.diskFree, float64(free))
@@ -105,7 +145,7 @@ func (s *stateCollector) cluster(gauge func(*prometheus.Desc, float64, ...string
 // collectWithin bounds what one scrape may wait for the coordinator.
 const collectWithin = 2 * time.Second
 
-func (s *stateCollector) groups(gauge func(*prometheus.Desc, float64, ...string)) {
+func (s *stateCollector) groups(gauge, counter func(*prometheus.Desc, float64, ...string)) {
 	ctx, cancel := context.WithTimeout(s.node.rooms.Context(), collectWithin)
 	defer cancel()
 	infos, err := s.node.groups.List(ctx)
@@ -116,16 +156,24 @@ func (s *stateCollector) groups(gauge func(*prometheus.Desc, float64, ...string)
 	for _, info := range infos {
 		gauge(s.is.groupMembers, float64(info.Members), info.Group)
 		gauge(s.is.groupStatus, 1, info.Group, info.State.String())
+		counter(s.is.groupRebalances, float64(info.Generation), info.Group)
 		offsets, err := s.node.groups.FetchOffsets(ctx, coordinator.FetchRequest{Group: info.Group, All: true})
 		if err != nil {
 			continue
 		}
 		lags := map[string]float64{}
+		oldest := time.Duration(0)
 		for _, o := range offsets {
-			if end, known := s.node.endOf(image, info.Group, o.Topic, o.Partition); known {
-				lags[o.Topic] += float64(max(0, end-o.Offset))
+			end, known := s.node.endOf(image, info.Group, o.Topic, o.Partition)
+			if !known {
+				continue
+			}
+			lags[o.Topic] += float64(max(0, end-o.Offset))
+			if end > o.Offset {
+				oldest = max(oldest, s.node.ageOf(image, o.Topic, o.Partition, o.Offset))
 			}
 		}
+		gauge(s.is.groupLagSeconds, oldest.Seconds(), info.Group)
 		for topic, lag := range lags {
 			gauge(s.is.groupLag, lag, info.Group, topic)
 		}
@@ -139,10 +187,18 @@ func (s *stateCollector) chains(gauge, counter func(*prometheus.Desc, float64, .
 		if !ok {
 			continue
 		}
+		owner := cmp.Or(binding.Group, ownView(image, binding.ID))
 		var sum delivery.BindingCounts
 		var fuel, failures uint64
-		stalled := 0
+		stalled, stopped, unjudged, window := 0, 0, broker.Offset(0), time.Duration(0)
 		for _, p := range s.node.chains.Describe(binding.ID) {
+			unjudged += max(0, p.LastStable-p.JudgedTo)
+			if p.State == delivery.StateStopped {
+				stopped++
+			}
+			if window == 0 || p.Reach > 0 && p.Reach < window {
+				window = p.Reach
+			}
 			sum.Visible += p.Counts.Visible
 			sum.Dropped += p.Counts.Dropped
 			sum.Duplicates += p.Counts.Duplicates
@@ -157,13 +213,57 @@ func (s *stateCollector) chains(gauge, counter func(*prometheus.Desc, float64, .
 			result string
 			count  uint64
 		}{{"passed", sum.Visible - min(sum.Visible, sum.Replaced)}, {"dropped", sum.Dropped}, {"duplicate", sum.Duplicates}, {"replaced", sum.Replaced}, {"dead_letter", sum.Lettered}} {
-			counter(s.is.chainRecords, float64(r.count), binding.Group, topic.Name, r.result)
+			counter(s.is.chainRecords, float64(r.count), owner, topic.Name, r.result)
 		}
-		counter(s.is.chainFuel, float64(fuel), binding.Group, topic.Name)
-		counter(s.is.chainFailures, float64(failures), binding.Group, topic.Name)
-		counter(s.is.dedupDuplicate, float64(sum.Duplicates), binding.Group, topic.Name)
-		gauge(s.is.chainStalled, float64(stalled), binding.Group, topic.Name)
+		counter(s.is.chainFuel, float64(fuel), owner, topic.Name)
+		counter(s.is.chainFailures, float64(failures), owner, topic.Name)
+		counter(s.is.dedupDuplicate, float64(sum.Duplicates), owner, topic.Name)
+		gauge(s.is.chainStalled, float64(stalled), owner, topic.Name)
+		gauge(s.is.chainStopped, float64(stopped), owner, topic.Name)
+		gauge(s.is.chainUnjudged, float64(unjudged), owner, topic.Name)
+		gauge(s.is.dedupWindow, window.Seconds(), owner, topic.Name)
+		tripped := 0
+		if rows := image.Rows(binding.ID); len(rows) > 0 {
+			tripped = len(rows[len(rows)-1].Tripped)
+		}
+		gauge(s.is.chainTripped, float64(tripped), owner, topic.Name)
 	}
+}
+
+// ownView is the name of the view that a binding was made for. Two such bindings of one topic have no group to tell them
+// apart, and a scrape with two series of one name fails as a whole.
+func ownView(image *metadata.Image, id broker.BindingID) string {
+	for _, view := range image.Views() {
+		if view.Own && view.Binding == id {
+			return view.Name
+		}
+	}
+	return ""
+}
+
+// ageOf is how long ago the record at an offset was made, to the batch; nothing where that is not known.
+func (n *Node) ageOf(image *metadata.Image, topicName string, partition int32, offset broker.Offset) time.Duration {
+	tp := broker.TopicPartition{Partition: partition}
+	if view, ok := image.ViewNamed(topicName); ok {
+		tp.Topic = view.Base
+	} else if topic, ok := image.TopicNamed(topicName); ok {
+		tp.Topic = topic.ID
+	}
+	r, err := n.set.Get(tp)
+	if err != nil {
+		return 0
+	}
+	read, err := r.Read(replica.Read{From: max(offset, r.Ends().LogStart), MaxBytes: 1, MinOne: true, LeaderEpoch: broker.NoLeaderEpoch})
+	if err != nil || read.Slice == nil {
+		return 0
+	}
+	defer read.Slice.Release()
+	for _, run := range read.Slice.Bytes {
+		if v, err := batch.Parse(run); err == nil && v.MaxTimestamp() > 0 {
+			return max(0, time.Since(time.UnixMilli(v.MaxTimestamp())))
+		}
+	}
+	return 0
 }
 
 // endOf is where a group's reading of a partition ends: in its filtered log if a chain is bound, else at the high

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/adminapi"
 	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
 	"github.com/millrace-io/millrace/internal/vfs"
@@ -329,5 +330,32 @@ func TestANewPartitionIsFilteredFromItsFirstRecord(t *testing.T) {
 	m := &member{Client: reader}
 	if got := fmt.Sprint(m.read(t, ctx, 2)); got != "[0 2]" {
 		t.Errorf("the group reads %s of a new partition, want each key once", got)
+	}
+}
+
+// The image is published before the partitions that it names are open: an answer that left then had the first Produce
+// turned away with NOT_LEADER_OR_FOLLOWER.
+func TestATopicTakesRecordsAsSoonAsItIsAnswered(t *testing.T) {
+	n := serving(t)
+	admin, ctx := administrator(t, n)
+	const partitions = 40
+	for i := range 10 {
+		name := fmt.Sprintf("t%d", i)
+		if _, err := admin.CreateTopic(ctx, partitions, 1, nil, name); err != nil {
+			t.Fatal(err)
+		}
+		topic, ok := n.quorum.Image().TopicNamed(name)
+		if !ok {
+			t.Fatal("the topic is not there")
+		}
+		for p := range int32(partitions) {
+			r, err := n.set.Get(broker.TopicPartition{Topic: topic.ID, Partition: p})
+			if err == nil {
+				err = r.CheckLeader(broker.NoLeaderEpoch)
+			}
+			if err != nil {
+				t.Fatalf("topic %s, partition %d: %v", name, p, err)
+			}
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 var files embed.FS
 
 // names are those of the plugins, sorted.
-var names = [...]string{"dedup-json", "dedup-key", "filter-json"}
+var names = [...]string{"dedup-header", "dedup-json", "dedup-key", "filter-json", "redact"}
 
 // Plugin is one built-in.
 type Plugin struct {

@@ -59,7 +59,11 @@ func TestEveryBuiltinIsAdmittedUnderItsOwnName(t *testing.T) {
 		if len(info.Imports) != 0 || info.HasConfigure != (p.Manifest.ConfigSchema != nil) {
 			t.Errorf("%s: %+v", name, info)
 		}
-		if info.MemoryMin > 7*plugins.PageBytes {
+		room := uint32(7)
+		if name == "redact" { // what comes out of a frame is as large as what goes in
+			room = 14
+		}
+		if info.MemoryMin > room*plugins.PageBytes {
 			t.Errorf("%s: %d bytes of memory to restore before each frame", name, info.MemoryMin)
 		}
 	}

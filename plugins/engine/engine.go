@@ -34,7 +34,9 @@ type Engine struct {
 	cache   wazero.CompilationCache
 
 	calls     atomic.Uint64
-	compiling sync.Mutex // held while compiling: one at a time (W5), since that cannot be cut short
+	instances atomic.Int64 // that exist, at rest or at work
+	memory    atomic.Int64 // bytes of their linear memories
+	compiling sync.Mutex   // held while compiling: one at a time (W5), since that cannot be cut short
 }
 
 // New returns an engine. ctx is for the host's own modules only.
@@ -66,6 +68,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 
 // Calls is how many frames were given to guests so far: one call of millrace_process each.
 func (e *Engine) Calls() uint64 { return e.calls.Load() }
+
+// Usage is how many instances exist, at rest or at work, and the bytes of their memories.
+func (e *Engine) Usage() (instances, bytes int64) { return e.instances.Load(), e.memory.Load() }
 
 // Close frees the runtime and all it holds.
 func (e *Engine) Close(ctx context.Context) error {

@@ -363,3 +363,24 @@ func TestManyJudgeAtOnce(t *testing.T) {
 		t.Errorf("%d instances at rest behind a gate of two", len(m.idle))
 	}
 }
+
+func TestUsageIsThatOfTheInstancesThereAre(t *testing.T) {
+	e := newEngine(t)
+	m, err := e.Load(t.Context(), admit(t, "testdata/script.wasm"), StageConfig{Projection: all, Limits: plugins.DefaultLimits()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer abi.Answer
+	if _, err := m.Judge(t.Context(), frameOf("k=v"), &answer); err != nil {
+		t.Fatal(err)
+	}
+	if n, bytes := e.Usage(); n < 1 || bytes < plugins.PageBytes {
+		t.Errorf("%d instances with %d bytes while one is at rest", n, bytes)
+	}
+	if err := m.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, bytes := e.Usage(); n != 0 || bytes != 0 {
+		t.Errorf("%d instances with %d bytes when the module is closed", n, bytes)
+	}
+}

@@ -64,7 +64,7 @@ func (m *Module) newInstance(ctx context.Context) (*instance, error) {
 
 // newMemory is the memory of an instance that is to be restored to the image, once there is one.
 func (m *Module) newMemory() *guestMemory {
-	memory := &guestMemory{limit: m.memoryMax}
+	memory := &guestMemory{limit: m.memoryMax, engine: m.engine}
 	if m.image == nil {
 		return memory
 	}
@@ -139,6 +139,9 @@ type guestMemory struct {
 	laid    bool     // the image lies in mapped, and only frames have written there since
 	limit   uint64
 	refused bool // growth was refused since the run began
+	engine  *Engine
+	counted int64 // bytes that the engine's usage counts, and whether it counts the instance
+	alive   bool
 }
 
 // restore makes the memory equal to the image, whose size it has.
@@ -157,7 +160,17 @@ func (m *guestMemory) restore(image []byte) {
 }
 
 // Allocate is the seam of wazero; there is one memory a module.
-func (m *guestMemory) Allocate(_, _ uint64) experimental.LinearMemory { return m }
+func (m *guestMemory) Allocate(_, _ uint64) experimental.LinearMemory {
+	m.alive = true
+	m.engine.instances.Add(1)
+	return m
+}
+
+// count tells the engine's usage of the memory's size.
+func (m *guestMemory) count(bytes uint64) {
+	m.engine.memory.Add(int64(bytes) - m.counted)
+	m.counted = int64(bytes)
+}
 
 // Reallocate grows the memory; nil tells the guest -1.
 func (m *guestMemory) Reallocate(size uint64) []byte {
@@ -167,6 +180,7 @@ func (m *guestMemory) Reallocate(size uint64) []byte {
 		return nil
 	case m.mapped != nil:
 		m.bytes = m.mapped.reserved[:size]
+		m.count(size)
 		return m.bytes
 	case size > uint64(cap(m.bytes)):
 		larger := make([]byte, size, min(max(size, 2*uint64(cap(m.bytes))), m.limit))
@@ -174,11 +188,18 @@ func (m *guestMemory) Reallocate(size uint64) []byte {
 		m.bytes = larger
 	}
 	m.bytes = m.bytes[:size]
+	m.count(size)
 	return m.bytes
 }
 
 // Free leaves the bytes: a view of them may still be held. Whoever closes an instance that is not running releases them.
-func (m *guestMemory) Free() {}
+func (m *guestMemory) Free() {
+	if m.alive {
+		m.alive = false
+		m.engine.instances.Add(-1)
+		m.count(0)
+	}
+}
 
 func (m *guestMemory) release() {
 	if m.mapped != nil {

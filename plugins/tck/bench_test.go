@@ -10,7 +10,7 @@ import (
 // A frame of 500 records of 100 bytes, and one of a single record, through built-ins: restore, call and answer.
 func BenchmarkBuiltin(b *testing.B) {
 	e := newEngine(b)
-	for _, name := range []string{"dedup-key", "dedup-json", "filter-json"} {
+	for _, name := range []string{"dedup-key", "dedup-header", "dedup-json", "filter-json", "redact"} {
 		m, metered := builtin(b, name)
 		g := load(b, e, metered, stageConfig(m, builtinConfigs[name]))
 		for _, n := range []int{1, 500, 4096} {

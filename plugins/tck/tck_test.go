@@ -93,6 +93,7 @@ func builtin(t testing.TB, name string) (*plugins.Manifest, []byte) {
 
 var builtinConfigs = map[string][]byte{
 	"dedup-key": nil, "dedup-json": []byte(`{"field":"id"}`), "filter-json": []byte(`{"field":"id","in":[1,"1"]}`),
+	"dedup-header": []byte(`{"header":"id"}`), "redact": []byte(`{"fields":["id","a"],"headers":["h"],"method":"blank"}`),
 }
 
 func TestBuiltinsAnswerTheirCases(t *testing.T) {

@@ -61,6 +61,14 @@ func TestAdminRefusesWithACodeAndASentence(t *testing.T) {
 		{"config where none is taken", connect.CodeInvalidArgument, "takes no configuration", func() error { return bind("dedup-key", `{"a":1}`, deadLetter) }},
 		{"config that is wrong", connect.CodeInvalidArgument, "field", func() error { return bind("dedup-json", `{"feild":"a"}`, deadLetter) }},
 		{"skip with dedup", connect.CodeFailedPrecondition, "--force", func() error { return bind("dedup-key", "", adminapi.ErrorPolicy_ERROR_POLICY_SKIP) }},
+		{"pass with a redactor", connect.CodeFailedPrecondition, "--force", func() error {
+			return bind("redact", `{"fields":["a"]}`, adminapi.ErrorPolicy_ERROR_POLICY_PASS)
+		}},
+		{"a redactor of nothing", connect.CodeInvalidArgument, "redact@1.0.0", func() error { return bind("redact", `{}`, deadLetter) }},
+		{"resume of what runs", connect.CodeInvalidArgument, "bind describe", func() error {
+			_, err := client.Bindings().ResumeBinding(ctx, &adminapi.ResumeBindingRequest{Group: "bound"})
+			return err
+		}},
 		{"bound twice", connect.CodeAlreadyExists, "bind update", func() error { _, err := client.Bind(ctx, "bound", "dedup-key", nil, "orders"); return err }},
 		{"no module", connect.CodeInvalidArgument, "missing", func() error { _, err := client.PushPlugin(ctx, manifest, nil); return err }},
 		{"not a module", connect.CodeInvalidArgument, "broken@1.0.0", func() error { _, err := client.PushPlugin(ctx, manifest, []byte("not wasm at all")); return err }},

@@ -103,6 +103,9 @@ const (
 	// BindingServiceDeleteBindingProcedure is the fully-qualified name of the BindingService's
 	// DeleteBinding RPC.
 	BindingServiceDeleteBindingProcedure = "/millrace.admin.v1.BindingService/DeleteBinding"
+	// BindingServiceResumeBindingProcedure is the fully-qualified name of the BindingService's
+	// ResumeBinding RPC.
+	BindingServiceResumeBindingProcedure = "/millrace.admin.v1.BindingService/ResumeBinding"
 	// ViewServiceCreateViewProcedure is the fully-qualified name of the ViewService's CreateView RPC.
 	ViewServiceCreateViewProcedure = "/millrace.admin.v1.ViewService/CreateView"
 	// ViewServiceListViewsProcedure is the fully-qualified name of the ViewService's ListViews RPC.
@@ -749,6 +752,8 @@ type BindingServiceClient interface {
 	ListBindings(context.Context, *adminapi.ListBindingsRequest) (*adminapi.ListBindingsResponse, error)
 	DescribeBinding(context.Context, *adminapi.DescribeBindingRequest) (*adminapi.DescribeBindingResponse, error)
 	DeleteBinding(context.Context, *adminapi.DeleteBindingRequest) (*adminapi.DeleteBindingResponse, error)
+	// ResumeBinding lets the batch at which each partition stands still through under another policy.
+	ResumeBinding(context.Context, *adminapi.ResumeBindingRequest) (*adminapi.ResumeBindingResponse, error)
 }
 
 // NewBindingServiceClient constructs a client for the millrace.admin.v1.BindingService service. By
@@ -792,6 +797,12 @@ func NewBindingServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(bindingServiceMethods.ByName("DeleteBinding")),
 			connect.WithClientOptions(opts...),
 		),
+		resumeBinding: connect.NewClient[adminapi.ResumeBindingRequest, adminapi.ResumeBindingResponse](
+			httpClient,
+			baseURL+BindingServiceResumeBindingProcedure,
+			connect.WithSchema(bindingServiceMethods.ByName("ResumeBinding")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -802,6 +813,7 @@ type bindingServiceClient struct {
 	listBindings    *connect.Client[adminapi.ListBindingsRequest, adminapi.ListBindingsResponse]
 	describeBinding *connect.Client[adminapi.DescribeBindingRequest, adminapi.DescribeBindingResponse]
 	deleteBinding   *connect.Client[adminapi.DeleteBindingRequest, adminapi.DeleteBindingResponse]
+	resumeBinding   *connect.Client[adminapi.ResumeBindingRequest, adminapi.ResumeBindingResponse]
 }
 
 // CreateBinding calls millrace.admin.v1.BindingService.CreateBinding.
@@ -849,6 +861,15 @@ func (c *bindingServiceClient) DeleteBinding(ctx context.Context, req *adminapi.
 	return nil, err
 }
 
+// ResumeBinding calls millrace.admin.v1.BindingService.ResumeBinding.
+func (c *bindingServiceClient) ResumeBinding(ctx context.Context, req *adminapi.ResumeBindingRequest) (*adminapi.ResumeBindingResponse, error) {
+	response, err := c.resumeBinding.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // BindingServiceHandler is an implementation of the millrace.admin.v1.BindingService service.
 type BindingServiceHandler interface {
 	CreateBinding(context.Context, *adminapi.CreateBindingRequest) (*adminapi.CreateBindingResponse, error)
@@ -856,6 +877,8 @@ type BindingServiceHandler interface {
 	ListBindings(context.Context, *adminapi.ListBindingsRequest) (*adminapi.ListBindingsResponse, error)
 	DescribeBinding(context.Context, *adminapi.DescribeBindingRequest) (*adminapi.DescribeBindingResponse, error)
 	DeleteBinding(context.Context, *adminapi.DeleteBindingRequest) (*adminapi.DeleteBindingResponse, error)
+	// ResumeBinding lets the batch at which each partition stands still through under another policy.
+	ResumeBinding(context.Context, *adminapi.ResumeBindingRequest) (*adminapi.ResumeBindingResponse, error)
 }
 
 // NewBindingServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -895,6 +918,12 @@ func NewBindingServiceHandler(svc BindingServiceHandler, opts ...connect.Handler
 		connect.WithSchema(bindingServiceMethods.ByName("DeleteBinding")),
 		connect.WithHandlerOptions(opts...),
 	)
+	bindingServiceResumeBindingHandler := connect.NewUnaryHandlerSimple(
+		BindingServiceResumeBindingProcedure,
+		svc.ResumeBinding,
+		connect.WithSchema(bindingServiceMethods.ByName("ResumeBinding")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.admin.v1.BindingService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case BindingServiceCreateBindingProcedure:
@@ -907,6 +936,8 @@ func NewBindingServiceHandler(svc BindingServiceHandler, opts ...connect.Handler
 			bindingServiceDescribeBindingHandler.ServeHTTP(w, r)
 		case BindingServiceDeleteBindingProcedure:
 			bindingServiceDeleteBindingHandler.ServeHTTP(w, r)
+		case BindingServiceResumeBindingProcedure:
+			bindingServiceResumeBindingHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -934,6 +965,10 @@ func (UnimplementedBindingServiceHandler) DescribeBinding(context.Context, *admi
 
 func (UnimplementedBindingServiceHandler) DeleteBinding(context.Context, *adminapi.DeleteBindingRequest) (*adminapi.DeleteBindingResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.BindingService.DeleteBinding is not implemented"))
+}
+
+func (UnimplementedBindingServiceHandler) ResumeBinding(context.Context, *adminapi.ResumeBindingRequest) (*adminapi.ResumeBindingResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.BindingService.ResumeBinding is not implemented"))
 }
 
 // ViewServiceClient is a client for the millrace.admin.v1.ViewService service.

@@ -108,6 +108,7 @@ type Fact struct {
 	//	*Fact_View
 	//	*Fact_ProducerIdBlock
 	//	*Fact_FeatureLevel
+	//	*Fact_Quota
 	Kind          isFact_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -294,6 +295,15 @@ func (x *Fact) GetFeatureLevel() *FeatureLevel {
 	return nil
 }
 
+func (x *Fact) GetQuota() *Quota {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_Quota); ok {
+			return x.Quota
+		}
+	}
+	return nil
+}
+
 type isFact_Kind interface {
 	isFact_Kind()
 }
@@ -362,6 +372,10 @@ type Fact_FeatureLevel struct {
 	FeatureLevel *FeatureLevel `protobuf:"bytes,16,opt,name=feature_level,json=featureLevel,proto3,oneof"`
 }
 
+type Fact_Quota struct {
+	Quota *Quota `protobuf:"bytes,19,opt,name=quota,proto3,oneof"`
+}
+
 func (*Fact_Cluster) isFact_Kind() {}
 
 func (*Fact_Node) isFact_Kind() {}
@@ -393,6 +407,8 @@ func (*Fact_View) isFact_Kind() {}
 func (*Fact_ProducerIdBlock) isFact_Kind() {}
 
 func (*Fact_FeatureLevel) isFact_Kind() {}
+
+func (*Fact_Quota) isFact_Kind() {}
 
 // Cluster is stated once, by the initial snapshot.
 type Cluster struct {
@@ -1602,17 +1618,21 @@ func (x *Limits) GetBlockBits() uint32 {
 
 // Row is a new decision row of a binding. Its offsets are facts of their own.
 type Row struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`           // 0: the index of this entry
-	Binding       uint64                 `protobuf:"varint,2,opt,name=binding,proto3" json:"binding,omitempty"` // 0: the binding that this entry makes
-	Stages        []*Stage               `protobuf:"bytes,3,rep,name=stages,proto3" json:"stages,omitempty"`
-	Limits        *Limits                `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
-	Policy        uint32                 `protobuf:"varint,5,opt,name=policy,proto3" json:"policy,omitempty"`
-	WindowBlocks  uint32                 `protobuf:"varint,6,opt,name=window_blocks,json=windowBlocks,proto3" json:"window_blocks,omitempty"`
-	WithinMillis  int64                  `protobuf:"varint,7,opt,name=within_millis,json=withinMillis,proto3" json:"within_millis,omitempty"`
-	AtLogStart    bool                   `protobuf:"varint,8,opt,name=at_log_start,json=atLogStart,proto3" json:"at_log_start,omitempty"` // the leaders propose their log start, not their log end
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Id           uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`           // 0: the index of this entry
+	Binding      uint64                 `protobuf:"varint,2,opt,name=binding,proto3" json:"binding,omitempty"` // 0: the binding that this entry makes
+	Stages       []*Stage               `protobuf:"bytes,3,rep,name=stages,proto3" json:"stages,omitempty"`
+	Limits       *Limits                `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
+	Policy       uint32                 `protobuf:"varint,5,opt,name=policy,proto3" json:"policy,omitempty"`
+	WindowBlocks uint32                 `protobuf:"varint,6,opt,name=window_blocks,json=windowBlocks,proto3" json:"window_blocks,omitempty"`
+	WithinMillis int64                  `protobuf:"varint,7,opt,name=within_millis,json=withinMillis,proto3" json:"within_millis,omitempty"`
+	AtLogStart   bool                   `protobuf:"varint,8,opt,name=at_log_start,json=atLogStart,proto3" json:"at_log_start,omitempty"` // the leaders propose their log start, not their log end
+	// The row trips where breaker_failures of the last breaker_offsets offsets were dead-lettered; 0: never.
+	BreakerFailures uint32 `protobuf:"varint,9,opt,name=breaker_failures,json=breakerFailures,proto3" json:"breaker_failures,omitempty"`
+	BreakerOffsets  uint32 `protobuf:"varint,10,opt,name=breaker_offsets,json=breakerOffsets,proto3" json:"breaker_offsets,omitempty"`
+	BehindBatch     bool   `protobuf:"varint,11,opt,name=behind_batch,json=behindBatch,proto3" json:"behind_batch,omitempty"` // the leaders propose the end of the batch at which the row before takes over
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Row) Reset() {
@@ -1701,6 +1721,27 @@ func (x *Row) GetAtLogStart() bool {
 	return false
 }
 
+func (x *Row) GetBreakerFailures() uint32 {
+	if x != nil {
+		return x.BreakerFailures
+	}
+	return 0
+}
+
+func (x *Row) GetBreakerOffsets() uint32 {
+	if x != nil {
+		return x.BreakerOffsets
+	}
+	return 0
+}
+
+func (x *Row) GetBehindBatch() bool {
+	if x != nil {
+		return x.BehindBatch
+	}
+	return false
+}
+
 // Placed is an offset in one partition, merged if the leader epoch is the present one and the offset that it replaces is
 // the present one.
 type Placed struct {
@@ -1771,12 +1812,13 @@ func (x *Placed) GetReplaces() int64 {
 	return 0
 }
 
-// RowOffsets says from where a row is in force.
+// RowOffsets says from where a row is in force, and where it tripped: from there on the version before it stands in.
 type RowOffsets struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Row           uint64                 `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
 	Binding       uint64                 `protobuf:"varint,2,opt,name=binding,proto3" json:"binding,omitempty"`
 	From          []*Placed              `protobuf:"bytes,3,rep,name=from,proto3" json:"from,omitempty"`
+	Tripped       []*Placed              `protobuf:"bytes,4,rep,name=tripped,proto3" json:"tripped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1828,6 +1870,13 @@ func (x *RowOffsets) GetBinding() uint64 {
 func (x *RowOffsets) GetFrom() []*Placed {
 	if x != nil {
 		return x.From
+	}
+	return nil
+}
+
+func (x *RowOffsets) GetTripped() []*Placed {
+	if x != nil {
+		return x.Tripped
 	}
 	return nil
 }
@@ -2092,6 +2141,120 @@ func (x *FeatureLevel) GetLevel() uint32 {
 	return 0
 }
 
+// QuotaEntity is one part of what a quota is for.
+type QuotaEntity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`       // user, client-id or ip
+	Name          *string                `protobuf:"bytes,2,opt,name=name,proto3,oneof" json:"name,omitempty"` // absent: the default of the type
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaEntity) Reset() {
+	*x = QuotaEntity{}
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaEntity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaEntity) ProtoMessage() {}
+
+func (x *QuotaEntity) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaEntity.ProtoReflect.Descriptor instead.
+func (*QuotaEntity) Descriptor() ([]byte, []int) {
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *QuotaEntity) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *QuotaEntity) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+// Quota sets or removes one bound.
+type Quota struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entity        []*QuotaEntity         `protobuf:"bytes,1,rep,name=entity,proto3" json:"entity,omitempty"`       // sorted by type
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`             // such as producer_byte_rate
+	Value         *float64               `protobuf:"fixed64,3,opt,name=value,proto3,oneof" json:"value,omitempty"` // absent: removed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quota) Reset() {
+	*x = Quota{}
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quota) ProtoMessage() {}
+
+func (x *Quota) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quota.ProtoReflect.Descriptor instead.
+func (*Quota) Descriptor() ([]byte, []int) {
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Quota) GetEntity() []*QuotaEntity {
+	if x != nil {
+		return x.Entity
+	}
+	return nil
+}
+
+func (x *Quota) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Quota) GetValue() float64 {
+	if x != nil && x.Value != nil {
+		return *x.Value
+	}
+	return 0
+}
+
 // SnapshotHeader opens a snapshot file.
 type SnapshotHeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2106,7 +2269,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[24]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2118,7 +2281,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[24]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2131,7 +2294,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{24}
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SnapshotHeader) GetIndex() uint64 {
@@ -2183,7 +2346,7 @@ type ConfState struct {
 
 func (x *ConfState) Reset() {
 	*x = ConfState{}
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[25]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2195,7 +2358,7 @@ func (x *ConfState) String() string {
 func (*ConfState) ProtoMessage() {}
 
 func (x *ConfState) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[25]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2208,7 +2371,7 @@ func (x *ConfState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfState.ProtoReflect.Descriptor instead.
 func (*ConfState) Descriptor() ([]byte, []int) {
-	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{25}
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConfState) GetVoters() []uint64 {
@@ -2254,7 +2417,7 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x05Entry\x120\n" +
 	"\x05facts\x18\x01 \x03(\v2\x1a.millrace.metadata.v1.FactR\x05facts\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\rR\x04part\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\"\xa0\b\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\xd5\b\n" +
 	"\x04Fact\x129\n" +
 	"\acluster\x18\x01 \x01(\v2\x1d.millrace.metadata.v1.ClusterH\x00R\acluster\x120\n" +
 	"\x04node\x18\x02 \x01(\v2\x1a.millrace.metadata.v1.NodeH\x00R\x04node\x12[\n" +
@@ -2273,7 +2436,8 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x06origin\x18\r \x01(\v2\x1c.millrace.metadata.v1.OriginH\x00R\x06origin\x120\n" +
 	"\x04view\x18\x0e \x01(\v2\x1a.millrace.metadata.v1.ViewH\x00R\x04view\x12S\n" +
 	"\x11producer_id_block\x18\x0f \x01(\v2%.millrace.metadata.v1.ProducerIDBlockH\x00R\x0fproducerIdBlock\x12I\n" +
-	"\rfeature_level\x18\x10 \x01(\v2\".millrace.metadata.v1.FeatureLevelH\x00R\ffeatureLevelB\x06\n" +
+	"\rfeature_level\x18\x10 \x01(\v2\".millrace.metadata.v1.FeatureLevelH\x00R\ffeatureLevel\x123\n" +
+	"\x05quota\x18\x13 \x01(\v2\x1b.millrace.metadata.v1.QuotaH\x00R\x05quotaB\x06\n" +
 	"\x04kind\"\x19\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\"l\n" +
@@ -2387,7 +2551,7 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x10memory_bytes_max\x18\t \x01(\rR\x0ememoryBytesMax\x12\x1d\n" +
 	"\n" +
 	"block_bits\x18\n" +
-	" \x01(\rR\tblockBits\"\x9e\x02\n" +
+	" \x01(\rR\tblockBits\"\x95\x03\n" +
 	"\x03Row\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\abinding\x18\x02 \x01(\x04R\abinding\x123\n" +
@@ -2397,18 +2561,23 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\rwindow_blocks\x18\x06 \x01(\rR\fwindowBlocks\x12#\n" +
 	"\rwithin_millis\x18\a \x01(\x03R\fwithinMillis\x12 \n" +
 	"\fat_log_start\x18\b \x01(\bR\n" +
-	"atLogStart\"\x8f\x01\n" +
+	"atLogStart\x12)\n" +
+	"\x10breaker_failures\x18\t \x01(\rR\x0fbreakerFailures\x12'\n" +
+	"\x0fbreaker_offsets\x18\n" +
+	" \x01(\rR\x0ebreakerOffsets\x12!\n" +
+	"\fbehind_batch\x18\v \x01(\bR\vbehindBatch\"\x8f\x01\n" +
 	"\x06Placed\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x05R\vleaderEpoch\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x1f\n" +
 	"\breplaces\x18\x04 \x01(\x03H\x00R\breplaces\x88\x01\x01B\v\n" +
-	"\t_replaces\"j\n" +
+	"\t_replaces\"\xa2\x01\n" +
 	"\n" +
 	"RowOffsets\x12\x10\n" +
 	"\x03row\x18\x01 \x01(\x04R\x03row\x12\x18\n" +
 	"\abinding\x18\x02 \x01(\x04R\abinding\x120\n" +
-	"\x04from\x18\x03 \x03(\v2\x1c.millrace.metadata.v1.PlacedR\x04from\"X\n" +
+	"\x04from\x18\x03 \x03(\v2\x1c.millrace.metadata.v1.PlacedR\x04from\x126\n" +
+	"\atripped\x18\x04 \x03(\v2\x1c.millrace.metadata.v1.PlacedR\atripped\"X\n" +
 	"\x06Origin\x12\x18\n" +
 	"\abinding\x18\x01 \x01(\x04R\abinding\x124\n" +
 	"\x06origin\x18\x02 \x03(\v2\x1c.millrace.metadata.v1.PlacedR\x06origin\"\x9e\x01\n" +
@@ -2426,7 +2595,16 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\anode_id\x18\x03 \x01(\x05R\x06nodeId\x12!\n" +
 	"\fbroker_epoch\x18\x04 \x01(\x03R\vbrokerEpoch\"$\n" +
 	"\fFeatureLevel\x12\x14\n" +
-	"\x05level\x18\x01 \x01(\rR\x05level\"\xb5\x01\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"C\n" +
+	"\vQuotaEntity\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x17\n" +
+	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x88\x01\x01B\a\n" +
+	"\x05_name\"y\n" +
+	"\x05Quota\x129\n" +
+	"\x06entity\x18\x01 \x03(\v2!.millrace.metadata.v1.QuotaEntityR\x06entity\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x19\n" +
+	"\x05value\x18\x03 \x01(\x01H\x00R\x05value\x88\x01\x01B\b\n" +
+	"\x06_value\"\xb5\x01\n" +
 	"\x0eSnapshotHeader\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12>\n" +
@@ -2454,7 +2632,7 @@ func file_millrace_metadata_v1_metadata_proto_rawDescGZIP() []byte {
 	return file_millrace_metadata_v1_metadata_proto_rawDescData
 }
 
-var file_millrace_metadata_v1_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_millrace_metadata_v1_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_millrace_metadata_v1_metadata_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: millrace.metadata.v1.Entry
 	(*Fact)(nil),               // 1: millrace.metadata.v1.Fact
@@ -2480,8 +2658,10 @@ var file_millrace_metadata_v1_metadata_proto_goTypes = []any{
 	(*View)(nil),               // 21: millrace.metadata.v1.View
 	(*ProducerIDBlock)(nil),    // 22: millrace.metadata.v1.ProducerIDBlock
 	(*FeatureLevel)(nil),       // 23: millrace.metadata.v1.FeatureLevel
-	(*SnapshotHeader)(nil),     // 24: millrace.metadata.v1.SnapshotHeader
-	(*ConfState)(nil),          // 25: millrace.metadata.v1.ConfState
+	(*QuotaEntity)(nil),        // 24: millrace.metadata.v1.QuotaEntity
+	(*Quota)(nil),              // 25: millrace.metadata.v1.Quota
+	(*SnapshotHeader)(nil),     // 26: millrace.metadata.v1.SnapshotHeader
+	(*ConfState)(nil),          // 27: millrace.metadata.v1.ConfState
 }
 var file_millrace_metadata_v1_metadata_proto_depIdxs = []int32{
 	1,  // 0: millrace.metadata.v1.Entry.facts:type_name -> millrace.metadata.v1.Fact
@@ -2501,19 +2681,22 @@ var file_millrace_metadata_v1_metadata_proto_depIdxs = []int32{
 	21, // 14: millrace.metadata.v1.Fact.view:type_name -> millrace.metadata.v1.View
 	22, // 15: millrace.metadata.v1.Fact.producer_id_block:type_name -> millrace.metadata.v1.ProducerIDBlock
 	23, // 16: millrace.metadata.v1.Fact.feature_level:type_name -> millrace.metadata.v1.FeatureLevel
-	4,  // 17: millrace.metadata.v1.BrokerRegistration.endpoints:type_name -> millrace.metadata.v1.Endpoint
-	9,  // 18: millrace.metadata.v1.Partition.replicas:type_name -> millrace.metadata.v1.Replica
-	12, // 19: millrace.metadata.v1.PluginVersion.golden:type_name -> millrace.metadata.v1.Golden
-	15, // 20: millrace.metadata.v1.Row.stages:type_name -> millrace.metadata.v1.Stage
-	16, // 21: millrace.metadata.v1.Row.limits:type_name -> millrace.metadata.v1.Limits
-	18, // 22: millrace.metadata.v1.RowOffsets.from:type_name -> millrace.metadata.v1.Placed
-	18, // 23: millrace.metadata.v1.Origin.origin:type_name -> millrace.metadata.v1.Placed
-	25, // 24: millrace.metadata.v1.SnapshotHeader.conf_state:type_name -> millrace.metadata.v1.ConfState
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	25, // 17: millrace.metadata.v1.Fact.quota:type_name -> millrace.metadata.v1.Quota
+	4,  // 18: millrace.metadata.v1.BrokerRegistration.endpoints:type_name -> millrace.metadata.v1.Endpoint
+	9,  // 19: millrace.metadata.v1.Partition.replicas:type_name -> millrace.metadata.v1.Replica
+	12, // 20: millrace.metadata.v1.PluginVersion.golden:type_name -> millrace.metadata.v1.Golden
+	15, // 21: millrace.metadata.v1.Row.stages:type_name -> millrace.metadata.v1.Stage
+	16, // 22: millrace.metadata.v1.Row.limits:type_name -> millrace.metadata.v1.Limits
+	18, // 23: millrace.metadata.v1.RowOffsets.from:type_name -> millrace.metadata.v1.Placed
+	18, // 24: millrace.metadata.v1.RowOffsets.tripped:type_name -> millrace.metadata.v1.Placed
+	18, // 25: millrace.metadata.v1.Origin.origin:type_name -> millrace.metadata.v1.Placed
+	24, // 26: millrace.metadata.v1.Quota.entity:type_name -> millrace.metadata.v1.QuotaEntity
+	27, // 27: millrace.metadata.v1.SnapshotHeader.conf_state:type_name -> millrace.metadata.v1.ConfState
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_millrace_metadata_v1_metadata_proto_init() }
@@ -2538,16 +2721,19 @@ func file_millrace_metadata_v1_metadata_proto_init() {
 		(*Fact_View)(nil),
 		(*Fact_ProducerIdBlock)(nil),
 		(*Fact_FeatureLevel)(nil),
+		(*Fact_Quota)(nil),
 	}
 	file_millrace_metadata_v1_metadata_proto_msgTypes[11].OneofWrappers = []any{}
 	file_millrace_metadata_v1_metadata_proto_msgTypes[18].OneofWrappers = []any{}
+	file_millrace_metadata_v1_metadata_proto_msgTypes[24].OneofWrappers = []any{}
+	file_millrace_metadata_v1_metadata_proto_msgTypes[25].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_metadata_v1_metadata_proto_rawDesc), len(file_millrace_metadata_v1_metadata_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
