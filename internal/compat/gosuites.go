@@ -205,6 +205,12 @@ func saramaSuite() goSuite {
 		waits: []wait{
 			{test: "^TestFuncTxn", capability: "transactions", slow: true},
 			{test: "Transactions$|^TestFuncInitProducerId3$", capability: "transactions"},
+			{test: "^TestFuncAdminAlterPartitionReassignments$", capability: "replicas that can be moved (AlterPartitionReassignments)"},
+			{test: "^TestFuncAdminDescribeConfig$", capability: "documentation of a broker's configs"},
+			{test: "^TestFuncAdminIncrementalAlterConfigs$", capability: "a broker's configs that change while it runs"},
+			{test: "^TestFuncAdminUpdateFeatures$", capability: "features that are listed"},
+			{test: "^TestFuncAdminDescribeLogDirs$", capability: "five brokers"},
+			{test: "^TestFuncAdminQuotas$", capability: "client quotas"},
 			{test: "^TestFuncAdminListConsumerGroupOffsets$", words: "docker", capability: "brokers in docker, one of which it stops"},
 		},
 	}
