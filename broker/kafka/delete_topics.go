@@ -50,7 +50,7 @@ func (s *session) topicToDelete(id broker.TopicID, name *string) (target, error)
 	if id.IsZero() == (name == nil) {
 		return target{}, broker.Errorf(broker.InvalidRequest, "a topic is deleted by its name or by its id, exactly one of them")
 	}
-	t, code := resolve(s.Metadata.Image(), name == nil, id, deref(name))
+	t, code := s.resolve(s.Metadata.Image(), name == nil, id, deref(name))
 	switch {
 	case t.view != nil:
 		return t, broker.Errorf(broker.PolicyViolation, "%q is a view; delete it with raftctl view delete", t.name)

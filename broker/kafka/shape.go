@@ -98,6 +98,14 @@ var shapes = map[int16][]field{
 	keyAlterConfigs:               shape(list(raw(1), str(), list(str(), str())), raw(1)),
 	keyIncrementalAlterConfigs:    shape(list(raw(1), str(), list(str(), raw(1), str())), raw(1)),
 	keyListConfigResources:        shape(int8s().from(1)),
+	keySaslHandshake:              shape(str()),
+	keySaslAuthenticate:           shape(data()),
+	keyDescribeACLs:               shape(raw(1), str(), raw(1), str(), str(), raw(2)),
+	keyCreateACLs:                 shape(list(raw(1), str(), raw(1), str(), str(), raw(2))),
+	keyDeleteACLs:                 shape(list(raw(1), str(), raw(1), str(), str(), raw(2))),
+
+	keyDescribeUserScramCredentials: shape(list(str())),
+	keyAlterUserScramCredentials:    shape(list(str(), raw(1)), list(str(), raw(1+4), data(), data())),
 }
 
 // checkShape walks a request's body and reports the first count or length that its bytes cannot hold. Bytes behind the

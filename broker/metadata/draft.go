@@ -40,6 +40,8 @@ const (
 	shardOrigins
 	shardViews
 	shardViewIDs
+	shardRules
+	shardCredentials
 )
 
 func newDraft(from *Image) *draft {

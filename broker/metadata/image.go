@@ -30,6 +30,11 @@ type Image struct {
 	views      map[string]*View
 	viewIDs    map[broker.TopicID]string
 
+	rules            map[ResourcePattern][]AccessRule // in order, see access.go
+	rulesIndex       broker.Index                     // of the entry that changed one last
+	credentials      map[CredentialKey]*ScramCredential
+	credentialsIndex broker.Index // of the entry that changed one last
+
 	nextProducerID broker.ProducerID
 }
 

@@ -179,6 +179,12 @@ func (m *Image) facts() []*Fact {
 	for _, v := range m.Views() {
 		add(ViewFact(v))
 	}
+	for rule := range m.AccessRules() {
+		add(AccessRuleFact(rule))
+	}
+	for _, c := range m.ScramCredentials() {
+		add(ScramCredentialFact(c))
+	}
 	if m.nextProducerID > 0 {
 		add(ProducerIDBlockFact(m.nextProducerID, 0, broker.NoNode, 0))
 	}

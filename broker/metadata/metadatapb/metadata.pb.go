@@ -91,6 +91,8 @@ type Fact struct {
 	//	*Fact_View
 	//	*Fact_ProducerIdBlock
 	//	*Fact_FeatureLevel
+	//	*Fact_AccessRule
+	//	*Fact_ScramCredential
 	Kind          isFact_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -277,6 +279,24 @@ func (x *Fact) GetFeatureLevel() *FeatureLevel {
 	return nil
 }
 
+func (x *Fact) GetAccessRule() *AccessRule {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_AccessRule); ok {
+			return x.AccessRule
+		}
+	}
+	return nil
+}
+
+func (x *Fact) GetScramCredential() *ScramCredential {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_ScramCredential); ok {
+			return x.ScramCredential
+		}
+	}
+	return nil
+}
+
 type isFact_Kind interface {
 	isFact_Kind()
 }
@@ -345,6 +365,14 @@ type Fact_FeatureLevel struct {
 	FeatureLevel *FeatureLevel `protobuf:"bytes,16,opt,name=feature_level,json=featureLevel,proto3,oneof"`
 }
 
+type Fact_AccessRule struct {
+	AccessRule *AccessRule `protobuf:"bytes,17,opt,name=access_rule,json=accessRule,proto3,oneof"`
+}
+
+type Fact_ScramCredential struct {
+	ScramCredential *ScramCredential `protobuf:"bytes,18,opt,name=scram_credential,json=scramCredential,proto3,oneof"`
+}
+
 func (*Fact_Cluster) isFact_Kind() {}
 
 func (*Fact_Node) isFact_Kind() {}
@@ -376,6 +404,10 @@ func (*Fact_View) isFact_Kind() {}
 func (*Fact_ProducerIdBlock) isFact_Kind() {}
 
 func (*Fact_FeatureLevel) isFact_Kind() {}
+
+func (*Fact_AccessRule) isFact_Kind() {}
+
+func (*Fact_ScramCredential) isFact_Kind() {}
 
 // Cluster is stated once, by the initial snapshot.
 type Cluster struct {
@@ -2075,6 +2107,202 @@ func (x *FeatureLevel) GetLevel() uint32 {
 	return 0
 }
 
+// AccessRule is a new rule of who may do what (an ACL), or the removal of one. Every field but the last is its identity;
+// the numbers are Kafka's.
+type AccessRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ResourceType  uint32                 `protobuf:"varint,1,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"`
+	Resource      string                 `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	PatternType   uint32                 `protobuf:"varint,3,opt,name=pattern_type,json=patternType,proto3" json:"pattern_type,omitempty"`
+	Principal     string                 `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
+	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
+	Operation     uint32                 `protobuf:"varint,6,opt,name=operation,proto3" json:"operation,omitempty"`
+	Permission    uint32                 `protobuf:"varint,7,opt,name=permission,proto3" json:"permission,omitempty"`
+	Removed       bool                   `protobuf:"varint,8,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessRule) Reset() {
+	*x = AccessRule{}
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessRule) ProtoMessage() {}
+
+func (x *AccessRule) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
+func (*AccessRule) Descriptor() ([]byte, []int) {
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *AccessRule) GetResourceType() uint32 {
+	if x != nil {
+		return x.ResourceType
+	}
+	return 0
+}
+
+func (x *AccessRule) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *AccessRule) GetPatternType() uint32 {
+	if x != nil {
+		return x.PatternType
+	}
+	return 0
+}
+
+func (x *AccessRule) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *AccessRule) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *AccessRule) GetOperation() uint32 {
+	if x != nil {
+		return x.Operation
+	}
+	return 0
+}
+
+func (x *AccessRule) GetPermission() uint32 {
+	if x != nil {
+		return x.Permission
+	}
+	return 0
+}
+
+func (x *AccessRule) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+// ScramCredential is what proves that a client knows a user's password, under one mechanism, or the removal of it. It
+// takes the place of the one before.
+type ScramCredential struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Mechanism     uint32                 `protobuf:"varint,2,opt,name=mechanism,proto3" json:"mechanism,omitempty"` // 1: SCRAM-SHA-256, 2: SCRAM-SHA-512
+	Salt          []byte                 `protobuf:"bytes,3,opt,name=salt,proto3" json:"salt,omitempty"`
+	Iterations    uint32                 `protobuf:"varint,4,opt,name=iterations,proto3" json:"iterations,omitempty"`
+	StoredKey     []byte                 `protobuf:"bytes,5,opt,name=stored_key,json=storedKey,proto3" json:"stored_key,omitempty"`
+	ServerKey     []byte                 `protobuf:"bytes,6,opt,name=server_key,json=serverKey,proto3" json:"server_key,omitempty"`
+	Removed       bool                   `protobuf:"varint,7,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScramCredential) Reset() {
+	*x = ScramCredential{}
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScramCredential) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScramCredential) ProtoMessage() {}
+
+func (x *ScramCredential) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScramCredential.ProtoReflect.Descriptor instead.
+func (*ScramCredential) Descriptor() ([]byte, []int) {
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ScramCredential) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ScramCredential) GetMechanism() uint32 {
+	if x != nil {
+		return x.Mechanism
+	}
+	return 0
+}
+
+func (x *ScramCredential) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *ScramCredential) GetIterations() uint32 {
+	if x != nil {
+		return x.Iterations
+	}
+	return 0
+}
+
+func (x *ScramCredential) GetStoredKey() []byte {
+	if x != nil {
+		return x.StoredKey
+	}
+	return nil
+}
+
+func (x *ScramCredential) GetServerKey() []byte {
+	if x != nil {
+		return x.ServerKey
+	}
+	return nil
+}
+
+func (x *ScramCredential) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
 // SnapshotHeader opens a snapshot file.
 type SnapshotHeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2089,7 +2317,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[24]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2101,7 +2329,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[24]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2114,7 +2342,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{24}
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SnapshotHeader) GetIndex() uint64 {
@@ -2166,7 +2394,7 @@ type ConfState struct {
 
 func (x *ConfState) Reset() {
 	*x = ConfState{}
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[25]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2406,7 @@ func (x *ConfState) String() string {
 func (*ConfState) ProtoMessage() {}
 
 func (x *ConfState) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[25]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2419,7 @@ func (x *ConfState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfState.ProtoReflect.Descriptor instead.
 func (*ConfState) Descriptor() ([]byte, []int) {
-	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{25}
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConfState) GetVoters() []uint64 {
@@ -2235,7 +2463,7 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\n" +
 	"#millrace/metadata/v1/metadata.proto\x12\x14millrace.metadata.v1\"9\n" +
 	"\x05Entry\x120\n" +
-	"\x05facts\x18\x01 \x03(\v2\x1a.millrace.metadata.v1.FactR\x05facts\"\xa0\b\n" +
+	"\x05facts\x18\x01 \x03(\v2\x1a.millrace.metadata.v1.FactR\x05facts\"\xb9\t\n" +
 	"\x04Fact\x129\n" +
 	"\acluster\x18\x01 \x01(\v2\x1d.millrace.metadata.v1.ClusterH\x00R\acluster\x120\n" +
 	"\x04node\x18\x02 \x01(\v2\x1a.millrace.metadata.v1.NodeH\x00R\x04node\x12[\n" +
@@ -2254,7 +2482,10 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x06origin\x18\r \x01(\v2\x1c.millrace.metadata.v1.OriginH\x00R\x06origin\x120\n" +
 	"\x04view\x18\x0e \x01(\v2\x1a.millrace.metadata.v1.ViewH\x00R\x04view\x12S\n" +
 	"\x11producer_id_block\x18\x0f \x01(\v2%.millrace.metadata.v1.ProducerIDBlockH\x00R\x0fproducerIdBlock\x12I\n" +
-	"\rfeature_level\x18\x10 \x01(\v2\".millrace.metadata.v1.FeatureLevelH\x00R\ffeatureLevelB\x06\n" +
+	"\rfeature_level\x18\x10 \x01(\v2\".millrace.metadata.v1.FeatureLevelH\x00R\ffeatureLevel\x12C\n" +
+	"\vaccess_rule\x18\x11 \x01(\v2 .millrace.metadata.v1.AccessRuleH\x00R\n" +
+	"accessRule\x12R\n" +
+	"\x10scram_credential\x18\x12 \x01(\v2%.millrace.metadata.v1.ScramCredentialH\x00R\x0fscramCredentialB\x06\n" +
 	"\x04kind\"\x19\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\"l\n" +
@@ -2407,7 +2638,31 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\anode_id\x18\x03 \x01(\x05R\x06nodeId\x12!\n" +
 	"\fbroker_epoch\x18\x04 \x01(\x03R\vbrokerEpoch\"$\n" +
 	"\fFeatureLevel\x12\x14\n" +
-	"\x05level\x18\x01 \x01(\rR\x05level\"\xb5\x01\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"\xfa\x01\n" +
+	"\n" +
+	"AccessRule\x12#\n" +
+	"\rresource_type\x18\x01 \x01(\rR\fresourceType\x12\x1a\n" +
+	"\bresource\x18\x02 \x01(\tR\bresource\x12!\n" +
+	"\fpattern_type\x18\x03 \x01(\rR\vpatternType\x12\x1c\n" +
+	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\x12\x1c\n" +
+	"\toperation\x18\x06 \x01(\rR\toperation\x12\x1e\n" +
+	"\n" +
+	"permission\x18\a \x01(\rR\n" +
+	"permission\x12\x18\n" +
+	"\aremoved\x18\b \x01(\bR\aremoved\"\xcf\x01\n" +
+	"\x0fScramCredential\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
+	"\tmechanism\x18\x02 \x01(\rR\tmechanism\x12\x12\n" +
+	"\x04salt\x18\x03 \x01(\fR\x04salt\x12\x1e\n" +
+	"\n" +
+	"iterations\x18\x04 \x01(\rR\n" +
+	"iterations\x12\x1d\n" +
+	"\n" +
+	"stored_key\x18\x05 \x01(\fR\tstoredKey\x12\x1d\n" +
+	"\n" +
+	"server_key\x18\x06 \x01(\fR\tserverKey\x12\x18\n" +
+	"\aremoved\x18\a \x01(\bR\aremoved\"\xb5\x01\n" +
 	"\x0eSnapshotHeader\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12>\n" +
@@ -2435,7 +2690,7 @@ func file_millrace_metadata_v1_metadata_proto_rawDescGZIP() []byte {
 	return file_millrace_metadata_v1_metadata_proto_rawDescData
 }
 
-var file_millrace_metadata_v1_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_millrace_metadata_v1_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_millrace_metadata_v1_metadata_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: millrace.metadata.v1.Entry
 	(*Fact)(nil),               // 1: millrace.metadata.v1.Fact
@@ -2461,8 +2716,10 @@ var file_millrace_metadata_v1_metadata_proto_goTypes = []any{
 	(*View)(nil),               // 21: millrace.metadata.v1.View
 	(*ProducerIDBlock)(nil),    // 22: millrace.metadata.v1.ProducerIDBlock
 	(*FeatureLevel)(nil),       // 23: millrace.metadata.v1.FeatureLevel
-	(*SnapshotHeader)(nil),     // 24: millrace.metadata.v1.SnapshotHeader
-	(*ConfState)(nil),          // 25: millrace.metadata.v1.ConfState
+	(*AccessRule)(nil),         // 24: millrace.metadata.v1.AccessRule
+	(*ScramCredential)(nil),    // 25: millrace.metadata.v1.ScramCredential
+	(*SnapshotHeader)(nil),     // 26: millrace.metadata.v1.SnapshotHeader
+	(*ConfState)(nil),          // 27: millrace.metadata.v1.ConfState
 }
 var file_millrace_metadata_v1_metadata_proto_depIdxs = []int32{
 	1,  // 0: millrace.metadata.v1.Entry.facts:type_name -> millrace.metadata.v1.Fact
@@ -2482,19 +2739,21 @@ var file_millrace_metadata_v1_metadata_proto_depIdxs = []int32{
 	21, // 14: millrace.metadata.v1.Fact.view:type_name -> millrace.metadata.v1.View
 	22, // 15: millrace.metadata.v1.Fact.producer_id_block:type_name -> millrace.metadata.v1.ProducerIDBlock
 	23, // 16: millrace.metadata.v1.Fact.feature_level:type_name -> millrace.metadata.v1.FeatureLevel
-	4,  // 17: millrace.metadata.v1.BrokerRegistration.endpoints:type_name -> millrace.metadata.v1.Endpoint
-	9,  // 18: millrace.metadata.v1.Partition.replicas:type_name -> millrace.metadata.v1.Replica
-	12, // 19: millrace.metadata.v1.PluginVersion.golden:type_name -> millrace.metadata.v1.Golden
-	15, // 20: millrace.metadata.v1.Row.stages:type_name -> millrace.metadata.v1.Stage
-	16, // 21: millrace.metadata.v1.Row.limits:type_name -> millrace.metadata.v1.Limits
-	18, // 22: millrace.metadata.v1.RowOffsets.from:type_name -> millrace.metadata.v1.Placed
-	18, // 23: millrace.metadata.v1.Origin.origin:type_name -> millrace.metadata.v1.Placed
-	25, // 24: millrace.metadata.v1.SnapshotHeader.conf_state:type_name -> millrace.metadata.v1.ConfState
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	24, // 17: millrace.metadata.v1.Fact.access_rule:type_name -> millrace.metadata.v1.AccessRule
+	25, // 18: millrace.metadata.v1.Fact.scram_credential:type_name -> millrace.metadata.v1.ScramCredential
+	4,  // 19: millrace.metadata.v1.BrokerRegistration.endpoints:type_name -> millrace.metadata.v1.Endpoint
+	9,  // 20: millrace.metadata.v1.Partition.replicas:type_name -> millrace.metadata.v1.Replica
+	12, // 21: millrace.metadata.v1.PluginVersion.golden:type_name -> millrace.metadata.v1.Golden
+	15, // 22: millrace.metadata.v1.Row.stages:type_name -> millrace.metadata.v1.Stage
+	16, // 23: millrace.metadata.v1.Row.limits:type_name -> millrace.metadata.v1.Limits
+	18, // 24: millrace.metadata.v1.RowOffsets.from:type_name -> millrace.metadata.v1.Placed
+	18, // 25: millrace.metadata.v1.Origin.origin:type_name -> millrace.metadata.v1.Placed
+	27, // 26: millrace.metadata.v1.SnapshotHeader.conf_state:type_name -> millrace.metadata.v1.ConfState
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_millrace_metadata_v1_metadata_proto_init() }
@@ -2519,6 +2778,8 @@ func file_millrace_metadata_v1_metadata_proto_init() {
 		(*Fact_View)(nil),
 		(*Fact_ProducerIdBlock)(nil),
 		(*Fact_FeatureLevel)(nil),
+		(*Fact_AccessRule)(nil),
+		(*Fact_ScramCredential)(nil),
 	}
 	file_millrace_metadata_v1_metadata_proto_msgTypes[11].OneofWrappers = []any{}
 	file_millrace_metadata_v1_metadata_proto_msgTypes[18].OneofWrappers = []any{}
@@ -2528,7 +2789,7 @@ func file_millrace_metadata_v1_metadata_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_metadata_v1_metadata_proto_rawDesc), len(file_millrace_metadata_v1_metadata_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
