@@ -51,8 +51,12 @@ func (p *pipes) dial(t *testing.T) *rawConn {
 
 // inBubble runs a test against a server whose clock is the bubble's.
 func inBubble(t *testing.T, test func(t *testing.T, f *face, dial func() *rawConn)) {
+	inBubbleWith(t, nil, test)
+}
+
+func inBubbleWith(t *testing.T, change func(*Config), test func(t *testing.T, f *face, dial func() *rawConn)) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFace(t, nil)
+		f := newFace(t, change)
 		listener := &pipes{accepted: make(chan net.Conn), closed: make(chan struct{})}
 		done := make(chan error, 1)
 		go func() {

@@ -57,13 +57,40 @@ func (s *session) fetch(ctx context.Context, h header, req *kmsg.FetchRequest) e
 	}
 	img := s.Metadata.Image()
 	all := s.fetchTargets(img, req, plan.asked, replica >= 0)
-	defer release(all)
-	wait := time.Duration(max(req.MaxWaitMillis, 0)) * time.Millisecond
-	s.fetchUntil(ctx, all, req, min(wait, s.Limits.FetchWaitMax))
+	defer s.releaseAll(all)
+	wait := min(time.Duration(max(req.MaxWaitMillis, 0))*time.Millisecond, s.Limits.FetchWaitMax)
+	if len(all) > parkedPartitionsMax && s.memory.short() {
+		wait = min(wait, parkedWhenShort)
+	}
+	s.fetchUntil(ctx, all, req, wait)
 	for i := range all {
 		s.note(all[i].code)
 	}
 	return s.respondFetch(h, req.Version, fetchAnswer{session: plan.id(), partitions: plan.answered(all)})
+}
+
+// A Fetch of many partitions is not parked for long while memory for requests is short: it holds some of it.
+const (
+	parkedPartitionsMax = 100
+	parkedWhenShort     = time.Second
+)
+
+// releaseAll ends a response: its records count no more.
+func (s *session) releaseAll(all []fetched) {
+	size := 0
+	for i := range all {
+		size += all[i].size
+	}
+	release(all)
+	s.responding.Add(-int64(size))
+}
+
+// responseRoom is how many bytes of records one more response may have: a quarter of what others leave, so that readers
+// that take nothing off their connections cannot pin the node's memory (X10, X11). The first batch passes whatever is left
+// (T13).
+func (s *Server) responseRoom() int {
+	left := int64(s.Limits.ResponseBytesMax) - s.responding.Load()
+	return min(s.Limits.FetchBytesMax, int(max(left, 0)/4))
 }
 
 // release gives the log's buffers back.
@@ -188,8 +215,8 @@ func watch(f *fetched, changed chan<- struct{}) (cancel func()) {
 
 // fetchOnce reads every partition within the limits and reports whether the answer may go out now.
 func (s *session) fetchOnce(all []fetched, req *kmsg.FetchRequest) (enough bool) {
-	release(all)
-	left := min(int(req.MaxBytes), s.Limits.FetchBytesMax)
+	s.releaseAll(all)
+	left := min(int(req.MaxBytes), s.responseRoom())
 	total := 0
 	for i := range all {
 		f := &all[i]
@@ -198,6 +225,7 @@ func (s *session) fetchOnce(all []fetched, req *kmsg.FetchRequest) (enough bool)
 		}
 		total += f.size
 		left = max(left-f.size, 0)
+		s.responding.Add(int64(f.size))
 		enough = enough || f.code != broker.None || f.diverging != nil
 	}
 	return enough || total >= int(req.MinBytes) || total > 0 && moreWaits(all)

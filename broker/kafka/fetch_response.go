@@ -36,7 +36,8 @@ type fetchAnswer struct {
 func (s *session) respondFetch(h header, version int16, answer fetchAnswer) error {
 	w := &fetchWriter{version: version, flexible: version >= 12}
 	hints := leaderHints{session: s, image: s.Metadata.Image()}
-	w.meta = appendResponseHeader(s.scratch[:0], h.correlationID, w.flexible)
+	pooled := s.scratch.Get().(*[]byte)
+	w.meta = appendResponseHeader((*pooled)[:0], h.correlationID, w.flexible)
 	w.int32(0) // throttle
 	if w.version >= 7 {
 		w.int16(int16(answer.code))
@@ -49,9 +50,7 @@ func (s *session) respondFetch(h header, version int16, answer fetchAnswer) erro
 	total := len(w.meta) + w.records
 	binary.BigEndian.PutUint32(w.meta, uint32(total-4))
 	err := s.writeAll(s.conn, w.pieces(), total)
-	if cap(w.meta) <= scratchBytesKept {
-		s.scratch = w.meta
-	}
+	s.putScratch(pooled, w.meta)
 	for i := range answer.partitions {
 		if f := &answer.partitions[i]; f.size > 0 {
 			s.Metrics.Fetched(f.target.name, f.size, countRecords(f.records.Bytes))

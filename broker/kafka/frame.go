@@ -54,10 +54,12 @@ func (b frameBuffer) release() {
 type frame struct {
 	body   []byte
 	buffer frameBuffer
+	claim  claim // what the request has of the node's memory for requests
 }
 
 func (f *frame) release() {
 	f.buffer.release()
+	f.claim.release()
 	*f = frame{}
 }
 
@@ -74,21 +76,36 @@ func readSize(r *bufio.Reader, limit int) (int, error) {
 	return int(size), nil
 }
 
-// readFrame reads size bytes, of which trusted are believed to come. first is told the header as soon as that is here,
-// so that it can refuse the rest.
-func (p *framePools) readFrame(r *bufio.Reader, size, trusted int, first func(header []byte) error) (frame, error) {
-	f := frame{buffer: p.get(min(size, max(trusted, frameClassBytes)))}
+// frameRules are asked while a frame is read: first as soon as its header is here, so that the rest can be refused, and
+// room before the frame takes as many bytes of memory.
+type frameRules struct {
+	first func(header []byte) error
+	room  func(bytes int, held *claim) error
+}
+
+// readFrame reads size bytes, of which trusted are believed to come.
+func (p *framePools) readFrame(r *bufio.Reader, size, trusted int, rules frameRules) (frame, error) {
+	var f frame
+	if err := rules.room(min(size, max(trusted, frameClassBytes)), &f.claim); err != nil {
+		f.claim.release()
+		return frame{}, err
+	}
+	f.buffer = p.get(min(size, max(trusted, frameClassBytes)))
 	f.body = (*f.buffer.bytes)[:min(size, len(*f.buffer.bytes))]
-	if err := readInto(r, f.body, first); err != nil {
+	if err := readInto(r, f.body, rules.first); err != nil {
 		f.release()
 		return frame{}, err
 	}
 	for have := len(f.body); have < size; have = len(f.body) {
+		if err := rules.room(min(size, 4*have), &f.claim); err != nil {
+			f.release()
+			return frame{}, err
+		}
 		grown := p.get(min(size, 4*have))
 		body := (*grown.bytes)[:min(size, len(*grown.bytes))]
 		copy(body, f.body)
-		f.release()
-		f = frame{body: body, buffer: grown}
+		f.buffer.release()
+		f.body, f.buffer = body, grown
 		if _, err := io.ReadFull(r, body[have:]); err != nil {
 			f.release()
 			return frame{}, err

@@ -181,7 +181,10 @@ func TestX1MemoryFollowsTheBytesThatArrive(t *testing.T) {
 		writer.CloseWithError(io.ErrUnexpectedEOF)
 	}()
 	before := memory()
-	_, err := f.server.frames.readFrame(bufio.NewReader(reader), 100<<20, 0, func([]byte) error { return nil })
+	_, err := f.server.frames.readFrame(bufio.NewReader(reader), 100<<20, 0, frameRules{
+		first: func([]byte) error { return nil },
+		room:  func(int, *claim) error { return nil },
+	})
 	after := memory()
 	<-arrived
 	if !errors.Is(err, io.ErrUnexpectedEOF) {

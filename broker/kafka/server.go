@@ -55,6 +55,8 @@ type Limits struct {
 	ProduceWaitMax         time.Duration // longest that a Produce waits for replicas, whatever it asks for; default 5 min
 	PipelineDepth          int           // Produce requests of one connection that wait for replicas; default 64
 	PipelineBytesMax       int           // bytes of them; one larger request passes alone; default 32 MiB
+	RequestBytesMax        int           // of the larger requests of all connections (queued.max.request.bytes); default 512 MiB
+	ResponseBytesMax       int           // of records in all responses under way; beyond it responses get short; default 256 MiB
 	Connections            int           // open at a time, over all listeners; default 16,384
 	ConnectionsPerIP       int           // open at a time from one address; default 4,096
 	Idle                   time.Duration // connections.max.idle.ms; default 10 min
@@ -76,6 +78,8 @@ func (l Limits) withDefaults() Limits {
 		ProduceWaitMax:         orDefault(l.ProduceWaitMax, 5*time.Minute),
 		PipelineDepth:          orDefault(l.PipelineDepth, 64),
 		PipelineBytesMax:       orDefault(l.PipelineBytesMax, 32<<20),
+		RequestBytesMax:        orDefault(l.RequestBytesMax, 512<<20),
+		ResponseBytesMax:       orDefault(l.ResponseBytesMax, 256<<20),
 		Connections:            orDefault(l.Connections, 16384),
 		ConnectionsPerIP:       orDefault(l.ConnectionsPerIP, 4096),
 		Idle:                   orDefault(l.Idle, 10*time.Minute),
@@ -118,8 +122,11 @@ type Server struct {
 	fetchSessions *fetchSessionCache
 	complaints    complaints
 	frames        framePools
-	coalescing    sync.Pool // of *[]byte with room for coalesceBytes
-	decompress    sync.Pool // of *batch.Decompressor
+	memory        *memoryBudget
+	responding    atomic.Int64 // bytes of records in Fetch responses under way
+	coalescing    sync.Pool    // of *[]byte with room for coalesceBytes
+	scratch       sync.Pool    // of *[]byte that responses are encoded in; a connection that waits holds none
+	decompress    sync.Pool    // of *batch.Decompressor
 
 	// parking is what requests wait under that wait for others: Fetch, JoinGroup, SyncGroup. Drain ends it.
 	parking  context.Context
@@ -147,7 +154,9 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		Config:        config,
 		tasks:         task.NewGroup(ctx),
 		coalescing:    sync.Pool{New: func() any { return newBuffer(coalesceBytes) }},
+		scratch:       sync.Pool{New: func() any { return new([]byte) }},
 		decompress:    sync.Pool{New: func() any { return new(batch.Decompressor) }},
+		memory:        newMemoryBudget(int64(config.Limits.RequestBytesMax)),
 		producerIDs:   newProducerIDBlock(),
 		fetchSessions: newFetchSessionCache(config.Limits.FetchSessions, config.Limits.FetchSessionPartitions),
 		conns:         make(map[net.Conn]string),
@@ -164,6 +173,14 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		s.tasks.Go("kafka credentials", s.expel)
 	}
 	return s, nil
+}
+
+// putScratch gives a response's buffer back, as it has grown, unless it has grown too large to keep.
+func (s *Server) putScratch(pooled *[]byte, grown []byte) {
+	if cap(grown) <= scratchBytesKept {
+		*pooled = grown
+	}
+	s.scratch.Put(pooled)
 }
 
 func newBuffer(size int) *[]byte {

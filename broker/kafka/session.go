@@ -31,15 +31,15 @@ type session struct {
 	Groups        Groups
 	authenticated bool
 	authentication
-	asking  access // what the key of the request at hand needs
-	answers answers
-	ending  error // why the connection ends behind the response at hand
-	trusted int   // bytes of the largest frame so far, up to a bound
-	outbox  outbox
-	scratch []byte        // the last response's bytes, used again
-	code    broker.Code   // the first error that the request at hand was answered with
-	fetches *fetchSession // nil: none
-	client  string        // the client id of the request at hand
+	asking   access // what the key of the request at hand needs
+	answers  answers
+	ending   error // why the connection ends behind the response at hand
+	trusted  int   // bytes of the largest frame so far, up to a bound
+	midFrame bool  // a frame that counts against the memory for requests is being read
+	outbox   outbox
+	code     broker.Code   // the first error that the request at hand was answered with
+	fetches  *fetchSession // nil: none
+	client   string        // the client id of the request at hand
 }
 
 const (
@@ -217,14 +217,33 @@ func (s *session) nextFrame() (frame, error) {
 	if err := s.readUntil(s.transferDeadline(size)); err != nil {
 		return frame{}, err
 	}
-	f, err := s.frames.readFrame(s.reader, size, s.trusted, func(b []byte) error {
-		if h := readFixedHeader(b); h.key != keyProduce && size > s.Limits.SmallFrameBytesMax {
-			return refuse("frame size", "api %d with %d bytes: at most %d are accepted", h.key, size, s.Limits.SmallFrameBytesMax)
-		}
-		return nil
+	f, err := s.frames.readFrame(s.reader, size, s.trusted, frameRules{
+		first: func(b []byte) error {
+			if h := readFixedHeader(b); h.key != keyProduce && size > s.Limits.SmallFrameBytesMax {
+				return refuse("frame size", "api %d with %d bytes: at most %d are accepted", h.key, size, s.Limits.SmallFrameBytesMax)
+			}
+			return nil
+		},
+		room: s.frameRoom,
 	})
+	if s.midFrame {
+		s.midFrame = false
+		s.memory.end(s.conn)
+	}
 	s.trusted = min(max(s.trusted, len(f.body)), trustedBytesMax)
 	return f, err
+}
+
+// frameRoom takes the memory of a frame that is not small from the node's budget, before the frame takes it.
+func (s *session) frameRoom(bytes int, held *claim) error {
+	if bytes <= uncountedFrameBytes {
+		return nil
+	}
+	if !s.midFrame {
+		s.midFrame = true
+		s.memory.begin(s.conn)
+	}
+	return held.raise(s, int64(bytes))
 }
 
 func isNetworkError(err error) bool {
@@ -235,6 +254,12 @@ func isNetworkError(err error) bool {
 // request answers one frame and releases it, or hands it to the outbox. An error ends the connection.
 func (s *session) request(ctx context.Context, f *frame) error {
 	start := time.Now()
+	if key := readFixedHeader(f.body).key; key != keyProduce && len(f.body) > uncountedDecodeBytes {
+		if err := f.claim.raise(s, decodedPerByte*int64(len(f.body))); err != nil {
+			f.release()
+			return err
+		}
+	}
 	h, req, err := s.decode(f.body)
 	switch {
 	case errors.Is(err, errFutureApiVersions):
@@ -258,6 +283,8 @@ func (s *session) request(ctx context.Context, f *frame) error {
 		return err
 	}
 	if fetch, ok := req.(*kmsg.FetchRequest); ok {
+		f.buffer.release() // Nothing in a decoded Fetch lies in the frame, and it may be parked for long.
+		f.buffer, f.body = frameBuffer{}, nil
 		err = s.fetch(s.parking, h, fetch)
 	} else {
 		err = s.respond(h, s.handle(ctx, req))
@@ -310,11 +337,11 @@ func beforeAuthentication(key int16) bool {
 
 // respond encodes and writes one response. The outbox is empty.
 func (s *session) respond(h header, response kmsg.Response) error {
-	b := appendResponse(s.scratch[:0], h, response)
-	if cap(b) <= scratchBytesKept {
-		s.scratch = b
-	}
-	return s.writeAll(s.conn, net.Buffers{b}, len(b))
+	pooled := s.scratch.Get().(*[]byte)
+	b := appendResponse((*pooled)[:0], h, response)
+	err := s.writeAll(s.conn, net.Buffers{b}, len(b))
+	s.putScratch(pooled, b)
+	return err
 }
 
 // appendResponse appends a whole framed response.

@@ -17,7 +17,7 @@ import (
 	"github.com/millrace-io/millrace/broker/metadata/metadatapb"
 )
 
-func fold(t *testing.T, img *Image, facts ...*Fact) (*Image, Changes) {
+func fold(t testing.TB, img *Image, facts ...*Fact) (*Image, Changes) {
 	t.Helper()
 	entry, err := EncodeEntry(facts)
 	if err != nil {
@@ -31,7 +31,7 @@ func fold(t *testing.T, img *Image, facts ...*Fact) (*Image, Changes) {
 }
 
 // whole is an image with one of everything.
-func whole(t *testing.T) *Image {
+func whole(t testing.TB) *Image {
 	t.Helper()
 	base := topicID(1)
 	img, _ := fold(t, NewImage(),
@@ -215,7 +215,7 @@ func TestUnknownFactsAndFieldsAreATypedError(t *testing.T) {
 	}
 }
 
-func mustEncode(t *testing.T, facts ...*Fact) []byte {
+func mustEncode(t testing.TB, facts ...*Fact) []byte {
 	t.Helper()
 	b, err := EncodeEntry(facts)
 	if err != nil {
@@ -350,4 +350,38 @@ func FuzzApplyNeverPanics(f *testing.F) {
 			t.Fatal("the index did not move")
 		}
 	})
+}
+
+// FuzzDecodeSnapshot: bytes with a good checksum are an image that encodes and decodes to itself, or an error.
+func FuzzDecodeSnapshot(f *testing.F) {
+	seed, err := EncodeSnapshot(whole(f), ConfState{Voters: []broker.RaftID{1}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed[:len(seed)-crc32.Size])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		sealed := binary.LittleEndian.AppendUint32(body[:len(body):len(body)], crc32.Checksum(body, castagnoli))
+		img, conf, err := DecodeSnapshot(sealed)
+		if err != nil {
+			return
+		}
+		again, err := EncodeSnapshot(img, conf)
+		if err != nil {
+			t.Fatalf("an image that was decoded cannot be encoded: %v", err)
+		}
+		if back, _, err := DecodeSnapshot(again); err != nil || !Equal(img, back) {
+			t.Fatalf("the image changes on its way to the disk and back: %v", err)
+		}
+	})
+}
+
+// X14: nothing that a client may configure names code, a file or an address that a broker would load.
+func TestX14NoConfigNamesCodeFilesOrAddresses(t *testing.T) {
+	for _, c := range TopicConfigs() {
+		for _, value := range []string{"com.example.Loader", "file:///etc/passwd", "/etc/passwd", "http://127.0.0.1/x", "$(id)", "../x"} {
+			if c.Check(value) == nil {
+				t.Errorf("%s=%s is taken", c.Name, value)
+			}
+		}
+	}
 }

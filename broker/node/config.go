@@ -34,6 +34,7 @@ type Config struct {
 	Security
 
 	FrameBytesMax          int   // socket.request.max.bytes
+	RequestBytesMax        int   // queued.max.request.bytes
 	SegmentBytes           int64 // log.segment.bytes
 	RetentionMillis        int64 // log.retention.ms, -1: for ever
 	RetentionBytes         int64 // log.retention.bytes, -1: no limit
@@ -77,6 +78,7 @@ func settings() []setting {
 		{"log.level", "info", "trace, debug, info, warn or error", level(func(c *Config, v zerolog.Level) { c.LogLevel = v })},
 		{"debug.pprof", "false", "serve profiles of the process under /debug/pprof/ of an admin listener on loopback", boolean(func(c *Config, v bool) { c.DebugProfiles = v })},
 		{"broker.rack", "", "failure domain of this node", text(func(c *Config, v string) { c.Rack = v })},
+		{"queued.max.request.bytes", "536870912", "memory for the larger requests of all connections together; further ones wait unread", integer(1<<20, 1<<40, func(c *Config, v int64) { c.RequestBytesMax = int(v) })},
 		{"socket.request.max.bytes", "104857600", "largest request frame", integer(1024, 1<<31-1, func(c *Config, v int64) { c.FrameBytesMax = int(v) })},
 		{"log.segment.bytes", "1073741824", "bytes after which a segment closes", integer(1<<14, 1<<31-1, func(c *Config, v int64) { c.SegmentBytes = v })},
 		{"log.retention.ms", "604800000", "age beyond which records may go; -1: never", integer(-1, 1<<62, func(c *Config, v int64) { c.RetentionMillis = v })},

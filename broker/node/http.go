@@ -172,7 +172,7 @@ func (n *Node) serveKafka(ctx context.Context) error {
 		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics, BrokerConfigs: n.brokerConfigs(), LogDir: n.logDir, Quorum: n.quorumState,
 		Sasl: sasl, Authorizer: n.authorizer(),
 		Limits: kafka.Limits{
-			FrameBytesMax: n.config.FrameBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
+			FrameBytesMax: n.config.FrameBytesMax, RequestBytesMax: n.config.RequestBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
 			PipelineDepth: n.config.PipelineRequestsMax,
 		},
 	})

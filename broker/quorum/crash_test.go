@@ -24,7 +24,7 @@ import (
 const crashDir = "/data"
 
 // onDisk runs a node over a commitlog on fs: the flusher starts before it and ends after it.
-func onDisk(t *testing.T, fs vfs.FS, every uint64, use func(ctx context.Context, n *Node)) error {
+func onDisk(t testing.TB, fs vfs.FS, every uint64, use func(ctx context.Context, n *Node)) error {
 	t.Helper()
 	flusher, err := commitlog.NewFlusher(commitlog.FlusherConfig{FS: fs, Dir: crashDir, Logger: zerolog.Nop()})
 	if err != nil {

@@ -99,7 +99,7 @@ func (b *bench) run(config Config, use func(ctx context.Context, n *Node)) {
 	}
 }
 
-func submit[R controller.Reply](t *testing.T, ctx context.Context, n *Node, request controller.Request) R {
+func submit[R controller.Reply](t testing.TB, ctx context.Context, n *Node, request controller.Request) R {
 	t.Helper()
 	reply, err := n.Submit(ctx, request)
 	if err != nil {
@@ -108,7 +108,7 @@ func submit[R controller.Reply](t *testing.T, ctx context.Context, n *Node, requ
 	return reply.(R)
 }
 
-func register(t *testing.T, ctx context.Context, n *Node, incarnation byte) broker.BrokerEpoch {
+func register(t testing.TB, ctx context.Context, n *Node, incarnation byte) broker.BrokerEpoch {
 	t.Helper()
 	epoch := submit[controller.BrokerRegistered](t, ctx, n, controller.RegisterBroker{
 		Cluster: cluster, Node: node, Raft: FirstRaftID, Directory: directory, Incarnation: broker.UUID{incarnation},

@@ -290,3 +290,37 @@ func TestTLSHelpersNameTheFileAtFault(t *testing.T) {
 		t.Errorf("client certificates are not asked for: %v", err)
 	}
 }
+
+// FuzzPreamble: whatever a stream begins with, its preamble is read as it was written, or the stream is left as it was,
+// or refused; nothing but the preamble's own bytes is taken.
+func FuzzPreamble(f *testing.F) {
+	for _, message := range [][]byte{nil, []byte("\n\x05audit\x10\x01"), bytes.Repeat([]byte{1}, PreambleBytesMax)} {
+		framed, err := AppendPreamble(nil, message)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(append(framed, "\x00\x00\x00\x10rest"...))
+	}
+	f.Add([]byte("\x00\x00\x00\x10plain kafka"))
+	f.Add([]byte("MRS1\xff\xff"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		r := bufio.NewReader(bytes.NewReader(stream))
+		message, found, err := ReadPreamble(r)
+		if err != nil {
+			return
+		}
+		rest, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var front []byte
+		if found {
+			if front, err = AppendPreamble(nil, message); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(append(front, rest...), stream) {
+			t.Fatalf("%d bytes became a message of %d and %d more", len(stream), len(message), len(rest))
+		}
+	})
+}
