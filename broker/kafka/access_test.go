@@ -94,7 +94,9 @@ func newGuarded(t *testing.T, change func(*Config)) *guarded {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- g.server.Serve(Listener{Listener: listener, Name: "client", RequireAuthentication: true}) }()
+	go func() {
+		done <- g.server.Serve(Listener{Listener: listener, Name: "client", RequireAuthentication: true})
+	}()
 	t.Cleanup(func() { listener.Close(); <-done })
 	g.address = listener.Addr().String()
 	return g
