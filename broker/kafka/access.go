@@ -117,7 +117,7 @@ func (s *session) may(operation metadata.Operation, resource metadata.AccessReso
 	q := question{operation, resource, name}
 	allowed, known := s.answers.known[q]
 	if !known {
-		allowed = s.Authorizer.permits(img.Access(metadata.Question{
+		allowed = s.Authorizer.Permits(img.Access(metadata.Question{
 			Principal: s.principal, Host: hostOf(s.conn.RemoteAddr()), Operation: operation, Resource: resource, Name: name,
 		}))
 		if s.answers.known == nil {
@@ -128,7 +128,8 @@ func (s *session) may(operation metadata.Operation, resource metadata.AccessReso
 	return allowed
 }
 
-func (a *Authorizer) permits(verdict metadata.Verdict) bool {
+// Permits reports whether a verdict lets somebody who is no superuser through.
+func (a *Authorizer) Permits(verdict metadata.Verdict) bool {
 	return verdict == metadata.Allowed || verdict == metadata.NoRule && a.AllowUnlessRuled
 }
 
@@ -174,7 +175,7 @@ func (s *session) mayProduceSomewhere() bool {
 	if s.mayCluster() {
 		return true
 	}
-	return s.Authorizer.permits(s.Metadata.Image().AccessToAny(metadata.Question{
+	return s.Authorizer.Permits(s.Metadata.Image().AccessToAny(metadata.Question{
 		Principal: s.principal, Host: hostOf(s.conn.RemoteAddr()), Operation: metadata.OperationWrite, Resource: metadata.AccessTopic,
 	}))
 }

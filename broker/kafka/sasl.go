@@ -240,7 +240,7 @@ func (s *session) rawToken(ctx context.Context) error {
 	return s.writeAll(s.conn, [][]byte{b}, len(b))
 }
 
-// certifiedPrincipal is the principal of a client certificate: its subject in the form of RFC 2253, as in Kafka.
-func certifiedPrincipal(leaf *x509.Certificate) string {
+// CertifiedPrincipal is the principal of a client certificate: its subject in the form of RFC 2253, as in Kafka.
+func CertifiedPrincipal(leaf *x509.Certificate) string {
 	return "User:" + leaf.Subject.ToRDNSequence().String()
 }

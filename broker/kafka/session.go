@@ -162,7 +162,7 @@ func (s *session) handshake(ctx context.Context) error {
 		state, s.encrypted = conn.ConnectionState(), true
 	}
 	if len(state.VerifiedChains) > 0 {
-		s.identify(certifiedPrincipal(state.VerifiedChains[0][0]))
+		s.identify(CertifiedPrincipal(state.VerifiedChains[0][0]))
 	}
 	s.authenticated = !s.listener.RequireAuthentication || len(state.VerifiedChains) > 0
 	if s.authenticated {

@@ -130,7 +130,11 @@ func (n *Node) serve(ctx context.Context) error {
 	if n.config.DebugProfiles {
 		handleProfiles(mux)
 	}
-	return n.serveAdmin(mux)
+	sasl, err := n.sasl()
+	if err != nil {
+		return err
+	}
+	return n.serveAdmin(n.guardAdmin(mux, sasl.DecoySecret))
 }
 
 // serveAdmin serves HTTP/1.1 and HTTP/2, with TLS or without.
