@@ -40,10 +40,10 @@ var (
 
 // RecordReader walks the records of one batch. It is not safe for concurrent use.
 type RecordReader struct {
-	rest    []byte
-	left    int32
-	headers []byte
-	err     error
+	rest []byte
+	left int32
+	part raw // the record at hand
+	err  error
 }
 
 // Records returns a reader over the records of v. Compressed batches are decompressed with d, in whose buffer the
@@ -84,9 +84,11 @@ func (r *RecordReader) Next(into *Record) bool {
 		}
 		return false
 	}
-	part, rest, err := cut(r.rest)
-	if err == nil {
-		into.Headers, err = appendHeaders(into.Headers[:0], part.headers)
+	part := &r.part
+	rest, err := cut(r.rest, part)
+	into.Headers = into.Headers[:0]
+	if err == nil && !noHeaders(part.headers) {
+		err = walkHeaders(part.headers, func(h Header) { into.Headers = append(into.Headers, h) })
 	}
 	if err != nil {
 		r.err = broker.Errorf(broker.InvalidRecord, "record batch, %d records before its end: %v", r.left, err)
@@ -94,62 +96,57 @@ func (r *RecordReader) Next(into *Record) bool {
 	}
 	into.OffsetDelta, into.TimestampDelta = part.offsetDelta, part.timestampDelta
 	into.Key, into.Value = part.key, part.value
-	r.rest, r.headers = rest, part.headers
+	r.rest = rest
 	r.left--
 	return true
 }
 
 // RawHeaders returns the headers of the record that Next filled in last as they are encoded: a varint count, and per
 // header a varint length and key, a varint length (-1 = null) and value.
-func (r *RecordReader) RawHeaders() []byte { return r.headers }
+func (r *RecordReader) RawHeaders() []byte { return r.part.headers }
 
 // Err returns the error that ended the walk, a broker.InvalidRecord, or nil at its regular end.
 func (r *RecordReader) Err() error { return r.err }
 
-// cut takes the first record off b. The headers are not looked into.
-func cut(b []byte) (part raw, rest []byte, err error) {
-	length, n := varint(b)
-	if n <= 0 || length < 0 || length > int64(len(b)-n) {
-		return raw{}, nil, errRecordShort
+// cut takes the first record off b. The headers are not looked into. Records are read far more often than anything else
+// here: what it finds goes to part and not over the stack.
+func cut(b []byte, part *raw) (rest []byte, err error) {
+	length, at := varint(b, 0)
+	if at == 0 || length < 1 || length > int64(len(b)-at) {
+		return nil, errRecordShort
 	}
-	b, rest = b[n:n+int(length)], b[n+int(length):]
-	if len(b) == 0 {
-		return raw{}, nil, errRecordShort
+	end := at + int(length)
+	b, rest = b[:end:end], b[end:]
+	// One byte of attributes: none are defined.
+	if part.timestampDelta, at = varint(b, at+1); at == 0 {
+		return nil, errVarint
 	}
-	b = b[1:] // attributes: none are defined
-	if part.timestampDelta, n = varint(b); n <= 0 {
-		return raw{}, nil, errVarint
+	delta, at := varint(b, at)
+	if at == 0 || delta < math.MinInt32 || delta > math.MaxInt32 {
+		return nil, errVarint
 	}
-	b = b[n:]
-	delta, n := varint(b)
-	if n <= 0 || delta < math.MinInt32 || delta > math.MaxInt32 {
-		return raw{}, nil, errVarint
+	part.offsetDelta = int32(delta)
+	if part.key, at = nullable(b, at); at == 0 {
+		return nil, errRecordLength
 	}
-	part.offsetDelta, b = int32(delta), b[n:]
-	if part.key, b, err = nullable(b); err != nil {
-		return raw{}, nil, err
+	if part.value, at = nullable(b, at); at == 0 || at == len(b) {
+		return nil, errRecordLength
 	}
-	if part.value, b, err = nullable(b); err != nil {
-		return raw{}, nil, err
-	}
-	if len(b) == 0 {
-		return raw{}, nil, errRecordLength
-	}
-	part.headers = b
-	return part, rest, nil
+	part.headers = b[at:]
+	return rest, nil
 }
 
-// nullable takes a length-prefixed byte string off b; length -1 is nil.
-func nullable(b []byte) (value, rest []byte, err error) {
-	length, n := varint(b)
+// nullable reads a length-prefixed byte string at b[at:]; length -1 is nil. next is 0 if there is none.
+func nullable(b []byte, at int) (value []byte, next int) {
+	length, at := varint(b, at)
 	switch {
-	case n <= 0 || length < -1 || length > int64(len(b)-n):
-		return nil, nil, errRecordLength
+	case at == 0 || length < -1 || length > int64(len(b)-at):
+		return nil, 0
 	case length == -1:
-		return nil, b[n:], nil
+		return nil, at
 	}
-	end := n + int(length)
-	return b[n:end:end], b[end:], nil
+	end := at + int(length)
+	return b[at:end:end], end
 }
 
 // headerBytesMin is the size of the smallest header: two lengths.
@@ -157,44 +154,53 @@ const headerBytesMin = 2
 
 // walkHeaders checks an encoded header block and calls yield, if not nil, for each header.
 func walkHeaders(b []byte, yield func(Header)) error {
-	count, n := varint(b)
-	if n <= 0 || count < 0 || count > int64(len(b)-n)/headerBytesMin {
+	count, at := varint(b, 0)
+	if at == 0 || count < 0 || count > int64(len(b)-at)/headerBytesMin {
 		return errHeaders
 	}
-	b = b[n:]
 	for range count {
-		key, rest, err := nullable(b)
-		if err != nil || key == nil {
+		var h Header
+		if h.Key, at = nullable(b, at); at == 0 || h.Key == nil {
 			return errHeaders
 		}
-		value, rest, err := nullable(rest)
-		if err != nil {
+		if h.Value, at = nullable(b, at); at == 0 {
 			return errHeaders
 		}
 		if yield != nil {
-			yield(Header{Key: key, Value: value})
+			yield(h)
 		}
-		b = rest
 	}
-	if len(b) > 0 {
+	if at < len(b) {
 		return errRecordLength
 	}
 	return nil
 }
 
-func appendHeaders(to []Header, b []byte) ([]Header, error) {
-	if len(b) == 1 && b[0] == 0 {
-		return to, nil
+// noHeaders reports whether an encoded header block says that there are none.
+func noHeaders(b []byte) bool { return len(b) == 1 && b[0] == 0 }
+
+// varint reads a zigzag varint at b[at:] and returns where it ends, or 0 if there is none. One byte is by far the most
+// common case.
+func varint(b []byte, at int) (value int64, next int) {
+	if at < len(b) && b[at] < 0x80 {
+		u := uint64(b[at])
+		return int64(u>>1) ^ -int64(u&1), at + 1
 	}
-	err := walkHeaders(b, func(h Header) { to = append(to, h) })
-	return to, err
+	return longVarint(b, at)
 }
 
-// varint reads a zigzag varint; n <= 0 if there is none.
-func varint(b []byte) (value int64, n int) {
-	if len(b) > 0 && b[0] < 0x80 { // by far the most common case
-		u := uint64(b[0])
-		return int64(u>>1) ^ -int64(u&1), 1
+// longVarint is varint for more than one byte. Two are the lengths of most records.
+func longVarint(b []byte, at int) (value int64, next int) {
+	if at+1 < len(b) && b[at+1] < 0x80 {
+		u := uint64(b[at]&0x7f) | uint64(b[at+1])<<7
+		return int64(u>>1) ^ -int64(u&1), at + 2
 	}
-	return binary.Varint(b)
+	if at >= len(b) {
+		return 0, 0
+	}
+	value, n := binary.Varint(b[at:])
+	if n <= 0 {
+		return 0, 0
+	}
+	return value, at + n
 }

@@ -63,8 +63,9 @@ func (s *Sieve) Keep(v View, keep func(*Record) bool) (out View, kept int, err e
 	latest := int64(math.MinInt64)
 	count := int(v.Count())
 	var rec Record
+	var part raw
 	for i := range count {
-		part, rest, err := cut(records)
+		rest, err := cut(records, &part)
 		if err != nil {
 			return nil, 0, broker.Errorf(broker.InvalidRecord, "record batch at offset %d, record %d: %v", v.BaseOffset(), i, err)
 		}

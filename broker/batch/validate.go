@@ -55,9 +55,10 @@ func Validate(v View, limits Limits, d *Decompressor) error {
 // Kafka client can hold.
 func checkRecords(b []byte, v View, limits Limits) error {
 	base := v.BaseTimestamp()
+	var part raw
 	for i := range v.Count() {
-		part, rest, err := cut(b)
-		if err == nil && !(len(part.headers) == 1 && part.headers[0] == 0) {
+		rest, err := cut(b, &part)
+		if err == nil && !noHeaders(part.headers) {
 			err = walkHeaders(part.headers, nil)
 		}
 		if err != nil {

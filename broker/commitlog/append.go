@@ -56,6 +56,11 @@ func (l *Log) usable() error {
 // makeRoom rolls if the active segment has no place for the batches, and reserves space for them.
 func (l *Log) makeRoom(batches []byte) error {
 	seg := l.active()
+	if seg.file == nil {
+		if err := l.makeFile(seg); err != nil {
+			return err
+		}
+	}
 	end := seg.size + int64(len(batches))
 	v := batch.View(batches)
 	if seg.size > 0 && (end > l.segmentBytes || end > segmentBytesMax || l.spansTooFar(seg, v)) {
@@ -129,6 +134,9 @@ func (l *Log) survey(seg *segment, batches []byte) (addition, error) {
 // roll begins a new segment at the log's end. The flusher closes the one before it.
 func (l *Log) roll() error {
 	old := l.active()
+	if err := l.name(old); err != nil {
+		return err
+	}
 	seg, err := l.createSegment(l.end)
 	if err != nil {
 		return err
@@ -144,9 +152,40 @@ func (l *Log) roll() error {
 	return nil
 }
 
-// createSegment makes the file of an empty segment at base. Its directory entry is durable with the next flush.
+// name makes a segment's directory entry durable, so that the next one's cannot be without it: a log would seem to begin
+// there.
+func (l *Log) name(seg *segment) error {
+	l.mu.Lock()
+	named := seg.named
+	l.mu.Unlock()
+	if named {
+		return nil
+	}
+	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
+		err = fmt.Errorf("sync directory %s: %w", l.cfg.Dir, err)
+		l.flusher.fail(err)
+		return err
+	}
+	l.mu.Lock()
+	seg.named = true
+	l.mu.Unlock()
+	return nil
+}
+
+// emptySegment is a segment at base that has no file yet: there is nothing of it that could be lost. Its first append
+// makes one, so that an empty partition costs neither a file nor a descriptor.
+func (l *Log) emptySegment(base broker.Offset) *segment {
+	return &segment{base: base, end: base, name: segmentName(l.cfg.Dir, base), index: newIndex(), loaded: true, named: true}
+}
+
+// createSegment makes an empty segment at base with its file.
 func (l *Log) createSegment(base broker.Offset) (*segment, error) {
-	seg := &segment{base: base, end: base, name: segmentName(l.cfg.Dir, base), index: newIndex(), loaded: true}
+	seg := l.emptySegment(base)
+	return seg, l.makeFile(seg)
+}
+
+// makeFile makes the file of an empty segment. Its directory entry is durable with the next flush.
+func (l *Log) makeFile(seg *segment) error {
 	file, err := l.takeSpare(seg)
 	if file == nil && err == nil {
 		file, err = l.cfg.FS.Create(seg.name + logSuffix)
@@ -158,13 +197,15 @@ func (l *Log) createSegment(base broker.Offset) (*segment, error) {
 		}
 	}
 	if errors.Is(err, vfs.ErrNoSpace) {
-		return nil, fmt.Errorf("%w: create segment %s: %w", ErrFull, seg.name, err)
+		return fmt.Errorf("%w: create segment %s: %w", ErrFull, seg.name, err)
 	}
 	if err != nil {
 		err = fmt.Errorf("create segment %s: %w", seg.name, err)
 		l.flusher.fail(err)
-		return nil, err
+		return err
 	}
-	seg.file = file
-	return seg, nil
+	l.mu.Lock()
+	seg.file, seg.named = file, false
+	l.mu.Unlock()
+	return nil
 }

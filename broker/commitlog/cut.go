@@ -175,11 +175,11 @@ func (l *Log) Reset(start broker.Offset) error {
 	l.epochs, l.savedEpochs = nil, -1
 	l.cutTail(start)
 	l.tail = nil
-	fresh := &segment{base: start, end: start, name: segmentName(l.cfg.Dir, start), index: newIndex(), loaded: true}
+	fresh := l.emptySegment(start)
 	l.segments = []*segment{fresh}
 	l.mu.Unlock()
 	l.hw.Store(int64(start))
-	err := l.resetFiles(fresh, gone)
+	err := l.resetFiles(gone)
 	if err != nil {
 		err = fmt.Errorf("reset %s to %d: %w", l.cfg.Dir, start, err)
 		l.flusher.fail(err)
@@ -187,7 +187,7 @@ func (l *Log) Reset(start broker.Offset) error {
 	return err
 }
 
-func (l *Log) resetFiles(fresh *segment, gone []*segment) error {
+func (l *Log) resetFiles(gone []*segment) error {
 	if err := l.flusher.recordNow(l); err != nil {
 		return err
 	}
@@ -200,13 +200,6 @@ func (l *Log) resetFiles(fresh *segment, gone []*segment) error {
 	if err := removeFiles(l.cfg.FS, path.Join(l.cfg.Dir, epochsName)); err != nil {
 		return err
 	}
-	made, err := l.createSegment(fresh.base)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	fresh.file, fresh.named = made.file, true
-	l.mu.Unlock()
 	return l.cfg.FS.SyncDir(l.cfg.Dir)
 }
 
@@ -291,20 +284,20 @@ func (l *Log) shut() error {
 	return err
 }
 
-// Remove closes the log and deletes its directory and the journal's memory of it.
-func (l *Log) Remove() error {
+// Abandon closes the log as it is, for one whose directory is about to be removed: nothing is synced and nothing saved.
+func (l *Log) Abandon() error {
 	l.cleaning.end()
 	l.files.Lock()
 	defer l.files.Unlock()
-	if err := l.shut(); err != nil {
+	return l.shut()
+}
+
+// Remove closes the log and deletes its directory and the journal's memory of it.
+func (l *Log) Remove() error {
+	if err := l.Abandon(); err != nil {
 		l.logger.Warn().Err(err).Msg("log did not close cleanly before its removal")
 	}
-	j := l.flusher.journal
-	j.mu.Lock()
-	if e, ok := j.state[l.cfg.Partition]; ok && e.Replica == l.cfg.Replica {
-		delete(j.state, l.cfg.Partition)
-	}
-	j.mu.Unlock()
+	l.flusher.Forget(func(e JournalEntry) bool { return e.Partition == l.cfg.Partition && e.Replica == l.cfg.Replica })
 	err := l.cfg.FS.RemoveAll(l.cfg.Dir)
 	if err == nil {
 		err = l.cfg.FS.SyncDir(path.Dir(l.cfg.Dir))

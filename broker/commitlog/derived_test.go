@@ -13,6 +13,9 @@ func (l *Log) checkDerived() string {
 	l.mu.Unlock()
 	var walked epochs
 	for _, seg := range segments {
+		if seg.size == 0 {
+			continue // it may have no file yet
+		}
 		if !seg.loaded {
 			if err := l.loadIndex(seg); err != nil {
 				return err.Error()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,12 +83,23 @@ func NewFlusher(cfg FlusherConfig) (*Flusher, error) {
 	return f, nil
 }
 
+// Wide reports whether so many syncs cost more than one of the whole file system.
+func (f *Flusher) Wide(syncs int) bool { return syncs > f.syncAll }
+
 // Journal returns what the journal knows of a log, ok false if nothing.
 func (f *Flusher) Journal(tp broker.TopicPartition) (e JournalEntry, ok bool) {
 	f.journal.mu.Lock()
 	defer f.journal.mu.Unlock()
 	e, ok = f.journal.state[tp]
 	return e, ok
+}
+
+// Forget drops what the journal knows of logs that are removed. A restart may find it once more, until the journal's next
+// file is begun.
+func (f *Flusher) Forget(removed func(JournalEntry) bool) {
+	f.journal.mu.Lock()
+	defer f.journal.mu.Unlock()
+	maps.DeleteFunc(f.journal.state, func(_ broker.TopicPartition, e JournalEntry) bool { return removed(e) })
 }
 
 // Run flushes until ctx ends or a write or sync fails; it returns that failure.
@@ -203,7 +215,7 @@ func (f *Flusher) flush(journal bool) error {
 			g.add(j)
 		}
 	}
-	g.wide = g.files > f.syncAll
+	g.wide = f.Wide(g.files)
 	g.journal = journal || g.wide || g.began.Sub(f.lastJournal) >= journalTrail && len(g.jobs) > 0
 	err := g.sync()
 	g.finish(err == nil)

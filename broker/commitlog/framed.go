@@ -53,7 +53,10 @@ func replaceFile(fs vfs.FS, name, magic string, body []byte) error {
 	return replaceBytes(fs, name, b)
 }
 
-func replaceBytes(fs vfs.FS, name string, b []byte) error {
+func replaceBytes(fs vfs.FS, name string, b []byte) error { return replaceReserving(fs, name, b, 0) }
+
+// replaceReserving is replaceBytes, with space for ahead bytes behind them before the name changes hands.
+func replaceReserving(fs vfs.FS, name string, b []byte, ahead int64) error {
 	tmp := name + tmpSuffix
 	f, err := fs.Create(tmp)
 	if err != nil {
@@ -62,6 +65,9 @@ func replaceBytes(fs vfs.FS, name string, b []byte) error {
 	err = f.Truncate(0)
 	if err == nil {
 		_, err = f.WriteAt(b, 0)
+	}
+	if err == nil && ahead > 0 {
+		err = f.Reserve(int64(len(b)) + ahead)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -78,12 +84,13 @@ func readFile(fs vfs.FS, name, magic string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPrefix(b, magic, name); err != nil {
-		return nil, err
-	}
+	// A newer program's file is whole: with a checksum that differs, its version says nothing.
 	end := len(b) - crcBytes
 	if end < prefixBytes || crc32.Checksum(b[:end], castagnoli) != binary.LittleEndian.Uint32(b[end:]) {
 		return nil, fmt.Errorf("%s: %w", name, errUnreadable)
+	}
+	if err := checkPrefix(b, magic, name); err != nil {
+		return nil, err
 	}
 	return b[prefixBytes:end], nil
 }

@@ -207,7 +207,8 @@ func appendJournalRecord(b []byte, entries []JournalEntry) []byte {
 	return b
 }
 
-// begin puts the whole state into a new file and removes the older ones. Under mu, or before the journal is shared.
+// begin puts the whole state into a new file, with space for what follows, and removes the older ones. On a full disk the
+// old file stays the journal. Under mu, or before the journal is shared.
 func (j *journal) begin() error {
 	b := appendPrefix(nil, journalMagic)
 	keys := slices.SortedFunc(maps.Keys(j.state), comparePartitions)
@@ -217,13 +218,13 @@ func (j *journal) begin() error {
 	}
 	b = appendJournalRecord(b, entries)
 	next := j.sequence + 1
-	err := replaceBytes(j.fs, j.name(next), b)
-	if err == nil {
-		err = j.fs.SyncDir(j.dir)
-	}
-	if err != nil {
+	if err := replaceReserving(j.fs, j.name(next), b, journalAheadBytes); err != nil {
 		// A half-written file would keep space that is wanted.
 		return errors.Join(fmt.Errorf("begin flush journal %d: %w", next, err), removeFiles(j.fs, j.name(next)+tmpSuffix))
+	}
+	if err := j.fs.SyncDir(j.dir); err != nil {
+		// The new file has its name, and would be taken for the newest: there is no going on in the old one.
+		return fmt.Errorf("begin flush journal %d: sync %s: %v", next, j.dir, err)
 	}
 	file, err := j.fs.Open(j.name(next))
 	if err != nil {
@@ -234,14 +235,8 @@ func (j *journal) begin() error {
 			return errors.Join(fmt.Errorf("close flush journal: %w", err), file.Close())
 		}
 	}
-	j.file, j.sequence, j.size, j.reserved = file, next, int64(len(b)), int64(len(b))
-	if err := j.removeOlder(); err != nil {
-		return err
-	}
-	if err := j.reserve(0); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
-		return err
-	}
-	return nil
+	j.file, j.sequence, j.size, j.reserved = file, next, int64(len(b)), int64(len(b))+journalAheadBytes
+	return j.removeOlder()
 }
 
 func (j *journal) removeOlder() error {
@@ -298,7 +293,13 @@ func (j *journal) reserve(n int64) error {
 		j.reserved = j.size + n + journalAheadBytes
 		return nil
 	}
-	if errors.Is(err, vfs.ErrNoSpace) && j.size+n <= j.reserved {
+	if errors.Is(err, vfs.ErrNoSpace) && j.size+n > j.reserved {
+		// What an earlier process reserved of this file is still there, and how much that was is not known.
+		if err = j.file.Reserve(j.size + n); err == nil {
+			j.reserved = j.size + n
+		}
+	}
+	if err == nil || errors.Is(err, vfs.ErrNoSpace) && j.size+n <= j.reserved {
 		return nil
 	}
 	return fmt.Errorf("reserve space for the flush journal: %w", err)

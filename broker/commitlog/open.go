@@ -163,7 +163,7 @@ func (r *recovery) walk() error {
 	r.saved = r.saved.from(r.want)
 	if r.entry.End > r.entry.Start && r.want > r.entry.Start {
 		return &CorruptError{File: segmentName(r.log.cfg.Dir, r.entry.Start) + logSuffix, Offset: r.entry.Start,
-			Reason: fmt.Sprintf("the log begins only at %d", r.want)}
+			Reason: fmt.Sprintf("the log begins only at %d, and the flush journal knows of no such start", r.want)}
 	}
 	covered := 0
 	for i, base := range r.bases {
@@ -223,7 +223,9 @@ func (r *recovery) dropCovered() error {
 }
 
 func (r *recovery) openSegment(base broker.Offset) (*segment, error) {
-	seg := &segment{base: base, name: segmentName(r.log.cfg.Dir, base), index: newIndex(), named: true}
+	// Where nothing of the segment is known to be durable, its name may not be either: a process that was killed made the
+	// file, and no flush followed.
+	seg := &segment{base: base, name: segmentName(r.log.cfg.Dir, base), index: newIndex(), named: base < r.flushed}
 	var err error
 	if seg.file, err = r.log.cfg.FS.Open(seg.name + logSuffix); err != nil {
 		return nil, err
@@ -240,6 +242,7 @@ func (r *recovery) adopt(seg *segment, next broker.Offset) bool {
 		return false
 	}
 	seg.end, seg.synced, seg.sealed = next, seg.size, true
+	seg.named = true
 	file := seg.file
 	seg.file = nil
 	if err := file.Close(); err != nil {
@@ -318,7 +321,7 @@ func (r *recovery) scan(seg *segment, next broker.Offset) (torn bool, err error)
 		}
 	}
 	if s.err != nil {
-		return false, fmt.Errorf("read %s at %d: %w", seg.name+logSuffix, s.pos, s.err)
+		return false, &CorruptError{File: seg.name + logSuffix, Position: s.pos, Offset: s.want, Reason: "it cannot be read: " + s.err.Error()}
 	}
 	r.want = s.want
 	seg.end, seg.loaded, seg.synced = s.want, true, s.pos
@@ -382,18 +385,19 @@ func (r *recovery) judgeEnd() error {
 	if len(r.segments) > 0 && r.want >= r.entry.Start {
 		return r.reopenLast()
 	}
-	// Nothing at or above the start: a reset, or a removal of everything, was interrupted.
+	// Nothing at or above the start: the log is empty, or a reset, or a removal of everything, was interrupted.
 	for _, s := range r.segments {
 		if err := errors.Join(s.closeFile(), r.log.removeSegment(s)); err != nil {
 			return err
 		}
+		r.changed = true
 	}
-	seg, err := r.log.createSegment(r.entry.Start)
-	if err != nil {
-		return err
+	seg := r.log.emptySegment(r.entry.Start)
+	r.segments, r.epochs, r.tails, r.want = []*segment{seg}, nil, nil, seg.base
+	if r.log.cfg.SpareSegments > 0 {
+		r.changed = true
+		return r.log.makeFile(seg) // While there is space: the spares are for what comes after it.
 	}
-	seg.named = true
-	r.segments, r.epochs, r.tails, r.changed, r.want = []*segment{seg}, nil, nil, true, seg.base
 	return nil
 }
 
@@ -418,10 +422,13 @@ func (r *recovery) harden() error {
 			return fmt.Errorf("write the tail of %s again: %w", t.seg.name+logSuffix, err)
 		}
 	}
-	if len(r.tails) > 0 || r.changed {
-		return r.log.cfg.FS.SyncDir(r.log.cfg.Dir)
+	if len(r.tails) == 0 && !r.changed {
+		return nil
 	}
-	return nil
+	for _, s := range r.segments {
+		s.named = true
+	}
+	return r.log.cfg.FS.SyncDir(r.log.cfg.Dir)
 }
 
 // rewrite shortens a file to end and writes the bytes from pos on again, durably.

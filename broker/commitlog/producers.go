@@ -147,10 +147,6 @@ func (l *Log) dropBelow(start broker.Offset, n int) error {
 		l.epochs, l.savedEpochs = l.epochs.from(l.segments[0].base), -1
 	}
 	l.mu.Unlock()
-	if n == 0 {
-		l.flusher.noteJournal(l)
-		return nil
-	}
 	err := l.flusher.recordNow(l)
 	for _, g := range gone {
 		if err == nil {

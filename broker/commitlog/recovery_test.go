@@ -2,8 +2,10 @@ package commitlog_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"path"
 	"strings"
@@ -447,7 +449,12 @@ func TestNewerFilesAreRefusedByName(t *testing.T) {
 	}
 	w.sync()
 	name := path.Join(w.config().Dir, "epochs")
-	overwrite(t, m, name, []byte{2, 0}, 8)
+	b := fileBytes(t, m, name)
+	b[8] = 2
+	overwrite(t, m, name, b, 0)
+	w.reopen(m.CrashClone(nil)) // a flipped bit in the version is no newer program's file
+	body := b[:len(b)-4]
+	overwrite(t, m, name, binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))), 0)
 	var newer *commitlog.VersionError
 	if err := (&world{t: t, fs: m, dir: w.dir}).tryOpen(); !errors.As(err, &newer) || newer.File != name || newer.Version != 2 {
 		t.Fatalf("a newer epochs file: %v", err)

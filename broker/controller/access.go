@@ -71,7 +71,7 @@ func createAccessRules(head *metadata.Image, r CreateAccessRules) (Decision, err
 	if count+len(facts) > AccessRulesMax {
 		return Decision{}, broker.Errorf(broker.InvalidRequest, "the cluster would have %d access rules; it may have %d", count+len(facts), AccessRulesMax)
 	}
-	return Decision{Entries: pack(facts), Reply: AccessRulesCreated{}}, nil
+	return Decision{Changes: metadata.Split(facts), Reply: AccessRulesCreated{}}, nil
 }
 
 func deleteAccessRules(head *metadata.Image, r DeleteAccessRules) (Decision, error) {
@@ -83,7 +83,7 @@ func deleteAccessRules(head *metadata.Image, r DeleteAccessRules) (Decision, err
 		}
 		seen[rule] = true
 	}
-	return Decision{Entries: pack(facts), Reply: AccessRulesDeleted{}}, nil
+	return Decision{Changes: metadata.Split(facts), Reply: AccessRulesDeleted{}}, nil
 }
 
 // CheckAccessRule refuses a rule that Kafka would refuse, or that says nothing.
@@ -156,8 +156,8 @@ func alterCredentials(head *metadata.Image, r AlterCredentials) (Decision, error
 	if len(facts) == 0 {
 		return Decision{Reply: CredentialsAltered{}}, nil
 	}
-	entries, err := packOne("user "+r.User, facts...)
-	return Decision{Entries: entries, Reply: CredentialsAltered{}}, err
+	changes, err := packOne("user "+r.User, facts...)
+	return Decision{Changes: changes, Reply: CredentialsAltered{}}, err
 }
 
 // decideAccess decides what concerns users and what they may do.

@@ -112,9 +112,9 @@ func registerBroker(head *metadata.Image, r RegisterBroker) (Decision, error) {
 	}
 	// The registration comes last: were the leader to change between two entries, the broker would ask again, and the
 	// rest would be made up for.
-	entries := pack(append(facts, metadata.RegistrationFact(registration)))
+	entries := metadata.Split(append(facts, metadata.RegistrationFact(registration)))
 	epoch := nextIndex(head) + broker.Index(len(entries)-1)
-	return Decision{Entries: entries, Reply: BrokerRegistered{Epoch: broker.BrokerEpoch(epoch)}}, nil
+	return Decision{Changes: entries, Reply: BrokerRegistered{Epoch: broker.BrokerEpoch(epoch)}}, nil
 }
 
 func checkRegistration(head *metadata.Image, r RegisterBroker, old *metadata.Registration) error {
@@ -242,7 +242,7 @@ func restate(head *metadata.Image, old, next *metadata.Registration) Decision {
 		return d
 	}
 	brokers := electorate{head: head, changed: next}
-	d.Entries = pack(append([]*metadata.Fact{metadata.BrokerStateFact(next)}, brokers.sweep(holding(next.Node))...))
+	d.Changes = metadata.Split(append([]*metadata.Fact{metadata.BrokerStateFact(next)}, brokers.sweep(holding(next.Node))...))
 	return d
 }
 
@@ -253,7 +253,7 @@ func reportFailedReplicas(head *metadata.Image, r ReportFailedReplicas) (Decisio
 	facts := electorate{head: head}.withdraw(r.Node, func(p *metadata.Partition, rid broker.ReplicaID) (lost, emptied bool) {
 		return slices.Contains(r.Replicas, ReplicaRef{p.TopicPartition, rid}), false
 	})
-	return Decision{Entries: pack(facts), Reply: ReplicasFailed{}}, nil
+	return Decision{Changes: metadata.Split(facts), Reply: ReplicasFailed{}}, nil
 }
 
 func tidy(head *metadata.Image, nowMs int64) (Decision, error) {
@@ -264,5 +264,5 @@ func tidy(head *metadata.Image, nowMs int64) (Decision, error) {
 			facts = append(facts, metadata.TopicForgottenFact(t.ID))
 		}
 	}
-	return Decision{Entries: pack(facts), Reply: Tidied{}}, nil
+	return Decision{Changes: metadata.Split(facts), Reply: Tidied{}}, nil
 }

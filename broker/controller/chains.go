@@ -93,7 +93,7 @@ func putPlugin(head *metadata.Image, r PutPlugin) (Decision, error) {
 		}
 	}
 	entries, err := packOne("plugin "+v.Name+"@"+v.Version, metadata.PluginVersionFact(&v))
-	return Decision{Entries: entries, Reply: PluginPut{Index: nextIndex(head)}}, err
+	return Decision{Changes: entries, Reply: PluginPut{Index: nextIndex(head)}}, err
 }
 
 func (c *Core) createBinding(head *metadata.Image, r CreateBinding) (Decision, error) {
@@ -111,7 +111,7 @@ func (c *Core) createBinding(head *metadata.Image, r CreateBinding) (Decision, e
 		return Decision{}, err
 	}
 	entries, err := packOne("the binding of group "+r.Group, facts...)
-	return Decision{Entries: entries, Reply: made}, err
+	return Decision{Changes: entries, Reply: made}, err
 }
 
 // bindingFacts returns the facts of a new binding with its first row and its dead-letter topic. owner names the
@@ -183,7 +183,7 @@ func updateBinding(head *metadata.Image, r UpdateBinding) (Decision, error) {
 	row.ID, row.Binding = 0, b.ID
 	entries, err := packOne("the row", metadata.RowFact(&row))
 	made := BindingMade{Binding: b.ID, Row: broker.RowID(nextIndex(head)), DeadLetter: b.DeadLetter}
-	return Decision{Entries: entries, Reply: made}, err
+	return Decision{Changes: entries, Reply: made}, err
 }
 
 // attached returns a binding whose topic exists.
@@ -210,7 +210,7 @@ func deleteBinding(head *metadata.Image, r DeleteBinding) (Decision, error) {
 		}
 	}
 	return Decision{
-		Entries: [][]*metadata.Fact{{metadata.BindingRemovedFact(b)}},
+		Changes: [][]*metadata.Fact{{metadata.BindingRemovedFact(b)}},
 		Reply:   BindingRemoved{Group: b.Group},
 	}, nil
 }

@@ -58,7 +58,7 @@ func alterConfigs(head *metadata.Image, r AlterConfigs) (Decision, error) {
 	if r.ValidateOnly {
 		facts = nil
 	}
-	return Decision{Entries: pack(facts), Reply: ConfigsAltered{}}, nil
+	return Decision{Changes: metadata.Split(facts), Reply: ConfigsAltered{}}, nil
 }
 
 // configurable returns the topic whose configs are asked for, or nil for a group that is asked for none.

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
 )
@@ -18,9 +16,10 @@ type Reply interface{ reply() }
 
 // Decision is the outcome of a request that was not refused.
 type Decision struct {
-	// Entries are the facts to record, one list an entry, in order. None: there is nothing to change.
-	Entries [][]*metadata.Fact
-	// Reply holds once the entries are applied at the indexes behind the head image's.
+	// Changes are the facts to record, in order. Each list is applied as a whole or not at all; between two of them the
+	// controller may change. None: there is nothing to change.
+	Changes [][]*metadata.Fact
+	// Reply holds once the changes are applied at the indexes behind the head image's.
 	Reply Reply
 }
 
@@ -127,38 +126,14 @@ func (c *Core) draw(into []byte) error {
 	return nil
 }
 
-// factOverhead bounds the tag and length that a fact adds to its entry.
-const factOverhead = 8
-
-// pack divides facts into entries of bounded size, in order.
-func pack(facts []*metadata.Fact) [][]*metadata.Fact {
-	var entries [][]*metadata.Fact
-	size := 0
-	for _, fact := range facts {
-		n := proto.Size(fact) + factOverhead
-		if len(entries) == 0 || size+n > metadata.EntryBytesMax {
-			entries = append(entries, nil)
-			size = 0
-		}
-		last := len(entries) - 1
-		entries[last] = append(entries[last], fact)
-		size += n
-	}
-	return entries
-}
-
-// packOne is pack for facts that make sense only together: they must fit one entry.
+// packOne makes one change of facts that make sense only together. However many entries it takes, they are applied
+// together.
 func packOne(what string, facts ...*metadata.Fact) ([][]*metadata.Fact, error) {
-	size := 0
-	for _, fact := range facts {
-		size += proto.Size(fact) + factOverhead
-	}
-	if size > metadata.EntryBytesMax {
-		return nil, broker.Errorf(broker.InvalidRequest, "%s takes %d bytes of metadata; one change may take %d",
-			what, size, metadata.EntryBytesMax)
+	if _, err := metadata.EncodeChange(facts); err != nil {
+		return nil, broker.Errorf(broker.InvalidRequest, "%s is too large: %v", what, err)
 	}
 	return [][]*metadata.Fact{facts}, nil
 }
 
-// nextIndex predicts the index of the first entry of a decision.
+// nextIndex predicts the index of the first entry of a decision, which is the identity of what it makes.
 func nextIndex(head *metadata.Image) broker.Index { return head.Index() + 1 }

@@ -48,7 +48,7 @@ func (c *Core) createPartitions(head *metadata.Image, r CreatePartitions) (Decis
 	if err != nil || r.ValidateOnly {
 		entries = nil
 	}
-	return Decision{Entries: entries, Reply: PartitionsCreated{Count: r.Count}}, err
+	return Decision{Changes: entries, Reply: PartitionsCreated{Count: r.Count}}, err
 }
 
 // growth collects the facts that make topics larger.
@@ -171,5 +171,5 @@ func electLeaders(head *metadata.Image, r ElectLeaders) (Decision, error) {
 		seen[tp] = true
 		facts = append(facts, metadata.PartitionFact(&next))
 	}
-	return Decision{Entries: pack(facts), Reply: reply}, nil
+	return Decision{Changes: metadata.Split(facts), Reply: reply}, nil
 }

@@ -57,7 +57,6 @@ func TestPartitionsAreNotAddedWhereTheyCannotBe(t *testing.T) {
 	b.refused(broker.InvalidPartitions, CreatePartitions{Topic: b.topic, Count: 2})
 	b.refused(broker.InvalidPartitions, CreatePartitions{Topic: b.topic, Count: 1})
 	b.refused(broker.InvalidPartitions, CreatePartitions{Topic: b.topic, Count: PartitionsMax + 1})
-	b.refused(broker.InvalidRequest, CreatePartitions{Topic: b.topic, Count: PartitionsMax}) // over the size of an entry
 	b.refused(broker.InvalidReplicaAssignment, CreatePartitions{Topic: b.topic, Count: 4, Assignment: [][]broker.NodeID{{1}}})
 	b.refused(broker.InvalidReplicaAssignment, CreatePartitions{Topic: b.topic, Count: 3, Assignment: [][]broker.NodeID{{2}}})
 	b.refused(broker.InvalidReplicaAssignment, CreatePartitions{Topic: b.topic, Count: 3, Assignment: [][]broker.NodeID{{1, 2}}})

@@ -68,7 +68,7 @@ func alterPartition(head *metadata.Image, r AlterPartition) (Decision, error) {
 		seen[change.TopicPartition] = true
 		reply.Results = append(reply.Results, result)
 	}
-	return Decision{Entries: pack(facts), Reply: reply}, nil
+	return Decision{Changes: metadata.Split(facts), Reply: reply}, nil
 }
 
 func (e electorate) alter(p *metadata.Partition, change ISRChange) *metadata.Partition {

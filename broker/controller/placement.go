@@ -10,7 +10,7 @@ import (
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
-// PartitionsMax is the most partitions that one topic may be made with. The size of an entry may set a lower bound.
+// PartitionsMax is the most partitions that one topic may have.
 const PartitionsMax = 10_000
 
 // place returns the replicas of each partition of a new topic, the preferred leader first.

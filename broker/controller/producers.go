@@ -35,7 +35,7 @@ func allocateProducerIDs(head *metadata.Image, r AllocateProducerIDs) (Decision,
 	}
 	fact := metadata.ProducerIDBlockFact(first, ProducerIDBlock, r.Node, r.Epoch)
 	return Decision{
-		Entries: [][]*metadata.Fact{{fact}},
+		Changes: [][]*metadata.Fact{{fact}},
 		Reply:   ProducerIDs{First: first, Count: ProducerIDBlock},
 	}, nil
 }

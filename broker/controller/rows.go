@@ -93,7 +93,7 @@ func placeOffset(partition int32, epoch broker.LeaderEpoch, offset, old broker.O
 		placed.Replaces = old
 	}
 	return Decision{
-		Entries: [][]*metadata.Fact{{fact([]metadata.Placed{placed})}},
+		Changes: [][]*metadata.Fact{{fact([]metadata.Placed{placed})}},
 		Reply:   OffsetPlaced{Offset: offset},
 	}
 }

@@ -32,7 +32,7 @@ type TopicCreated struct {
 	ID                broker.TopicID // zero if only validated
 	Partitions        int32
 	ReplicationFactor int16
-	Index             broker.Index
+	Index             broker.Index // at which the topic is there
 }
 
 // DeleteTopic deletes a topic, detaches its bindings and remembers the deletion for a day. Reply: TopicRemoved.
@@ -55,12 +55,12 @@ func (c *Core) createTopic(head *metadata.Image, r CreateTopic) (Decision, error
 	if err != nil {
 		return Decision{}, err
 	}
-	reply := TopicCreated{ID: topic.id, Partitions: topic.partitions, ReplicationFactor: topic.factor, Index: nextIndex(head)}
+	reply := TopicCreated{ID: topic.id, Partitions: topic.partitions, ReplicationFactor: topic.factor, Index: nextIndex(head) + broker.Index(len(metadata.Split(facts))-1)}
 	if r.ValidateOnly {
 		reply.ID, reply.Index = broker.TopicID{}, head.Index()
 		return Decision{Reply: reply}, nil
 	}
-	return Decision{Entries: entries, Reply: reply}, nil
+	return Decision{Changes: entries, Reply: reply}, nil
 }
 
 type newTopic struct {
@@ -162,7 +162,7 @@ func deleteTopic(head *metadata.Image, r DeleteTopic, nowMs int64) (Decision, er
 			facts = append(facts, metadata.BindingFact(&detached))
 		}
 	}
-	return Decision{Entries: pack(facts), Reply: TopicRemoved{Name: t.Name}}, nil
+	return Decision{Changes: metadata.Split(facts), Reply: TopicRemoved{Name: t.Name}}, nil
 }
 
 // uniqueBound reports whether a live binding on a topic has a row with a unique stage.

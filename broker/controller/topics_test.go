@@ -75,7 +75,6 @@ func TestTopicsThatCannotBeAreRefused(t *testing.T) {
 		{broker.InvalidTopic, edit(func(r *CreateTopic) { r.Name = "no/slash" })},
 		{broker.InvalidPartitions, edit(func(r *CreateTopic) { r.Partitions = 0 })},
 		{broker.InvalidPartitions, edit(func(r *CreateTopic) { r.Partitions = PartitionsMax + 1 })},
-		{broker.InvalidRequest, edit(func(r *CreateTopic) { r.Partitions = PartitionsMax })}, // over the size of an entry
 		{broker.InvalidReplicationFactor, edit(func(r *CreateTopic) { r.ReplicationFactor = 0 })},
 		{broker.InvalidReplicationFactor, edit(func(r *CreateTopic) { r.ReplicationFactor = 3 })},
 		{broker.InvalidConfig, edit(func(r *CreateTopic) { r.Configs = map[string]string{"no.such": "1"} })},
@@ -135,11 +134,11 @@ func TestFencingManyPartitionsIsChunkedLeaderlessFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(d.Entries) < 2 {
-		t.Fatalf("10,000 partitions in %d entries", len(d.Entries))
+	if len(d.Changes) < 2 {
+		t.Fatalf("10,000 partitions in %d entries", len(d.Changes))
 	}
 	rest := false
-	for _, facts := range d.Entries {
+	for _, facts := range d.Changes {
 		if entry, err := metadata.EncodeEntry(facts); err != nil || len(entry) > metadata.EntryBytesMax {
 			t.Fatalf("an entry of %d bytes, %v", len(entry), err)
 		}
@@ -157,7 +156,7 @@ func TestFencingManyPartitionsIsChunkedLeaderlessFirst(t *testing.T) {
 		t.Fatal("every partition lost its leader: the order was not tested")
 	}
 	// Were the later entries lost with the controller, the next one's first look would make up for them.
-	half, _, err := metadata.Fold(b.img, b.img.Index()+1, 1, d.Entries[0])
+	half, _, err := metadata.Fold(b.img, b.img.Index()+1, 1, d.Changes[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,23 +32,25 @@ func (c *cluster) decide(req Request) (Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, facts := range d.Entries {
-		encoded, err := metadata.EncodeEntry(facts)
+	for _, facts := range d.Changes {
+		entries, err := metadata.EncodeChange(facts)
 		if err != nil {
 			return nil, err
 		}
-		if len(encoded) > metadata.EntryBytesMax {
-			return nil, fmt.Errorf("an entry of %d bytes", len(encoded))
+		for _, entry := range entries {
+			if len(entry) > metadata.EntryBytesMax {
+				return nil, fmt.Errorf("an entry of %d bytes", len(entry))
+			}
+			next, changes, err := metadata.Apply(c.img, c.img.Index()+1, 1, entry)
+			if err != nil {
+				return nil, err
+			}
+			if len(changes.Stale) > 0 {
+				return nil, fmt.Errorf("decided a stale fact: %+v", changes.Stale)
+			}
+			c.img = next
+			c.entries++
 		}
-		next, changes, err := metadata.Apply(c.img, c.img.Index()+1, 1, encoded)
-		if err != nil {
-			return nil, err
-		}
-		if len(changes.Stale) > 0 {
-			return nil, fmt.Errorf("decided a stale fact: %+v", changes.Stale)
-		}
-		c.img = next
-		c.entries++
 	}
 	for t := range c.img.Topics() {
 		if !slices.Contains(c.topics, t.ID) {

@@ -65,7 +65,7 @@ func (c *Core) createView(head *metadata.Image, r CreateView) (Decision, error) 
 		made.DeadLetter = b.DeadLetter
 	}
 	entries, err := packOne("view "+r.Name, append(facts, metadata.ViewFact(view))...)
-	return Decision{Entries: entries, Reply: made}, err
+	return Decision{Changes: entries, Reply: made}, err
 }
 
 func deleteView(head *metadata.Image, r DeleteView) (Decision, error) {
@@ -77,5 +77,5 @@ func deleteView(head *metadata.Image, r DeleteView) (Decision, error) {
 	if b, bound := head.Binding(v.Binding); bound && v.Own {
 		facts = append(facts, metadata.BindingRemovedFact(b))
 	}
-	return Decision{Entries: [][]*metadata.Fact{facts}, Reply: ViewRemoved{ID: v.ID}}, nil
+	return Decision{Changes: [][]*metadata.Fact{facts}, Reply: ViewRemoved{ID: v.ID}}, nil
 }

@@ -38,6 +38,7 @@ type channel struct {
 
 	// Owned by the channel's goroutine.
 	earlier earlierIDs
+	asked   askedRuns
 
 	mu      sync.RWMutex
 	binding *metadata.Binding
@@ -228,10 +229,20 @@ func (c *channel) propose(ctx context.Context, p Proposal) error {
 	return nil
 }
 
+// askedRuns are the stretches that a plan asks for with one log start: many rows take a while, and every step asks.
+type askedRuns struct {
+	plan  *plan
+	start broker.Offset
+	runs  []run
+}
+
 // reach makes sure that the ids asked for are there: where neither the log nor any id file reaches as low as sightings
 // count, the origin moves to the log start first, so that every broker answers alike.
 func (c *channel) reach(ctx context.Context, s situation, ends Ends) (bool, error) {
-	for _, r := range s.plan.runs(ends.LogStart) {
+	if c.asked.plan != s.plan || c.asked.start != ends.LogStart {
+		c.asked = askedRuns{plan: s.plan, start: ends.LogStart, runs: s.plan.runs(ends.LogStart)}
+	}
+	for _, r := range c.asked.runs {
 		t := c.lead.track(r.key)
 		if t == nil {
 			return false, nil

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/millrace-io/millrace/broker/batch"
 	"github.com/millrace-io/millrace/broker/metadata"
@@ -17,6 +18,8 @@ type framer struct {
 	limits       plugins.Limits
 	projection   abi.Projection // the union of the stages'
 	decompressor batch.Decompressor
+	reader       batch.RecordReader
+	in           batch.Record
 	records      []chain.Record
 	deltas       []int64 // of the records' timestamps, as stored
 	headers      []byte  // arena of the headers blobs of one batch
@@ -37,22 +40,25 @@ func limitsOf(row *metadata.Row) plugins.Limits { return plugins.Limits(row.Limi
 // read returns the records of a batch, valid until the next read. Their bytes lie in the batch, or in the framer's
 // buffer if it is compressed.
 func (f *framer) read(v batch.View) ([]chain.Record, error) {
-	reader, err := v.Records(&f.decompressor)
-	if err != nil {
+	if err := f.reader.Reset(v, &f.decompressor); err != nil {
 		return nil, fmt.Errorf("read the records of the batch at offset %d: %w", v.BaseOffset(), err)
 	}
-	f.headers, f.records, f.deltas = f.headers[:0], f.records[:0], f.deltas[:0]
-	var in batch.Record
-	for reader.Next(&in) {
-		f.records = append(f.records, chain.Record{
-			Offset:    int64(v.BaseOffset()) + int64(in.OffsetDelta),
-			Timestamp: v.Timestamp(in.TimestampDelta),
-			Key:       in.Key, Value: in.Value,
-			Headers: f.blob(in.Headers),
-		})
-		f.deltas = append(f.deltas, in.TimestampDelta)
+	base, appended := int64(v.BaseOffset()), v.LogAppendTime()
+	first, last := v.BaseTimestamp(), v.MaxTimestamp()
+	f.headers, f.deltas = f.headers[:0], f.deltas[:0]
+	f.records = slices.Grow(f.records[:0], int(v.Count()))
+	for f.reader.Next(&f.in) {
+		n := len(f.records)
+		f.records = f.records[:n+1]
+		r := &f.records[n]
+		r.Offset, r.Timestamp = base+int64(f.in.OffsetDelta), first+f.in.TimestampDelta
+		if appended {
+			r.Timestamp = last
+		}
+		r.Key, r.Value, r.Headers = f.in.Key, f.in.Value, f.blob(f.in.Headers)
+		f.deltas = append(f.deltas, f.in.TimestampDelta)
 	}
-	if err := reader.Err(); err != nil {
+	if err := f.reader.Err(); err != nil {
 		return nil, fmt.Errorf("read the records of the batch at offset %d: %w", v.BaseOffset(), err)
 	}
 	return f.records, nil
@@ -66,8 +72,14 @@ func (f *framer) end(records []chain.Record) int {
 	return chain.FrameEnd(records, f.projection, f.limits)
 }
 
+// noHeaders is the blob of a record without headers.
+var noHeaders = abi.AppendHeaders(nil, nil)
+
 // blob writes a record's headers as guests read them.
 func (f *framer) blob(headers []batch.Header) []byte {
+	if len(headers) == 0 {
+		return noHeaders
+	}
 	f.scratch = f.scratch[:0]
 	for _, h := range headers {
 		f.scratch = append(f.scratch, abi.Header{Key: h.Key, Value: h.Value})

@@ -14,9 +14,10 @@ import (
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/internal/task"
 	"github.com/millrace-io/millrace/internal/vfs"
+	"github.com/millrace-io/millrace/plugins/engine"
 )
 
-// Config is what a Host needs. Everything but Metrics is required.
+// Config is what a Host needs. Everything but Gate and Metrics is required.
 type Config struct {
 	FS       vfs.FS
 	Dir      string // the data directory; files go below its chains/
@@ -25,6 +26,7 @@ type Config struct {
 	Groups   Groups
 	// OpenLog opens a partition of a dead-letter topic by name.
 	OpenLog func(topic string, partition int32) (Log, error)
+	Gate    *engine.Gate // the process's; nil makes one of its own
 	Logger  zerolog.Logger
 	Metrics Metrics
 }
@@ -53,6 +55,7 @@ type Host struct {
 	engine   Engine
 	groups   Groups
 	openLog  func(topic string, partition int32) (Log, error)
+	gate     *engine.Gate
 	logger   zerolog.Logger
 	metrics  Metrics
 	group    *task.Group
@@ -67,8 +70,11 @@ func New(cfg Config) (*Host, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Gate == nil {
+		cfg.Gate = engine.NewGate(0)
+	}
 	return &Host{
-		fs: cfg.FS, dir: cfg.Dir, metadata: cfg.Metadata, engine: cfg.Engine, groups: cfg.Groups, openLog: cfg.OpenLog,
+		fs: cfg.FS, gate: cfg.Gate, dir: cfg.Dir, metadata: cfg.Metadata, engine: cfg.Engine, groups: cfg.Groups, openLog: cfg.OpenLog,
 		logger: cfg.Logger.With().Str("component", "delivery").Logger(), metrics: cfg.Metrics,
 		group: task.NewGroup(context.Background()), leads: map[broker.TopicPartition]*lead{},
 	}, nil

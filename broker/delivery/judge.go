@@ -27,7 +27,6 @@ type judge struct {
 // verdict is what the stages made of one record.
 type verdict struct {
 	offset  broker.Offset
-	delta   int64 // of its timestamp, as stored
 	outcome Outcome
 	more    *detail // of a record that was replaced or failed
 }
@@ -51,8 +50,28 @@ type judgement struct {
 	batch     batch.View
 	verdicts  []verdict
 	sightings []window.Sighting
+	passed    int // records that are sent as they lie, as far as the stages go
 	replaced  int
 	fuel      uint64
+}
+
+// untouched reports whether the stages let every offset of the batch pass as it lies.
+func (j *judgement) untouched() bool { return j.passed == int(j.batch.LastOffsetDelta())+1 }
+
+// sent marks by offset delta what every stage let through.
+func (j *judgement) sent() bitset {
+	n := int(j.batch.LastOffsetDelta()) + 1
+	sent := newBitset(n)
+	if j.untouched() {
+		sent.setRange(0, n)
+		return sent
+	}
+	for i := range j.verdicts {
+		if j.verdicts[i].outcome&1 == 0 {
+			sent.set(int(j.verdicts[i].offset - j.batch.BaseOffset()))
+		}
+	}
+	return sent
 }
 
 // open makes the stages ready. An error is the broker's trouble.
@@ -97,7 +116,7 @@ func (j *judge) batch(v batch.View, out *judgement) error {
 			return fmt.Errorf("judge the frame at offset %d: %w", frame[0].Offset, err)
 		}
 		for i := range frame {
-			j.take(out, &frame[i], j.framer.deltas[at+i], &report.Results[i])
+			j.take(out, &frame[i], &report.Results[i])
 		}
 		for _, fuel := range report.Fuel {
 			out.fuel += fuel
@@ -108,10 +127,13 @@ func (j *judge) batch(v batch.View, out *judgement) error {
 }
 
 // take copies a result out of the chain's scratch.
-func (j *judge) take(out *judgement, record *chain.Record, delta int64, r *chain.Result) {
-	v := verdict{offset: broker.Offset(record.Offset), delta: delta, outcome: Outcome(r.Outcome)}
-	if r.Outcome == chain.Replaced {
-		v.more = &detail{key: bytes.Clone(r.Key), value: bytes.Clone(r.Value), headers: bytes.Clone(r.Headers)}
+func (j *judge) take(out *judgement, record *chain.Record, r *chain.Result) {
+	v := verdict{offset: broker.Offset(record.Offset), outcome: Outcome(r.Outcome)}
+	switch r.Outcome {
+	case chain.Passed:
+		out.passed++
+	case chain.Replaced:
+		v.more = &detail{key: bytes.Clone(r.Record.Key), value: bytes.Clone(r.Record.Value), headers: bytes.Clone(r.Record.Headers)}
 		out.replaced++
 	}
 	if r.Failure != nil {
@@ -138,16 +160,14 @@ func (j *judge) own(out *judgement) (encoded []byte, whole bool, err error) {
 	if !whole && out.replaced == 0 {
 		return nil, false, nil
 	}
-	var stored []chain.Record
-	if whole {
-		if stored, err = j.framer.read(v); err != nil {
-			return nil, whole, err
-		}
+	stored, err := j.framer.read(v)
+	if err != nil {
+		return nil, whole, err
 	}
 	builder := batch.NewBuilder(batch.Spec{BaseOffset: v.BaseOffset(), BaseTimestamp: v.BaseTimestamp()})
 	for i := range out.verdicts {
 		r := &out.verdicts[i]
-		record := batch.Record{OffsetDelta: int32(r.offset - v.BaseOffset()), TimestampDelta: r.delta}
+		record := batch.Record{OffsetDelta: int32(r.offset - v.BaseOffset()), TimestampDelta: j.framer.deltas[i]}
 		var blob []byte
 		switch {
 		case r.outcome == OutcomeReplaced:

@@ -81,8 +81,9 @@ func (f Filtered) Ends(view bool) FilteredEnds {
 	return out
 }
 
-// Read answers a filtered Fetch (DESIGN section 5). It never judges and never waits: where nothing visible is known
-// yet, it returns no bytes, and the caller parks on Watch. It may return no bytes and a rung watch at once, when it has
+// Read answers a filtered Fetch (DESIGN section 5). It never judges, and waits for nothing but a place in the CPU gate,
+// where a compressed batch is not sent as it lies: where nothing visible is known yet, it returns no bytes, and the caller
+// parks on Watch. It may return no bytes and a rung watch at once, when it has
 // looked through as much as one read may.
 //
 // Errors: broker.OffsetOutOfRange below the log start (unless nothing visible lies between), beyond the log end, and
@@ -238,6 +239,19 @@ func (r *reading) batch(v batch.View) error {
 		r.add(int(v.Count()), v)
 		return nil
 	}
+	if v.Codec() != batch.None {
+		lead := r.channel.lead
+		place, err := lead.host.gate.Enter(lead.group.Context())
+		if err != nil {
+			return broker.Errorf(broker.NotLeaderOrFollower, "this node no longer leads %s", lead.tp)
+		}
+		defer place.Leave()
+	}
+	return r.changed(v, pc, from)
+}
+
+// changed adds a batch of which not every record is sent as it lies.
+func (r *reading) changed(v batch.View, pc *piece, from broker.Offset) error {
 	n := int(v.LastOffsetDelta()) + 1
 	visible, altered, err := r.channel.answers(r.s, v.BaseOffset(), from, v.NextOffset())
 	if err != nil {

@@ -16,13 +16,15 @@ import (
 	"github.com/millrace-io/millrace/broker/batch"
 	"github.com/millrace-io/millrace/internal/invariant"
 	"github.com/millrace-io/millrace/plugins/chain"
+	"github.com/millrace-io/millrace/plugins/engine"
 	"github.com/millrace-io/millrace/plugins/window"
 )
 
 // Bounds of a track.
 const (
-	judgeBytes       = 1 << 20 // of log read at a time
-	cachedBlocks     = 64      // whose outcomes stay in memory beyond one reach
+	judgeBytes       = 256 << 10        // of log read at a time: what stays in a processor's cache until it is judged
+	tellEvery        = time.Millisecond // that channels hear of what is judged; each time readers are sent what there is
+	cachedBlocks     = 64               // whose outcomes stay in memory beyond one reach
 	mendedMax        = 64
 	cachedFailures   = 4096    // whose reasons stay in memory for dead letters
 	splicesKeptBytes = 1 << 20 // of a full block that stay in memory
@@ -44,6 +46,8 @@ type track struct {
 	jobs    chan writeJob // to the writer, with room for one
 	changed func()        // something that channels wait for has moved; must not block
 	killed  *atomic.Bool  // tests: nothing is written at the end
+	gate    *engine.Gate
+	seat    engine.Seat // of the track's goroutine
 
 	// Owned by the track's goroutine.
 	judge    judge
@@ -89,6 +93,7 @@ func newTrack(key JudgeKey, tp broker.TopicPartition, w window.Geometry, source 
 
 // run judges until ctx ends.
 func (t *track) run(ctx context.Context) error {
+	ctx = t.seat.Context(ctx)
 	delay := stallDelayMin
 	for ctx.Err() == nil {
 		more, err := t.step(ctx)
@@ -309,7 +314,7 @@ func (t *track) reopen(start broker.Offset) {
 	t.opened = false
 }
 
-// advance judges the batches of one read.
+// advance reads the log once and judges what it has read.
 func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 	if start := t.source.Ends().LogStart; t.judged < start {
 		// Retention was faster than judging: what it took is a gap, and sightings count from the log start again.
@@ -326,7 +331,17 @@ func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 		return fmt.Errorf("read the log at %d: %w", t.judged, err)
 	}
 	defer slice.release()
-	found := false
+	// Guests are not all that takes long: decompressing, hashing and the window share their place (D15).
+	if err := t.seat.Enter(ctx, t.gate); err != nil {
+		return err
+	}
+	defer t.seat.Leave()
+	return t.judgeSlice(ctx, slice, limit)
+}
+
+// judgeSlice judges the batches of one read.
+func (t *track) judgeSlice(ctx context.Context, slice Slice, limit broker.Offset) error {
+	found, told := false, time.Now()
 	for _, run := range slice.Bytes {
 		for v, err := range batch.All(run) {
 			if err != nil {
@@ -347,6 +362,10 @@ func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 			}
 			if err := t.publish(&t.scratch); err != nil {
 				return err
+			}
+			if now := time.Now(); now.Sub(told) >= tellEvery {
+				told = now
+				t.changed()
 			}
 		}
 	}
@@ -370,12 +389,7 @@ func (t *track) publish(j *judgement) error {
 	v := j.batch
 	from, next := t.judged, v.NextOffset()
 	wholeBatch := from <= v.BaseOffset()
-	sent := newBitset(int(v.LastOffsetDelta()) + 1)
-	for i := range j.verdicts {
-		if j.verdicts[i].outcome&1 == 0 {
-			sent.set(int(j.verdicts[i].offset - v.BaseOffset()))
-		}
-	}
+	sent := j.sent()
 	for at := from; at < next; {
 		b := t.tail(at)
 		end := min(b.limit(), next)
@@ -405,10 +419,6 @@ func (t *track) publish(j *judgement) error {
 	if t.metrics.Judged != nil {
 		t.metrics.Judged(t.tp, uint64(len(j.verdicts)), j.fuel)
 	}
-	if err := t.handOver(); err != nil {
-		return err
-	}
-	t.changed()
 	return nil
 }
 
@@ -448,11 +458,13 @@ func (t *track) fill(b *block, from, end broker.Offset, j *judgement) window.Rep
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	invariant.Check(from == max(b.end, b.base), "block %d is judged to %d, filled from %d", b.start, b.end, from)
-	b.withheld.setRange(int(from-b.start), int(end-b.start))
-	for i := range j.verdicts {
-		if r := &j.verdicts[i]; r.offset >= from && r.offset < end {
-			b.withheld.clear(int(r.offset - b.start))
-			b.setOutcome(r.offset, r.outcome)
+	if !j.untouched() {
+		b.withheld.setRange(int(from-b.start), int(end-b.start))
+		for i := range j.verdicts {
+			if r := &j.verdicts[i]; r.offset >= from && r.offset < end {
+				b.withheld.clear(int(r.offset - b.start))
+				b.setOutcome(r.offset, r.outcome)
+			}
 		}
 	}
 	lo, hi := 0, len(j.sightings)

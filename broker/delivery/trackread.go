@@ -302,13 +302,7 @@ func (t *track) mend(ctx context.Context, o broker.Offset) error {
 	if err != nil {
 		return err
 	}
-	v := j.batch
-	sent := newBitset(int(v.LastOffsetDelta()) + 1)
-	for i := range j.verdicts {
-		if j.verdicts[i].outcome&1 == 0 {
-			sent.set(int(j.verdicts[i].offset - v.BaseOffset()))
-		}
-	}
+	sent := j.sent()
 	var s *splice
 	err = t.do(ctx, func() error {
 		s, err = t.spliceOf(j, sent)

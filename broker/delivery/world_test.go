@@ -18,6 +18,7 @@ import (
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/internal/vfs"
 	"github.com/millrace-io/millrace/plugins"
+	"github.com/millrace-io/millrace/plugins/engine"
 )
 
 var (
@@ -35,6 +36,7 @@ type world struct {
 	control *controller
 	groups  *groupOffsets
 	engine  *nativeEngine
+	gate    *engine.Gate // nil: the host's own
 	mu      sync.Mutex
 	dead    map[string]*memoryLog
 	host    *delivery.Host
@@ -75,7 +77,7 @@ func (w *world) start() {
 	w.t.Helper()
 	host, err := delivery.New(delivery.Config{
 		FS: w.fs, Dir: w.dir, Metadata: w.control, Engine: w.engine, Groups: w.groups, OpenLog: w.deadLetters,
-		Logger: zerolog.Nop(),
+		Gate: w.gate, Logger: zerolog.Nop(),
 	})
 	if err != nil {
 		w.t.Fatal(err)

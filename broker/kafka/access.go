@@ -189,6 +189,15 @@ func (s *session) resolveName(img *metadata.Image, name string) (target, broker.
 	return findName(img, name)
 }
 
+// resolveAskedName is resolveName where a name that no topic can have is told apart: INVALID_TOPIC.
+func (s *session) resolveAskedName(img *metadata.Image, name string) (target, broker.Code) {
+	t, code := s.resolveName(img, name)
+	if code == broker.UnknownTopicOrPartition && t.view == nil && broker.CheckTopicName(name) != nil {
+		code = broker.InvalidTopic
+	}
+	return t, code
+}
+
 // resolveID finds a topic or view by its own id. Who may not touch it does not learn its name.
 func (s *session) resolveID(img *metadata.Image, id broker.TopicID) (target, broker.Code) {
 	t, code := findID(img, id)
@@ -283,5 +292,5 @@ func notUsable(code broker.Code, topic string) error {
 	if code == broker.TopicAuthorizationFailed {
 		return broker.Errorf(code, "no access to topic %q", topic)
 	}
-	return broker.Errorf(code, "topic %q does not exist", topic)
+	return broker.Errorf(code, "there is no topic %q", topic)
 }

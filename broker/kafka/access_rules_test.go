@@ -15,7 +15,7 @@ import (
 // what it hears of one that does not.
 func TestX9UnauthorisedTopicsLookLikeUnknownOnes(t *testing.T) {
 	g := newGuarded(t, nil)
-	g.addTopic("there", 1)
+	g.addTopic("taken", 1)
 	g.give(allowed("elsewhere", onTopic(metadata.OperationAll)), allowed("", onCluster(metadata.OperationAlter)),
 		allowed("", onCluster(metadata.OperationDescribe)), allowed("", onCluster(metadata.OperationDescribeConfigs)))
 	for _, row := range matrix {
@@ -25,12 +25,12 @@ func TestX9UnauthorisedTopicsLookLikeUnknownOnes(t *testing.T) {
 		c := g.dial("alice")
 		for version := row.min; version <= row.max; version++ {
 			heard := map[string]string{}
-			for _, name := range []string{"there", "gone."} {
+			for _, name := range []string{"taken", "gone."} {
 				req := g.request(row.key, version, name, broker.TopicID{})
 				heard[name] = strings.ReplaceAll(shown(t, c.receive(req, c.send(req))), name, "?")
 			}
-			if heard["there"] != heard["gone."] {
-				t.Errorf("%s version %d\n%s\n%s", row.name, version, heard["there"], heard["gone."])
+			if heard["taken"] != heard["gone."] {
+				t.Errorf("%s version %d\n%s\n%s", row.name, version, heard["taken"], heard["gone."])
 			}
 		}
 	}

@@ -219,14 +219,21 @@ func TestListOffsetsAnswersEverySpecialTime(t *testing.T) {
 	f.log("orders", 0).start = 1
 	for at, want := range map[int64][2]int64{
 		timeLatest: {4, -1}, timeEarliest: {1, -1}, timeMax: {2, 1002}, timeEarliestLocal: {1, -1}, timeLatestTiered: {-1, -1},
-		timeEarliestTier: {1, -1}, 0: {0, 1000}, 1001: {1, 1001}, 1002: {2, 1002}, 1003: {-1, -1},
+		0: {0, 1000}, 1001: {1, 1001}, 1002: {2, 1002}, 1003: {-1, -1},
 	} {
 		if got := latest(at); got.ErrorCode != 0 || got.Offset != want[0] || got.Timestamp != want[1] {
 			t.Errorf("timestamp %d: offset %d at %d, code %d; want %v", at, got.Offset, got.Timestamp, got.ErrorCode, want)
 		}
 	}
-	if got := latest(-7); got.ErrorCode == 0 {
-		t.Errorf("timestamp -7: %+v", got)
+	for _, at := range []int64{-7, timeEarliestTier} { // -6 comes with version 11
+		if got := latest(at); broker.Code(got.ErrorCode) != broker.UnsupportedVersion {
+			t.Errorf("timestamp %d: %+v", at, got)
+		}
+	}
+	early := listRequest("orders", timeMax)
+	early.Version = 6
+	if got := ask[*kmsg.ListOffsetsResponse](c, early).Topics[0].Partitions[0]; broker.Code(got.ErrorCode) != broker.UnsupportedVersion || got.Offset != -1 {
+		t.Errorf("max timestamp in version 6: %+v", got)
 	}
 }
 

@@ -46,7 +46,7 @@ func replaceRequest(rr *kmsg.AlterConfigsRequestResource) (controller.AlterConfi
 			return request, broker.Errorf(broker.InvalidRequest, "config %s is in the request twice", c.Name)
 		}
 		if c.Value == nil {
-			return request, broker.Errorf(broker.InvalidConfig, "config %s has no value", c.Name)
+			return request, broker.Errorf(broker.InvalidRequest, "config %s has no value", c.Name)
 		}
 		request.Set[c.Name] = *c.Value
 	}

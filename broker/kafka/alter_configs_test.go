@@ -76,7 +76,7 @@ func TestConfigsThatCannotBeChangedAreRefused(t *testing.T) {
 		{alterRequest(1, topic, "absent", edit{0, "retention.ms", text}), broker.UnknownTopicOrPartition},
 		{alterRequest(1, topic, "clean", edit{0, "retention.ms", text}), broker.PolicyViolation},
 		{alterRequest(1, topic, "orders", edit{0, "no.such", text}), broker.InvalidConfig},
-		{alterRequest(1, topic, "orders", edit{0, "retention.ms", nil}), broker.InvalidConfig},
+		{alterRequest(1, topic, "orders", edit{0, "retention.ms", nil}), broker.InvalidRequest},
 		{alterRequest(1, topic, "orders", edit{2, "retention.ms", text}), broker.InvalidConfig},
 		{alterRequest(1, topic, "orders", edit{9, "retention.ms", text}), broker.InvalidRequest},
 		{alterRequest(1, topic, "orders", edit{0, "retention.ms", text}, edit{1, "retention.ms", nil}), broker.InvalidRequest},
@@ -118,7 +118,7 @@ func TestAlterConfigsReplacesEverything(t *testing.T) {
 		t.Errorf("configs %s", got)
 	}
 	req.Resources[0].Configs[0].Value = nil
-	if got := ask[*kmsg.AlterConfigsResponse](c, req).Resources[0]; broker.Code(got.ErrorCode) != broker.InvalidConfig {
+	if got := ask[*kmsg.AlterConfigsResponse](c, req).Resources[0]; broker.Code(got.ErrorCode) != broker.InvalidRequest {
 		t.Errorf("a config without a value: code %d", got.ErrorCode)
 	}
 }

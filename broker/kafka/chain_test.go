@@ -195,7 +195,7 @@ func TestViewsAreTopicsToReadAndNothingElse(t *testing.T) {
 		t.Errorf("configs of a view: %+v", configs)
 	}
 
-	if end := ask[*kmsg.OffsetForLeaderEpochResponse](c, epochRequest("orders-view", -1, 99)).Topics[0].Partitions[0]; end.EndOffset != 10 {
+	if end := ask[*kmsg.OffsetForLeaderEpochResponse](c, epochRequest("orders-view", -1, int32(f.log("orders", 0).epoch))).Topics[0].Partitions[0]; end.EndOffset != 10 {
 		t.Errorf("leader epochs of a view end at %d, want the base's end", end.EndOffset)
 	}
 	at := ask[*kmsg.ListOffsetsResponse](c, listRequest("orders-view", 1000)).Topics[0].Partitions[0]

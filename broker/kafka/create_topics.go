@@ -47,6 +47,7 @@ func (s *session) createTopics(ctx context.Context, req *kmsg.CreateTopicsReques
 		count[rt.Topic] = 0
 		if err != nil {
 			answer.ErrorCode, answer.ErrorMessage = s.fail(err), message(err)
+			answer.Configs = []kmsg.CreateTopicsResponseTopicConfig{} // null is for who may not see them
 		} else {
 			answer.TopicID, answer.NumPartitions, answer.ReplicationFactor = created.ID, created.Partitions, created.ReplicationFactor
 			answer.Configs = s.createdConfigs(s.Metadata.Image(), rt)

@@ -14,6 +14,7 @@ import (
 // Behaviour:
 //   - any broker answers; the controller decides (T21)
 //   - views and internal topics are POLICY_VIOLATION: the admin API deletes views, nobody deletes the offsets topic
+//   - a topic that is in a request twice is INVALID_REQUEST, answered once, and stays
 //   - v5: error messages; v6: by id or by name, exactly one of them
 
 func (s *session) deleteTopics(ctx context.Context, req *kmsg.DeleteTopicsRequest) kmsg.Response {
@@ -21,12 +22,34 @@ func (s *session) deleteTopics(ctx context.Context, req *kmsg.DeleteTopicsReques
 	ctx, cancel := withTimeout(ctx, req.TimeoutMillis)
 	defer cancel()
 	for _, name := range req.TopicNames {
-		resp.Topics = append(resp.Topics, s.deleteTopic(ctx, broker.TopicID{}, &name))
+		req.Topics = append(req.Topics, kmsg.DeleteTopicsRequestTopic{Topic: &name})
+	}
+	count := make(map[namedTopic]int, len(req.Topics))
+	for _, rt := range req.Topics {
+		count[namedTopic{rt.TopicID, deref(rt.Topic)}]++
 	}
 	for _, rt := range req.Topics {
-		resp.Topics = append(resp.Topics, s.deleteTopic(ctx, rt.TopicID, rt.Topic))
+		same := namedTopic{rt.TopicID, deref(rt.Topic)}
+		switch count[same] {
+		case 0: // answered once already
+		case 1:
+			resp.Topics = append(resp.Topics, s.deleteTopic(ctx, rt.TopicID, rt.Topic))
+		default:
+			err := broker.Errorf(broker.InvalidRequest, "the topic is in the request %d times", count[same])
+			answer := kmsg.NewDeleteTopicsResponseTopic()
+			answer.Topic, answer.TopicID = rt.Topic, rt.TopicID
+			answer.ErrorCode, answer.ErrorMessage = s.fail(err), message(err)
+			resp.Topics = append(resp.Topics, answer)
+		}
+		count[same] = 0
 	}
 	return resp
+}
+
+// namedTopic is a topic as a request names it.
+type namedTopic struct {
+	id   broker.TopicID
+	name string
 }
 
 func (s *session) deleteTopic(ctx context.Context, id broker.TopicID, name *string) kmsg.DeleteTopicsResponseTopic {

@@ -29,11 +29,11 @@ const (
 func (s *session) describeCluster(req *kmsg.DescribeClusterRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DescribeClusterResponse)
 	if req.Version >= 1 && req.EndpointType != endpointBrokers {
-		code := unsupportedEndpointType
+		err := broker.Errorf(unsupportedEndpointType, "there is no endpoint type %d", req.EndpointType)
 		if req.EndpointType == endpointControllers {
-			code = mismatchedEndpointType
+			err = broker.Errorf(mismatchedEndpointType, "this is a listener of brokers, not of controllers")
 		}
-		resp.ErrorCode = s.note(code)
+		resp.ErrorCode, resp.ErrorMessage = s.fail(err), message(err)
 		return resp
 	}
 	img := s.Metadata.Image()

@@ -74,7 +74,7 @@ func (s *session) configsOf(rr *kmsg.DescribeConfigsRequestResource, documented 
 
 func (s *session) topicConfigsOf(name string, documented bool) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
 	img := s.Metadata.Image()
-	t, code := s.resolveName(img, name)
+	t, code := s.resolveAskedName(img, name)
 	if code != broker.None {
 		return nil, notUsable(code, name)
 	}

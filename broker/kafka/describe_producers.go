@@ -33,8 +33,10 @@ func (s *session) describeProducers(req *kmsg.DescribeProducersRequest) kmsg.Res
 		}
 		for _, number := range rt.Partitions {
 			ap := kmsg.NewDescribeProducersResponseTopicPartition()
-			ap.Partition, ap.ErrorCode = number, s.note(code)
-			if code == broker.None {
+			ap.Partition = number
+			if code != broker.None {
+				ap.ErrorCode, ap.ErrorMessage = s.note(code), message(code)
+			} else {
 				producers, err := s.producersOf(t.partition(number))
 				for _, p := range producers {
 					active := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"math"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -13,7 +14,8 @@ import (
 // Behaviour:
 //   - the metadata quorum under Kafka's name for its log, for consoles: leader, term as leader epoch, voters and learners
 //   - a node knows how far it has committed itself; of the others' logs it tells -1
-//   - v1: times of the last fetch, which raft does not have: -1; v2: nodes with the addresses of this listener
+//   - v1: times of the last fetch, which raft does not have: -1; v2: nodes with the addresses of this listener, whose name
+//     is in capitals: Kafka's tools take no other
 
 // metadataLog is Kafka's name for the log of the metadata quorum.
 const metadataLog = "__cluster_metadata"
@@ -27,28 +29,33 @@ type QuorumState struct {
 
 func (s *session) describeQuorum(req *kmsg.DescribeQuorumRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DescribeQuorumResponse)
-	img := s.Metadata.Image()
+	img, described := s.Metadata.Image(), false
 	for _, rt := range req.Topics {
 		answer := kmsg.NewDescribeQuorumResponseTopic()
 		answer.Topic = rt.Topic
 		for _, rp := range rt.Partitions {
 			p := kmsg.NewDescribeQuorumResponseTopicPartition()
-			p.Partition, p.LeaderID, p.LeaderEpoch, p.HighWatermark = rp.Partition, int32(broker.NoNode), -1, -1
+			p.Partition = rp.Partition
 			if rt.Topic != metadataLog || rp.Partition != 0 {
-				p.ErrorCode = s.note(broker.UnknownTopicOrPartition)
+				err := broker.Errorf(broker.UnknownTopicOrPartition, "only partition 0 of %s has a quorum", metadataLog)
+				p.ErrorCode, p.ErrorMessage = s.fail(err), message(err)
 			} else {
 				s.describeMetadataLog(&p)
+				described = true
 			}
 			answer.Partitions = append(answer.Partitions, p)
 		}
 		resp.Topics = append(resp.Topics, answer)
+	}
+	if !described {
+		return resp
 	}
 	for _, member := range img.Nodes() {
 		n := kmsg.NewDescribeQuorumResponseNode()
 		n.NodeID = int32(member.ID)
 		if a, live := s.brokerAddress(img, member.ID); live {
 			l := kmsg.NewDescribeQuorumResponseNodeListener()
-			l.Name, l.Host, l.Port = s.listener.Name, a.Host, uint16(a.Port)
+			l.Name, l.Host, l.Port = strings.ToUpper(s.listener.Name), a.Host, uint16(a.Port)
 			n.Listeners = append(n.Listeners, l)
 		}
 		resp.Nodes = append(resp.Nodes, n)
@@ -62,6 +69,7 @@ func (s *session) describeMetadataLog(p *kmsg.DescribeQuorumResponseTopicPartiti
 	if s.Quorum != nil {
 		state = s.Quorum()
 	}
+	p.LeaderID = int32(broker.NoNode)
 	p.LeaderEpoch, p.HighWatermark = int32(min(uint64(state.Term), math.MaxInt32)), int64(state.Committed)+1
 	for _, member := range img.Nodes() {
 		r := kmsg.NewDescribeQuorumResponseTopicPartitionReplicaState()

@@ -13,7 +13,8 @@ import (
 //
 // Behaviour:
 //   - topics and views by name, all of them if none is named, in the order of their names, with the ELRs (KIP-966)
-//   - at most the partitions asked for, and never more than 2,000; the cursor in the answer says where to go on
+//   - at most the partitions asked for, and never more than 2,000; the cursor in the answer says where to go on;
+//     one at a negative partition is INVALID_REQUEST
 
 // describedPartitionsMax bounds one answer (max.request.partition.size.limit).
 const describedPartitionsMax = 2000
@@ -23,10 +24,18 @@ func (s *session) describeTopicPartitions(req *kmsg.DescribeTopicPartitionsReque
 	img := s.Metadata.Image()
 	first := int32(0)
 	names := s.topicsAsked(img, req)
+	if req.Cursor != nil && req.Cursor.Partition < 0 {
+		for _, name := range names {
+			answer := kmsg.NewDescribeTopicPartitionsResponseTopic()
+			answer.Topic, answer.ErrorCode = &name, s.note(broker.InvalidRequest)
+			resp.Topics = append(resp.Topics, answer)
+		}
+		return resp
+	}
 	if req.Cursor != nil {
 		at, found := slices.BinarySearch(names, req.Cursor.Topic)
 		if names = names[at:]; found {
-			first = max(req.Cursor.Partition, 0)
+			first = req.Cursor.Partition
 		}
 	}
 	left := max(min(int(req.ResponsePartitionLimit), describedPartitionsMax), 1)
@@ -35,7 +44,7 @@ func (s *session) describeTopicPartitions(req *kmsg.DescribeTopicPartitionsReque
 			resp.NextCursor = cursorAt(name, 0)
 			return resp
 		}
-		t, code := s.resolveName(img, name)
+		t, code := s.resolveAskedName(img, name)
 		answer := kmsg.NewDescribeTopicPartitionsResponseTopic()
 		answer.Topic, answer.TopicID, answer.ErrorCode = &name, t.id, s.note(code)
 		if code != broker.None {

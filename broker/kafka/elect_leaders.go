@@ -27,8 +27,7 @@ const (
 func (s *session) electLeaders(ctx context.Context, req *kmsg.ElectLeadersRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ElectLeadersResponse)
 	if req.ElectionType != electPreferred && req.ElectionType != electUnclean {
-		resp.ErrorCode = s.note(broker.InvalidRequest)
-		return resp
+		return s.refuseElection(req)
 	}
 	ctx, cancel := withTimeout(ctx, req.TimeoutMillis)
 	defer cancel()
@@ -65,6 +64,24 @@ func (s *session) electLeaders(ctx context.Context, req *kmsg.ElectLeadersReques
 		if len(answer.Partitions) > 0 {
 			resp.Topics = append(resp.Topics, answer)
 		}
+	}
+	return resp
+}
+
+// refuseElection answers a kind of election that there is not, for every partition.
+func (s *session) refuseElection(req *kmsg.ElectLeadersRequest) kmsg.Response {
+	resp := req.ResponseKind().(*kmsg.ElectLeadersResponse)
+	err := broker.Errorf(broker.InvalidRequest, "there is no election of kind %d", req.ElectionType)
+	resp.ErrorCode = s.fail(err)
+	for i := range req.Topics {
+		answer := kmsg.NewElectLeadersResponseTopic()
+		answer.Topic = req.Topics[i].Topic
+		for _, number := range req.Topics[i].Partitions {
+			ap := kmsg.NewElectLeadersResponseTopicPartition()
+			ap.Partition, ap.ErrorCode, ap.ErrorMessage = number, int16(broker.InvalidRequest), message(err)
+			answer.Partitions = append(answer.Partitions, ap)
+		}
+		resp.Topics = append(resp.Topics, answer)
 	}
 	return resp
 }

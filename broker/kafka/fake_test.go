@@ -100,7 +100,7 @@ func (c *fakeCluster) Submit(_ context.Context, request controller.Request) (con
 	if err != nil {
 		return nil, err
 	}
-	for _, entry := range decision.Entries {
+	for _, entry := range decision.Changes {
 		c.fold(entry...)
 	}
 	c.mu.Lock()
@@ -276,7 +276,10 @@ func (p *fakePartition) Watch(changed chan<- struct{}) func() {
 func (p *fakePartition) EpochEnd(epoch broker.LeaderEpoch) (broker.EpochEnd, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if epoch >= p.epoch {
+	switch {
+	case epoch > p.epoch:
+		return broker.EpochEnd{Epoch: broker.NoLeaderEpoch, End: broker.NoOffset}, nil
+	case epoch == p.epoch:
 		return broker.EpochEnd{Epoch: p.epoch, End: p.end}, nil
 	}
 	return broker.EpochEnd{Epoch: 3, End: min(2, p.end)}, nil

@@ -66,7 +66,7 @@ func (s *session) fetch(ctx context.Context, h header, req *kmsg.FetchRequest) e
 	for i := range all {
 		s.note(all[i].code)
 	}
-	return s.respondFetch(h, req.Version, fetchAnswer{session: plan.id(), partitions: plan.answered(all)})
+	return s.respondFetch(h, req.Version, fetchAnswer{session: plan.id(), committed: req.IsolationLevel == 1, partitions: plan.answered(all)})
 }
 
 // A Fetch of many partitions is not parked for long while memory for requests is short: it holds some of it.
@@ -290,6 +290,10 @@ func (s *session) diverges(f *fetched, from broker.Offset, last, current broker.
 	end, err := f.source.EpochEnd(last)
 	if err != nil {
 		f.code = broker.CodeOf(err)
+		return true
+	}
+	if end.Epoch < 0 && last > f.source.Ends().LeaderEpoch {
+		f.code = broker.OffsetOutOfRange // what the client read was never in this log
 		return true
 	}
 	if end.Epoch >= last && end.End >= from || end.Epoch < 0 {

@@ -12,11 +12,12 @@ import (
 
 // fetchWriter builds one Fetch response.
 type fetchWriter struct {
-	version  int16
-	flexible bool
-	meta     []byte
-	cuts     []cut
-	records  int // bytes of records
+	version   int16
+	flexible  bool
+	committed bool // the reader asked for committed records only
+	meta      []byte
+	cuts      []cut
+	records   int // bytes of records
 }
 
 // cut says that records follow the first at bytes of the buffer.
@@ -29,20 +30,17 @@ type cut struct {
 type fetchAnswer struct {
 	code       broker.Code // of the whole request; then there is nothing else
 	session    int32       // 0: none
+	committed  bool        // the reader asked for committed records only
 	partitions []fetched
 }
 
 // respondFetch writes the response with the log's own buffers in it.
 func (s *session) respondFetch(h header, version int16, answer fetchAnswer) error {
-	w := &fetchWriter{version: version, flexible: version >= 12}
+	w := &fetchWriter{version: version, flexible: version >= 12, committed: answer.committed}
 	hints := leaderHints{session: s, image: s.Metadata.Image()}
 	pooled := s.scratch.Get().(*[]byte)
 	w.meta = appendResponseHeader((*pooled)[:0], h.correlationID, w.flexible)
-	w.int32(0) // throttle
-	if w.version >= 7 {
-		w.int16(int16(answer.code))
-		w.int32(answer.session)
-	}
+	w.begin(answer)
 	w.topics(answer.partitions, &hints)
 	if w.flexible {
 		w.endpoints(hints.brokers())
@@ -57,6 +55,15 @@ func (s *session) respondFetch(h header, version int16, answer fetchAnswer) erro
 		}
 	}
 	return err
+}
+
+// begin writes what concerns the whole request.
+func (w *fetchWriter) begin(answer fetchAnswer) {
+	w.int32(0) // throttle
+	if w.version >= 7 {
+		w.int16(int16(answer.code))
+		w.int32(answer.session)
+	}
 }
 
 // topics writes the partitions in their order. Neighbours of one topic are written as one; after a session has moved
@@ -99,7 +106,11 @@ func (w *fetchWriter) partition(f *fetched, number int32, hints *leaderHints) {
 	if w.version >= 5 {
 		w.int64(int64(ends.LogStart))
 	}
-	w.count(0) // aborted transactions
+	if f.source != nil && !w.committed {
+		w.null() // aborted transactions are told to readers of committed records only
+	} else {
+		w.count(0)
+	}
 	if w.version >= 11 {
 		w.int32(-1) // preferred read replica
 	}
@@ -186,6 +197,15 @@ func (w *fetchWriter) count(n int) {
 		w.meta = binary.AppendUvarint(w.meta, uint64(n)+1)
 	} else {
 		w.int32(int32(n))
+	}
+}
+
+// null is an array that is not there.
+func (w *fetchWriter) null() {
+	if w.flexible {
+		w.meta = append(w.meta, 0)
+	} else {
+		w.int32(-1)
 	}
 }
 

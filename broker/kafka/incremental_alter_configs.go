@@ -51,7 +51,7 @@ func incrementalRequest(rr *kmsg.IncrementalAlterConfigsRequestResource) (contro
 		}
 		seen[c.Name] = true
 		if c.Value == nil && c.Op != kmsg.IncrementalAlterConfigOpDelete {
-			return request, broker.Errorf(broker.InvalidConfig, "config %s has no value", c.Name)
+			return request, broker.Errorf(broker.InvalidRequest, "config %s has no value", c.Name)
 		}
 		switch c.Op {
 		case kmsg.IncrementalAlterConfigOpSet:

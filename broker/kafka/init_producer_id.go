@@ -15,11 +15,17 @@ import (
 // Behaviour:
 //   - gives out fresh producer ids with epoch 0 from blocks that the controller hands to this node, whatever id the
 //     client had before (KIP-360 asks for no more without a transactional id)
+//   - an empty transactional id, or one of id and epoch without the other (v3), is INVALID_REQUEST
 //   - a transactional id gets TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which clients take for fatal
 
 func (s *session) initProducerID(ctx context.Context, req *kmsg.InitProducerIDRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.InitProducerIDResponse)
 	resp.ProducerID, resp.ProducerEpoch = int64(broker.NoProducerID), -1
+	if lonely := (req.ProducerID == int64(broker.NoProducerID)) != (req.ProducerEpoch == -1); req.Version >= 3 && lonely ||
+		req.TransactionalID != nil && *req.TransactionalID == "" {
+		resp.ErrorCode = s.note(broker.InvalidRequest)
+		return resp
+	}
 	if req.TransactionalID != nil {
 		resp.ErrorCode = s.note(broker.TransactionalIDAuthFailed)
 		return resp

@@ -15,7 +15,8 @@ import (
 //   - latest (-1) is the high watermark, or the last stable offset for a reader of committed records (v2); earliest (-2)
 //     is the log start; a time is looked up among the records that the reader may see
 //   - max timestamp (-3, v7) is found by bisection over the time index
-//   - the tiered specials (-4 to -6) answer as if nothing is tiered: the local log is the log
+//   - the tiered specials (-4 from v8, -5 from v9, -6 from v11) answer as if nothing is tiered: the local log is the log
+//   - a special before its version, or any other negative time, is UNSUPPORTED_VERSION
 //   - a view answers earliest and latest from its filtered log, times from the base; a group that is named by rack or
 //     preamble sees the base's ends, as the request cannot carry its name
 //   - v4: leader epochs are checked, and returned (T15)
@@ -29,6 +30,23 @@ const (
 	timeLatestTiered  = -5
 	timeEarliestTier  = -6
 )
+
+// knowsTime reports whether a version has a meaning for a negative timestamp.
+func knowsTime(version int16, timestamp int64) bool {
+	switch timestamp {
+	case timeLatest, timeEarliest:
+		return true
+	case timeMax:
+		return version >= 7
+	case timeEarliestLocal:
+		return version >= 8
+	case timeLatestTiered:
+		return version >= 9
+	case timeEarliestTier:
+		return version >= 11
+	}
+	return false
+}
 
 // timedOffset is a record's offset with its timestamp.
 type timedOffset struct {
@@ -84,6 +102,10 @@ func (s *session) listOne(img *metadata.Image, t target, req *kmsg.ListOffsetsRe
 		lp.ErrorCode = s.fail(err)
 		return
 	}
+	if rp.Timestamp < 0 && !knowsTime(req.Version, rp.Timestamp) {
+		lp.ErrorCode = s.note(broker.UnsupportedVersion)
+		return
+	}
 	if base.Unsettled && rp.Timestamp != timeEarliest && rp.Timestamp != timeEarliestLocal {
 		code := broker.OffsetNotAvailable
 		if req.Version < 5 { // older clients do not know it
@@ -131,9 +153,6 @@ func offsetAt(partition Partition, shown, base Ends, timestamp int64, committed 
 		return nowhere(), nil
 	case timeMax:
 		return maxTimestamp(partition, limit)
-	}
-	if timestamp < 0 {
-		return nowhere(), broker.Errorf(broker.UnsupportedForMessageFormat, "timestamp %d has no meaning", timestamp)
 	}
 	at, ms, found, err := partition.OffsetForTime(timestamp)
 	if err != nil || !found || at >= limit {

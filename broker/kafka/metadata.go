@@ -19,10 +19,14 @@ import (
 //   - this node names itself as the controller and forwards what it is then asked (T21)
 //   - a partition without a live leader answers LEADER_NOT_AVAILABLE
 //   - unknown names are made if both sides allow it (auto.create.topics.enable, off by default)
-//   - v1: null asks for all topics, an empty list for none (in v0 for all); v10: topic ids; v12: lookup by id
+//   - v1: null asks for all topics, an empty list for none (in v0 for all); v10: topic ids; v12: lookup by id, which v10 and
+//     v11 have the field for and refuse, as they do a topic with neither: INVALID_REQUEST, and nothing else is told
 
 func (s *session) metadata(ctx context.Context, req *kmsg.MetadataRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.MetadataResponse)
+	if refused := s.refuseLookup(req); refused != nil {
+		return refused
+	}
 	img := s.Metadata.Image()
 	all := req.Topics == nil || req.Version == 0 && len(req.Topics) == 0
 	if all {
@@ -45,8 +49,6 @@ func (s *session) metadata(ctx context.Context, req *kmsg.MetadataRequest) kmsg.
 		switch {
 		case rt.TopicID != [16]byte{}:
 			t, code = s.resolveID(img, rt.TopicID)
-		case rt.Topic == nil:
-			continue
 		default:
 			t, code = s.resolveName(img, *rt.Topic)
 			if code == broker.UnknownTopicOrPartition && t.view == nil {
@@ -75,12 +77,36 @@ func (s *session) metadata(ctx context.Context, req *kmsg.MetadataRequest) kmsg.
 	return resp
 }
 
+// refuseLookup answers a request with a topic that it does not name in a way that its version knows.
+func (s *session) refuseLookup(req *kmsg.MetadataRequest) kmsg.Response {
+	bad := slices.ContainsFunc(req.Topics, func(rt kmsg.MetadataRequestTopic) bool {
+		if rt.TopicID == [16]byte{} {
+			return rt.Topic == nil
+		}
+		return req.Version < 12
+	})
+	if !bad {
+		return nil
+	}
+	resp := req.ResponseKind().(*kmsg.MetadataResponse)
+	resp.ControllerID, resp.ErrorCode = int32(broker.NoNode), s.note(broker.InvalidRequest)
+	for _, rt := range req.Topics {
+		mt := kmsg.NewMetadataResponseTopic()
+		mt.Topic, mt.TopicID, mt.ErrorCode = rt.Topic, rt.TopicID, int16(broker.InvalidRequest)
+		resp.Topics = append(resp.Topics, mt)
+	}
+	return resp
+}
+
 // describeTopic describes what a name or id stands for, or says why it cannot.
 func (s *session) describeTopic(img *metadata.Image, t target, code broker.Code) kmsg.MetadataResponseTopic {
 	mt := kmsg.NewMetadataResponseTopic()
 	mt.ErrorCode = int16(code)
 	mt.TopicID = t.id
-	mt.Topic = ref(t.name) // null where only an unknown id was given, which is written as "" before v12
+	mt.Topic = &t.name
+	if t.name == "" && t.id != (broker.TopicID{}) {
+		mt.Topic = nil // only an unknown id was given, which is written as "" before v12
+	}
 	if code != broker.None {
 		return mt
 	}

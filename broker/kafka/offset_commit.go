@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/group"
 )
 
 // OffsetCommit: v2-10
@@ -14,7 +15,8 @@ import (
 //   - positions are stored under the topic's name; a view's under the view's
 //   - partitions that do not exist are refused one by one, the rest is committed
 //   - a group that commits on a topic it has a binding for, without ever fetching in its own name, raises an alarm
-//   - v5: the retention field is gone; v6: leader epochs; v7: static members; v10: topic ids
+//   - v5: the retention field is gone; v6: leader epochs; v7: static members; v9: a member of a group that does not exist is
+//     GROUP_ID_NOT_FOUND; v10: topic ids
 
 // offsetMetadataBytesMax is offset.metadata.max.bytes.
 const offsetMetadataBytesMax = 4096
@@ -62,16 +64,21 @@ func (s *session) offsetCommit(ctx context.Context, req *kmsg.OffsetCommitReques
 		}
 		resp.Topics = append(resp.Topics, answer)
 	}
-	s.commitInto(ctx, commit, answers)
+	s.commitInto(ctx, commit, answers, req.Version)
 	return resp
 }
 
 // commitInto commits and files the outcomes with the partitions that they belong to.
-func (s *session) commitInto(ctx context.Context, commit CommitOffsets, answers []*kmsg.OffsetCommitResponseTopicPartition) {
+func (s *session) commitInto(ctx context.Context, commit CommitOffsets, answers []*kmsg.OffsetCommitResponseTopicPartition, version int16) {
 	if len(commit.Offsets) == 0 {
 		return
 	}
 	codes, err := s.Groups.CommitOffsets(ctx, commit)
+	if version >= 9 && broker.CodeOf(err) == broker.IllegalGeneration {
+		if is, unknown := s.Groups.Describe(ctx, commit.Group); is.State == group.Dead || broker.CodeOf(unknown) == broker.GroupIDNotFound {
+			err = broker.GroupIDNotFound
+		}
+	}
 	if err != nil {
 		for _, ap := range answers {
 			ap.ErrorCode = s.fail(err)

@@ -28,6 +28,10 @@ func (s *session) offsetDelete(ctx context.Context, req *kmsg.OffsetDeleteReques
 			asked = append(asked, group.NamedPartition{Topic: rt.Topic, Partition: rp.Partition})
 		}
 	}
+	if req.Group == "" {
+		resp.ErrorCode = s.note(broker.InvalidGroupID)
+		return resp
+	}
 	codes, err := s.Groups.DeleteOffsets(ctx, req.Group, asked)
 	if err != nil {
 		resp.ErrorCode = s.fail(err)

@@ -124,7 +124,7 @@ func (p *pendingProduce) check(ctx context.Context, t target, rp *kmsg.ProduceRe
 	view, err := batch.Parse(rp.Records)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, broker.Errorf(broker.CorruptMessage, "the record batch is cut short")
+		return nil, broker.Errorf(broker.InvalidRecord, "the record batch is cut short")
 	case err != nil:
 		return nil, err
 	case len(view) != len(rp.Records):

@@ -364,11 +364,20 @@ func (s *session) note(code broker.Code) int16 {
 // fail is note for an error.
 func (s *session) fail(err error) int16 { return s.note(broker.CodeOf(err)) }
 
+// sentences are what bare codes say to people, where Kafka says something too.
+var sentences = map[broker.Code]string{
+	broker.UnknownTopicOrPartition: "there is no such topic or partition",
+	broker.UnknownTopicID:          "there is no topic with this id",
+}
+
 // message returns the text that an error has for the person who reads it, or nil where it has none.
 func message(err error) *string {
 	var known *broker.Error
-	if !errors.As(err, &known) || known.Message == "" {
-		return nil
+	if errors.As(err, &known) && known.Message != "" {
+		return &known.Message
 	}
-	return &known.Message
+	if sentence, has := sentences[broker.CodeOf(err)]; has {
+		return &sentence
+	}
+	return nil
 }

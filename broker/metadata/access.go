@@ -3,7 +3,6 @@ package metadata
 import (
 	"cmp"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 
@@ -100,8 +99,8 @@ func comparePattern(a, b ResourcePattern) int {
 // AccessRules returns every rule, ordered by resource, pattern, name and then the rest.
 func (m *Image) AccessRules() iter.Seq[AccessRule] {
 	return func(yield func(AccessRule) bool) {
-		for _, pattern := range slices.SortedFunc(maps.Keys(m.rules), comparePattern) {
-			for _, rule := range m.rules[pattern] {
+		for _, rules := range m.rules.values(comparePattern) {
+			for _, rule := range rules {
 				if !yield(rule) {
 					return
 				}
@@ -112,7 +111,7 @@ func (m *Image) AccessRules() iter.Seq[AccessRule] {
 
 // HasAccessRule reports whether there is exactly this rule.
 func (m *Image) HasAccessRule(rule AccessRule) bool {
-	_, found := slices.BinarySearchFunc(m.rules[rule.ResourcePattern], rule, compareRule)
+	_, found := slices.BinarySearchFunc(m.rules.get(rule.ResourcePattern), rule, compareRule)
 	return found
 }
 
@@ -160,16 +159,16 @@ func (m *Image) Access(q Question) Verdict {
 // rulesOn yields the lists of rules that are about a resource: those of its name, of every name, and of each prefix.
 func (m *Image) rulesOn(resource AccessResource, name string) iter.Seq[[]AccessRule] {
 	return func(yield func([]AccessRule) bool) {
-		if len(m.rules) == 0 {
+		if m.rules.count == 0 {
 			return
 		}
 		for _, literal := range []string{name, AnyName} {
-			if rules := m.rules[ResourcePattern{resource, PatternLiteral, literal}]; len(rules) > 0 && !yield(rules) {
+			if rules := m.rules.get(ResourcePattern{resource, PatternLiteral, literal}); len(rules) > 0 && !yield(rules) {
 				return
 			}
 		}
 		for length := range len(name) + 1 {
-			if rules := m.rules[ResourcePattern{resource, PatternPrefixed, name[:length]}]; len(rules) > 0 && !yield(rules) {
+			if rules := m.rules.get(ResourcePattern{resource, PatternPrefixed, name[:length]}); len(rules) > 0 && !yield(rules) {
 				return
 			}
 		}

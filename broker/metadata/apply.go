@@ -43,12 +43,11 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// NewImage returns the empty image, which precedes every entry.
-func NewImage() *Image { return &Image{} }
+// EncodeEntry returns the bytes of an entry that is a change of its own. Equal facts give equal bytes.
+func EncodeEntry(facts []*Fact) ([]byte, error) { return encodeEntry(&metadatapb.Entry{Facts: facts}) }
 
-// EncodeEntry returns the bytes of an entry. Equal facts give equal bytes.
-func EncodeEntry(facts []*Fact) ([]byte, error) {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(&metadatapb.Entry{Facts: facts})
+func encodeEntry(entry *metadatapb.Entry) ([]byte, error) {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(entry)
 	if err != nil {
 		return nil, fmt.Errorf("encode metadata entry: %w", err)
 	}
@@ -58,6 +57,11 @@ func EncodeEntry(facts []*Fact) ([]byte, error) {
 // DecodeEntry returns the facts of an entry, or an UnreadableError if any of them, or any field at any depth, is not
 // known.
 func DecodeEntry(index broker.Index, entry []byte) ([]*Fact, error) {
+	e, err := decodeEntry(index, entry)
+	return e.GetFacts(), err
+}
+
+func decodeEntry(index broker.Index, entry []byte) (*metadatapb.Entry, error) {
 	var e metadatapb.Entry
 	if err := proto.Unmarshal(entry, &e); err != nil {
 		return nil, &UnreadableError{Index: index, Err: err}
@@ -65,7 +69,7 @@ func DecodeEntry(index broker.Index, entry []byte) ([]*Fact, error) {
 	if err := knownThroughout(&e); err != nil {
 		return nil, &UnreadableError{Index: index, Err: err}
 	}
-	return e.GetFacts(), nil
+	return &e, nil
 }
 
 // Folding folds committed entries, one behind the other, into one next image. It is used once.
@@ -74,15 +78,16 @@ type Folding struct{ draft *draft }
 // Begin returns a folding whose entries follow img.
 func Begin(img *Image) *Folding { return &Folding{draft: newDraft(img)} }
 
-// Apply folds an entry in. An empty entry moves the index and the term alone. It returns the facts whose preconditions
-// failed: they changed nothing. The only error is an UnreadableError; the folding is of no use then.
+// Apply folds an entry in. An empty entry moves the index and the term alone; so does a part of a change that is not the
+// last. It returns the facts whose preconditions failed: they changed nothing. The only error is an UnreadableError; the
+// folding is of no use then.
 func (f *Folding) Apply(index broker.Index, term broker.Term, entry []byte) ([]Stale, error) {
-	facts, err := DecodeEntry(index, entry)
+	e, err := decodeEntry(index, entry)
 	if err != nil {
 		return nil, err
 	}
 	before := len(f.draft.changes.Stale)
-	if err := f.draft.fold(index, term, facts); err != nil {
+	if err := f.draft.take(index, term, e); err != nil {
 		return nil, err
 	}
 	return f.draft.changes.Stale[before:], nil
@@ -101,10 +106,13 @@ func Apply(img *Image, index broker.Index, term broker.Term, entry []byte) (*Ima
 	return next, changes, nil
 }
 
-// Fold is Apply for facts that are decoded already, as the controller's own proposals are.
+// Fold folds a whole change in whose first entry has the given index: what applying each of the entries of EncodeChange
+// gives. Facts that are decoded already, as the controller's own proposals are, need no other way.
 func Fold(img *Image, index broker.Index, term broker.Term, facts []*Fact) (*Image, Changes, error) {
 	d := newDraft(img)
-	if err := d.fold(index, term, facts); err != nil {
+	d.next.begun = begun{}
+	last := index + broker.Index(max(1, len(Split(facts)))) - 1
+	if err := d.fold(index, last, term, facts); err != nil {
 		return nil, Changes{}, err
 	}
 	next, changes := d.finish()
@@ -120,7 +128,7 @@ func (d *draft) fact(i int, fact *Fact) error {
 	err := d.merge(fact)
 	var late stale
 	if errors.As(err, &late) && !d.loading {
-		d.changes.Stale = append(d.changes.Stale, Stale{Index: d.entry.index, Fact: i, Reason: string(late)})
+		d.changes.Stale = append(d.changes.Stale, Stale{Index: d.index, Fact: i, Reason: string(late)})
 		return nil
 	}
 	return err

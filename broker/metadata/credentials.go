@@ -3,8 +3,6 @@ package metadata
 import (
 	"bytes"
 	"cmp"
-	"maps"
-	"slices"
 
 	"github.com/millrace-io/millrace/broker"
 )
@@ -63,13 +61,12 @@ func (c *ScramCredential) SameSecret(other *ScramCredential) bool {
 
 // ScramCredential returns a user's credential under a mechanism.
 func (m *Image) ScramCredential(key CredentialKey) (*ScramCredential, bool) {
-	c, ok := m.credentials[key]
-	return c, ok
+	return m.credentials.find(key)
 }
 
 // ScramCredentials returns every credential by user, then mechanism.
 func (m *Image) ScramCredentials() []*ScramCredential {
-	return slices.SortedFunc(maps.Values(m.credentials), func(a, b *ScramCredential) int {
+	return m.credentials.values(func(a, b CredentialKey) int {
 		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Mechanism, b.Mechanism))
 	})
 }

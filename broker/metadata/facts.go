@@ -11,7 +11,7 @@ import (
 )
 
 // The functions in this file make the facts that state a value. An identity of 0 is left to apply, which fills in the
-// index of the entry.
+// index of the change's first entry.
 
 // ClusterFact states the cluster's identity.
 func ClusterFact(id broker.ClusterID) *Fact {

@@ -44,21 +44,20 @@ func (d *draft) accessRule(f *metadatapb.AccessRule) error {
 		ResourcePattern: ResourcePattern{AccessResource(f.GetResourceType()), PatternType(f.GetPatternType()), f.GetResource()},
 		Principal:       f.GetPrincipal(), Host: f.GetHost(), Operation: Operation(f.GetOperation()), Permission: Permission(f.GetPermission()),
 	}
-	present := d.next.rules[rule.ResourcePattern]
+	present := d.next.rules.get(rule.ResourcePattern)
 	at, there := slices.BinarySearchFunc(present, rule, compareRule)
 	if there != f.GetRemoved() {
 		return stale("the rule is as the fact has it")
 	}
-	all := own(d, shardRules, &d.next.rules)
 	switch {
 	case !f.GetRemoved():
-		all[rule.ResourcePattern] = slices.Insert(slices.Clone(present), at, rule)
+		d.next.rules.put(d.edit, rule.ResourcePattern, slices.Insert(slices.Clone(present), at, rule))
 	case len(present) == 1:
-		delete(all, rule.ResourcePattern)
+		d.next.rules.remove(d.edit, rule.ResourcePattern)
 	default:
-		all[rule.ResourcePattern] = slices.Delete(slices.Clone(present), at, at+1)
+		d.next.rules.put(d.edit, rule.ResourcePattern, slices.Delete(slices.Clone(present), at, at+1))
 	}
-	d.next.rulesIndex = d.entry.index
+	d.next.rulesIndex = d.index
 	d.changes.Access = true
 	return nil
 }
@@ -69,20 +68,20 @@ func (d *draft) scramCredential(f *metadatapb.ScramCredential) error {
 	if f.GetMechanism() > 255 || size == 0 {
 		return fmt.Errorf("%w: a credential of mechanism %d", ErrUnknownFact, f.GetMechanism())
 	}
-	_, there := d.next.credentials[key]
+	there := d.next.credentials.has(key)
 	switch {
 	case f.GetRemoved() && !there:
 		return stale("there is no such credential")
 	case f.GetRemoved():
-		delete(own(d, shardCredentials, &d.next.credentials), key)
+		d.next.credentials.remove(d.edit, key)
 	case len(f.GetStoredKey()) != size || len(f.GetServerKey()) != size:
 		return fmt.Errorf("the keys of a %s credential have %d and %d bytes", key.Mechanism, len(f.GetStoredKey()), len(f.GetServerKey()))
 	default:
-		own(d, shardCredentials, &d.next.credentials)[key] = &ScramCredential{
+		d.next.credentials.put(d.edit, key, &ScramCredential{
 			CredentialKey: key, Salt: f.GetSalt(), Iterations: int(f.GetIterations()), StoredKey: f.GetStoredKey(), ServerKey: f.GetServerKey(),
-		}
+		})
 	}
-	d.next.credentialsIndex = d.entry.index
+	d.next.credentialsIndex = d.index
 	d.changes.Access = true
 	return nil
 }

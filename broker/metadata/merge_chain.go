@@ -38,10 +38,10 @@ func (d *draft) pluginVersion(f *metadatapb.PluginVersion) error {
 		}
 		v.Golden = append(v.Golden, Golden{Frame: g.GetFrame(), Answer: answer, Fuel: g.GetFuel()})
 	}
-	if _, ok := d.next.plugins[v.Name][v.Version]; ok {
+	if _, ok := d.next.plugins.get(v.Name)[v.Version]; ok {
 		return stale("the plugin version exists")
 	}
-	ownInner(own(d, shardPlugins, &d.next.plugins), v.Name)[v.Version] = v
+	d.next.plugins.put(d.edit, v.Name, with(d.next.plugins.get(v.Name), v.Version, v))
 	d.changes.Plugins = append(d.changes.Plugins, v.Name)
 	return nil
 }
@@ -55,7 +55,7 @@ func (d *draft) binding(f *metadatapb.Binding) error {
 		ID: broker.BindingID(d.orIndex(f.GetId())), Group: f.GetGroup(), Topic: topic,
 		DeadLetter: f.GetDeadLetter(), Detached: f.GetDetached(),
 	}
-	old, exists := d.next.bindings[b.ID]
+	old, exists := d.next.bindings.find(b.ID)
 	key := boundKey{b.Group, b.Topic}
 	if f.GetId() != 0 && !exists && !d.loading {
 		return stale("there is no such binding")
@@ -63,23 +63,22 @@ func (d *draft) binding(f *metadatapb.Binding) error {
 	if exists && (old.Group != b.Group || old.Topic != b.Topic) {
 		return stale("the binding is another's")
 	}
-	if holder, bound := d.next.bound[key]; bound && holder != b.ID && b.Group != "" && !d.loading {
+	if holder, bound := d.next.bound.find(key); bound && holder != b.ID && b.Group != "" && !d.loading {
 		return stale("the group has a binding on the topic")
 	}
-	all := own(d, shardBindings, &d.next.bindings)
 	d.changes.Bindings = append(d.changes.Bindings, b.ID)
 	if f.GetRemoved() {
-		delete(all, b.ID)
-		delete(own(d, shardRows, &d.next.rows), b.ID)
-		delete(own(d, shardOrigins, &d.next.origins), b.ID)
-		if d.next.bound[key] == b.ID {
-			delete(own(d, shardBound, &d.next.bound), key)
+		d.next.bindings.remove(d.edit, b.ID)
+		d.next.rows.remove(d.edit, b.ID)
+		d.next.origins.remove(d.edit, b.ID)
+		if d.next.bound.get(key) == b.ID {
+			d.next.bound.remove(d.edit, key)
 		}
 		return nil
 	}
-	all[b.ID] = b
+	d.next.bindings.put(d.edit, b.ID, b)
 	if b.Group != "" {
-		own(d, shardBound, &d.next.bound)[key] = b.ID
+		d.next.bound.put(d.edit, key, b.ID)
 	}
 	return nil
 }
@@ -110,14 +109,14 @@ func (d *draft) row(f *metadatapb.Row) error {
 			Projection: uint16(s.GetProjection()), Config: s.GetConfig(), Unique: s.GetUnique(),
 		})
 	}
-	if _, ok := d.next.bindings[r.Binding]; !ok {
+	if _, ok := d.next.bindings.find(r.Binding); !ok {
 		return stale("there is no such binding")
 	}
-	all := own(d, shardRows, &d.next.rows)
-	if rows := all[r.Binding]; len(rows) > 0 && rows[len(rows)-1].ID >= r.ID {
+	rows := d.next.rows.get(r.Binding)
+	if len(rows) > 0 && rows[len(rows)-1].ID >= r.ID {
 		return stale("a later row exists")
 	}
-	all[r.Binding] = append(slices.Clone(all[r.Binding]), r)
+	d.next.rows.put(d.edit, r.Binding, append(slices.Clone(rows), r))
 	d.changes.Rows = append(d.changes.Rows, r.Binding)
 	return nil
 }
@@ -125,15 +124,15 @@ func (d *draft) row(f *metadatapb.Row) error {
 func (d *draft) rowOffsets(f *metadatapb.RowOffsets) error {
 	binding := broker.BindingID(f.GetBinding())
 	if binding == 0 {
-		binding = broker.BindingID(d.entry.index)
+		binding = broker.BindingID(d.first)
 	}
-	rows := d.next.rows[binding]
+	rows := d.next.rows.get(binding)
 	id := broker.RowID(d.orIndex(f.GetRow()))
 	at := slices.IndexFunc(rows, func(r *Row) bool { return r.ID == id })
 	if at < 0 {
 		return stale("there is no such row")
 	}
-	from, err := d.place(d.next.bindings[binding], rows[at].From, f.GetFrom())
+	from, err := d.place(d.next.bindings.get(binding), rows[at].From, f.GetFrom())
 	if err != nil {
 		return err
 	}
@@ -141,22 +140,22 @@ func (d *draft) rowOffsets(f *metadatapb.RowOffsets) error {
 	r.From = from
 	rows = slices.Clone(rows)
 	rows[at] = &r
-	own(d, shardRows, &d.next.rows)[binding] = rows
+	d.next.rows.put(d.edit, binding, rows)
 	d.changes.Rows = append(d.changes.Rows, binding)
 	return nil
 }
 
 func (d *draft) origin(f *metadatapb.Origin) error {
 	id := broker.BindingID(d.orIndex(f.GetBinding()))
-	b, ok := d.next.bindings[id]
+	b, ok := d.next.bindings.find(id)
 	if !ok {
 		return stale("there is no such binding")
 	}
-	origins, err := d.place(b, d.next.origins[id], f.GetOrigin())
+	origins, err := d.place(b, d.next.origins.get(id), f.GetOrigin())
 	if err != nil {
 		return err
 	}
-	own(d, shardOrigins, &d.next.origins)[id] = origins
+	d.next.origins.put(d.edit, id, origins)
 	d.changes.Origins = append(d.changes.Origins, id)
 	return nil
 }
@@ -200,22 +199,22 @@ func (d *draft) view(f *metadatapb.View) error {
 		ID: id, Name: f.GetName(), Base: base, Binding: broker.BindingID(d.orIndex(f.GetBinding())), Own: f.GetOwn(),
 		Created: broker.Index(d.orIndex(f.GetCreated())),
 	}
-	old, exists := d.next.views[v.Name]
-	_, topic := d.next.topicNames[v.Name]
-	_, idTaken := d.next.viewIDs[v.ID]
-	_, bound := d.next.bindings[v.Binding]
+	old, exists := d.next.views.find(v.Name)
+	_, topic := d.next.topicNames.find(v.Name)
+	_, idTaken := d.next.viewIDs.find(v.ID)
+	_, bound := d.next.bindings.find(v.Binding)
 	if f.GetRemoved() {
 		if !exists || old.ID != id {
 			return stale("there is no such view")
 		}
-		delete(own(d, shardViews, &d.next.views), v.Name)
-		delete(own(d, shardViewIDs, &d.next.viewIDs), v.ID)
+		d.next.views.remove(d.edit, v.Name)
+		d.next.viewIDs.remove(d.edit, v.ID)
 	} else {
-		if exists || topic || idTaken || !bound {
+		if exists || topic || idTaken || !bound && !d.loading {
 			return stale("the view's name or id is taken, or there is no such binding")
 		}
-		own(d, shardViews, &d.next.views)[v.Name] = v
-		own(d, shardViewIDs, &d.next.viewIDs)[v.ID] = v.Name
+		d.next.views.put(d.edit, v.Name, v)
+		d.next.viewIDs.put(d.edit, v.ID, v.Name)
 	}
 	d.changes.Views = append(d.changes.Views, v.Name)
 	return nil

@@ -47,12 +47,12 @@ func (d *draft) node(f *metadatapb.Node) error {
 		return err
 	}
 	raft := broker.RaftID(d.orIndex(f.GetRaftId()))
-	if old, ok := d.next.nodes[raft]; ok && old.Directory != directory {
+	if old, ok := d.next.nodes.find(raft); ok && old.Directory != directory {
 		return stale("the raft id belongs to another directory")
 	}
-	own(d, shardNodes, &d.next.nodes)[raft] = &Node{
+	d.next.nodes.put(d.edit, raft, &Node{
 		ID: broker.NodeID(f.GetNodeId()), Raft: raft, Directory: directory, Voter: f.GetVoter(),
-	}
+	})
 	d.changes.Cluster = true
 	return nil
 }
@@ -62,7 +62,7 @@ func (d *draft) registration(f *metadatapb.BrokerRegistration) error {
 		Node: broker.NodeID(f.GetNodeId()), Epoch: broker.BrokerEpoch(f.GetBrokerEpoch()), Rack: f.GetRack(), Fenced: true,
 	}
 	if r.Epoch == 0 {
-		r.Epoch = broker.BrokerEpoch(d.entry.index)
+		r.Epoch = broker.BrokerEpoch(d.first)
 	}
 	var err error
 	if r.Incarnation, err = toUUID("incarnation", f.GetIncarnation()); err != nil {
@@ -74,22 +74,22 @@ func (d *draft) registration(f *metadatapb.BrokerRegistration) error {
 	for _, e := range f.GetEndpoints() {
 		r.Endpoints = append(r.Endpoints, Endpoint{Listener: e.GetListener(), Host: e.GetHost(), Port: e.GetPort()})
 	}
-	if old, ok := d.next.brokers[r.Node]; ok && old.Epoch >= r.Epoch {
+	if old, ok := d.next.brokers.find(r.Node); ok && old.Epoch >= r.Epoch {
 		return stale("a later incarnation is registered")
 	}
-	own(d, shardBrokers, &d.next.brokers)[r.Node] = r
+	d.next.brokers.put(d.edit, r.Node, r)
 	d.changes.Brokers = append(d.changes.Brokers, r.Node)
 	return nil
 }
 
 func (d *draft) brokerState(f *metadatapb.BrokerState) error {
-	old, ok := d.next.brokers[broker.NodeID(f.GetNodeId())]
+	old, ok := d.next.brokers.find(broker.NodeID(f.GetNodeId()))
 	if !ok || old.Epoch != broker.BrokerEpoch(f.GetBrokerEpoch()) {
 		return stale("another incarnation is registered")
 	}
 	r := *old
 	r.Fenced, r.Stopping = f.GetFenced(), f.GetStopping()
-	own(d, shardBrokers, &d.next.brokers)[r.Node] = &r
+	d.next.brokers.put(d.edit, r.Node, &r)
 	d.changes.Brokers = append(d.changes.Brokers, r.Node)
 	return nil
 }
@@ -100,7 +100,7 @@ func (d *draft) producerIDBlock(f *metadatapb.ProducerIDBlock) error {
 		return fmt.Errorf("producer ids [%d, %d + %d) are not a range", first, first, count)
 	}
 	if !d.loading {
-		r, ok := d.next.brokers[broker.NodeID(f.GetNodeId())]
+		r, ok := d.next.brokers.find(broker.NodeID(f.GetNodeId()))
 		switch {
 		case first != d.next.nextProducerID:
 			return stale("the block begins elsewhere")

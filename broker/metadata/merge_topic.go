@@ -21,15 +21,15 @@ func (d *draft) topic(f *metadatapb.Topic) error {
 		return fmt.Errorf("the fingerprint key of topic %s has %d bytes", t.Name, len(f.GetFingerprintKey()))
 	}
 	copy(t.Fingerprint.Key[:], f.GetFingerprintKey())
-	_, taken := d.next.topicNames[t.Name]
-	_, view := d.next.views[t.Name]
-	_, exists := d.next.topics[id]
-	_, deleted := d.next.deleted[id]
+	_, taken := d.next.topicNames.find(t.Name)
+	_, view := d.next.views.find(t.Name)
+	_, exists := d.next.topics.find(id)
+	_, deleted := d.next.deleted.find(id)
 	if taken || view || exists || deleted {
 		return stale("the topic name or id is taken")
 	}
-	own(d, shardTopics, &d.next.topics)[id] = t
-	own(d, shardTopicNames, &d.next.topicNames)[t.Name] = id
+	d.next.topics.put(d.edit, id, t)
+	d.next.topicNames.put(d.edit, t.Name, id)
 	d.changes.Topics = append(d.changes.Topics, id)
 	return nil
 }
@@ -40,35 +40,35 @@ func (d *draft) topicDeleted(f *metadatapb.TopicDeleted) error {
 		return err
 	}
 	if f.GetForgotten() {
-		if _, ok := d.next.deleted[id]; !ok {
+		if _, ok := d.next.deleted.find(id); !ok {
 			return stale("the deletion is forgotten")
 		}
-		delete(own(d, shardDeleted, &d.next.deleted), id)
+		d.next.deleted.remove(d.edit, id)
 		d.changes.Topics = append(d.changes.Topics, id)
 		return nil
 	}
-	t, ok := d.next.topics[id]
+	t, ok := d.next.topics.find(id)
 	if !ok && !d.loading {
 		return stale("there is no such topic")
 	}
-	own(d, shardDeleted, &d.next.deleted)[id] = &DeletedTopic{
+	d.next.deleted.put(d.edit, id, &DeletedTopic{
 		ID: id, Index: broker.Index(d.orIndex(f.GetIndex())), AtMillis: f.GetAtMillis(),
-	}
+	})
 	d.changes.Topics = append(d.changes.Topics, id)
 	if !ok {
 		return nil
 	}
-	for _, p := range d.next.partitions[id] {
+	for _, p := range d.next.partitions.get(id) {
 		d.changes.Partitions = append(d.changes.Partitions, p.TopicPartition)
 	}
 	resource := TopicResource(t.Name)
-	if _, configured := d.next.configs[resource]; configured {
-		delete(own(d, shardConfigs, &d.next.configs), resource)
+	if _, configured := d.next.configs.find(resource); configured {
+		d.next.configs.remove(d.edit, resource)
 		d.changes.Configs = append(d.changes.Configs, resource)
 	}
-	delete(own(d, shardTopics, &d.next.topics), id)
-	delete(own(d, shardTopicNames, &d.next.topicNames), t.Name)
-	delete(own(d, shardPartitions, &d.next.partitions), id)
+	d.next.topics.remove(d.edit, id)
+	d.next.topicNames.remove(d.edit, t.Name)
+	d.next.partitions.remove(d.edit, id)
 	return nil
 }
 
@@ -89,11 +89,11 @@ func (d *draft) partition(f *metadatapb.Partition) error {
 		rid := broker.ReplicaID(d.orIndex(r.GetRid()))
 		p.Replicas = append(p.Replicas, Replica{Node: broker.NodeID(r.GetNodeId()), ID: rid})
 	}
-	t, ok := d.next.topics[topic]
+	t, ok := d.next.topics.find(topic)
 	if !ok {
 		return stale("there is no such topic")
 	}
-	have := len(d.next.partitions[topic])
+	have := len(d.next.partitions.get(topic))
 	switch old, exists := d.next.Partition(p.TopicPartition); {
 	case exists && (p.PartitionEpoch != old.PartitionEpoch+1 || p.LeaderEpoch < old.LeaderEpoch):
 		return stale("the partition has changed")
@@ -105,7 +105,7 @@ func (d *draft) partition(f *metadatapb.Partition) error {
 	if p.Partition >= t.Partitions {
 		grown := *t
 		grown.Partitions = p.Partition + 1
-		own(d, shardTopics, &d.next.topics)[topic] = &grown
+		d.next.topics.put(d.edit, topic, &grown)
 		d.changes.Topics = append(d.changes.Topics, topic)
 	}
 	d.setPartition(p)
@@ -118,19 +118,20 @@ func (d *draft) config(f *metadatapb.Config) error {
 	}
 	resource := Resource{Kind: ResourceKind(f.GetResourceKind()), Name: f.GetResource()}
 	if resource.Kind == ResourceTopic {
-		if _, ok := d.next.topicNames[resource.Name]; !ok {
+		if _, ok := d.next.topicNames.find(resource.Name); !ok {
 			return stale("there is no such topic")
 		}
 	}
-	all := own(d, shardConfigs, &d.next.configs)
-	values := ownInner(all, resource)
+	values := d.next.configs.get(resource)
 	if f.Value == nil {
-		delete(values, f.GetName())
+		values = without(values, f.GetName())
 	} else {
-		values[f.GetName()] = f.GetValue()
+		values = with(values, f.GetName(), f.GetValue())
 	}
 	if len(values) == 0 {
-		delete(all, resource)
+		d.next.configs.remove(d.edit, resource)
+	} else {
+		d.next.configs.put(d.edit, resource, values)
 	}
 	d.changes.Configs = append(d.changes.Configs, resource)
 	return nil

@@ -42,8 +42,15 @@ type ConfState struct {
 	AutoLeave                    bool
 }
 
-// EncodeSnapshot returns img as a snapshot. Equal images give equal bytes.
+// EncodeSnapshot returns img as a snapshot. Equal images give equal bytes. An image midway in a change has none.
 func EncodeSnapshot(img *Image, conf ConfState) ([]byte, error) {
+	if img.Midway() {
+		return nil, errors.New("a snapshot cannot hold the first parts of a change")
+	}
+	return encodeSnapshot(img, conf)
+}
+
+func encodeSnapshot(img *Image, conf ConfState) ([]byte, error) {
 	facts := img.facts()
 	header := &metadatapb.SnapshotHeader{
 		Index: uint64(img.index), Term: uint64(img.term), FeatureLevel: img.cluster.FeatureLevel, Count: uint64(len(facts)),
@@ -79,7 +86,7 @@ func DecodeSnapshot(snapshot []byte) (*Image, ConfState, error) {
 		return nil, ConfState{}, fmt.Errorf("snapshot at feature level %d: %w", header.GetFeatureLevel(), ErrNewerFormat)
 	}
 	d := newDraft(NewImage())
-	d.entry.index, d.entry.term, d.loading = broker.Index(header.GetIndex()), broker.Term(header.GetTerm()), true
+	d.index, d.term, d.loading = broker.Index(header.GetIndex()), broker.Term(header.GetTerm()), true
 	for i := range header.GetCount() {
 		var fact metadatapb.Fact
 		if body, err = readDelimited(body, &fact); err == nil {
@@ -119,7 +126,12 @@ func Equal(a, b *Image) bool { return a == b || Hash(a) == Hash(b) }
 
 // Hash is a digest of everything that an image says.
 func Hash(img *Image) [sha256.Size]byte {
-	encoded, err := EncodeSnapshot(img, ConfState{})
+	encoded, err := encodeSnapshot(img, ConfState{})
+	if err == nil && img.Midway() {
+		var parts []byte
+		parts, err = encodeEntry(&metadatapb.Entry{Facts: img.begun.facts, Part: img.begun.parts, More: true})
+		encoded = append(encoded, parts...)
+	}
 	if err != nil {
 		// Only a string that is not UTF-8 gets here, which no decoded fact has; unequal to itself is the loud answer.
 		return sha256.Sum256(fmt.Appendf(nil, "%p", img))
@@ -146,19 +158,18 @@ func (m *Image) facts() []*Fact {
 			add(BrokerStateFact(r))
 		}
 	}
-	topics := slices.SortedFunc(maps.Values(m.topics), func(a, b *Topic) int { return compareTopic(a.ID, b.ID) })
-	for _, t := range topics {
+	for _, t := range m.topics.values(compareTopic) {
 		add(TopicFact(t))
-		for _, p := range m.partitions[t.ID] {
+		for _, p := range m.partitions.get(t.ID) {
 			add(PartitionFact(p))
 		}
 	}
 	for _, t := range m.DeletedTopics() {
 		add(TopicDeletedFact(t))
 	}
-	for _, resource := range slices.SortedFunc(maps.Keys(m.configs), compareResource) {
-		for _, name := range slices.Sorted(maps.Keys(m.configs[resource])) {
-			add(ConfigFact(resource, name, m.configs[resource][name]))
+	for _, resource := range m.configs.sorted(compareResource) {
+		for _, name := range slices.Sorted(maps.Keys(m.configs.get(resource))) {
+			add(ConfigFact(resource, name, m.configs.get(resource)[name]))
 		}
 	}
 	for _, v := range m.Plugins() {
@@ -166,14 +177,14 @@ func (m *Image) facts() []*Fact {
 	}
 	for _, b := range m.Bindings() {
 		add(BindingFact(b))
-		for _, r := range m.rows[b.ID] {
+		for _, r := range m.rows.get(b.ID) {
 			add(RowFact(r))
 			if len(r.From) > 0 {
 				add(RowOffsetsFact(b.ID, r.ID, placedIn(r.From)))
 			}
 		}
-		if len(m.origins[b.ID]) > 0 {
-			add(OriginFact(b.ID, placedIn(m.origins[b.ID])))
+		if len(m.origins.get(b.ID)) > 0 {
+			add(OriginFact(b.ID, placedIn(m.origins.get(b.ID))))
 		}
 	}
 	for _, v := range m.Views() {

@@ -80,7 +80,7 @@ var topicConfigs = []TopicConfig{
 		Doc: "How long a record may stay uncompacted."},
 	{Name: MaxMessageBytes, Type: ConfigInt, Default: "1048588", Max: MaxMessageBytesMax,
 		Doc: "The largest batch that is accepted, in bytes; at most 64 MiB."},
-	{Name: TimestampAfterMaxMs, Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
+	{Name: TimestampAfterMaxMs, Type: ConfigLong, Default: "3600000", Max: math.MaxInt64,
 		Doc: "How far a record's timestamp may lie in the future."},
 	{Name: TimestampBeforeMaxMs, Type: ConfigLong, Default: "9223372036854775807", Max: math.MaxInt64,
 		Doc: "How far a record's timestamp may lie in the past."},
@@ -173,7 +173,7 @@ func (m *Image) TopicSetting(topic, name string) string {
 	if value, ok := m.Config(TopicResource(topic), name); ok {
 		return value
 	}
-	if all := m.partitions[m.topicNames[topic]]; name == MinInsyncReplicas && len(all) > 0 {
+	if all := m.partitions.get(m.topicNames.get(topic)); name == MinInsyncReplicas && len(all) > 0 {
 		return strconv.Itoa(int(all[0].MinISR))
 	}
 	c, _ := TopicConfigNamed(name)

@@ -15,7 +15,7 @@ import (
 func (n *Node) newChains() (*delivery.Host, error) {
 	return delivery.New(delivery.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Metadata: decisions{n}, Engine: n.plugins, Groups: chainGroups{n.groups},
-		OpenLog: n.openLetters, Logger: n.component("delivery"),
+		OpenLog: n.openLetters, Gate: n.plugins.gate, Logger: n.component("delivery"),
 	})
 }
 

@@ -53,6 +53,8 @@ type Config struct {
 	PipelineRequestsMax    int
 	ShutdownTimeout        time.Duration
 	ProducerIDExpiryMillis int64
+
+	snapshotEvery uint64 // entries between two snapshots of the metadata; 0: as quorum has it
 }
 
 // setting describes one key of the configuration.

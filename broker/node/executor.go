@@ -204,6 +204,9 @@ func (e *executor) do(image *metadata.Image, action reconcile.Action) (chains bo
 	switch a := action.(type) {
 	case reconcile.StopReplica:
 		e.resign(image, a.TopicPartition)
+		if _, deleted := image.Deleted(a.Topic); deleted {
+			return true, e.node.set.Abandon(a.TopicPartition)
+		}
 		return true, e.node.set.Stop(a.TopicPartition)
 	case reconcile.DeleteTopic:
 		return true, e.deleteTopic(a.Topic)
@@ -224,10 +227,8 @@ func (e *executor) do(image *metadata.Image, action reconcile.Action) (chains bo
 }
 
 func (e *executor) deleteTopic(topic broker.TopicID) error {
-	for _, p := range e.before.Partitions(topic) {
-		if err := e.node.set.Delete(p.TopicPartition); err != nil {
-			return err
-		}
+	if err := e.node.set.DeleteTopic(topic); err != nil {
+		return err
 	}
 	if t, ok := e.before.Topic(topic); ok {
 		e.node.groups.OnTopicDeleted(t.Name, topic)

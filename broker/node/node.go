@@ -161,7 +161,7 @@ func (n *Node) openMetadata() error {
 	n.quorum, err = quorum.Open(quorum.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Raft: n.identity.Raft, Flusher: n.flusher,
 		Core: controller.New(controller.Config{Partitions: n.config.DefaultPartitions}, n.seams.Random),
-		Now:  n.seams.Now, Logger: n.component("quorum"), OnImage: n.executor.onImage,
+		Now:  n.seams.Now, Logger: n.component("quorum"), OnImage: n.executor.onImage, SnapshotEvery: n.config.snapshotEvery,
 	})
 	if err != nil {
 		return fmt.Errorf("open the metadata log: %w", err)

@@ -71,12 +71,12 @@ func Decode(b []byte) (*State, broker.Offset, error) {
 	if len(b) < headerBytes+trailerBytes || string(b[:8]) != snapshotMagic {
 		return nil, 0, fmt.Errorf("%d bytes without its magic: %w", len(b), ErrSnapshot)
 	}
-	if version := binary.LittleEndian.Uint16(b[8:]); version != snapshotVersion {
-		return nil, 0, fmt.Errorf("version %d, this program knows %d: %w", version, snapshotVersion, ErrVersion)
-	}
 	body, trailer := b[:len(b)-trailerBytes], b[len(b)-trailerBytes:]
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(trailer) {
 		return nil, 0, fmt.Errorf("checksum differs: %w", ErrSnapshot)
+	}
+	if version := binary.LittleEndian.Uint16(b[8:]); version != snapshotVersion {
+		return nil, 0, fmt.Errorf("version %d, this program knows %d: %w", version, snapshotVersion, ErrVersion)
 	}
 	count := binary.LittleEndian.Uint32(b[10:])
 	end := broker.Offset(binary.LittleEndian.Uint64(b[14:]))

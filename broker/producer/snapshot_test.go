@@ -43,6 +43,10 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 func TestNewerSnapshotIsNotTakenForDamage(t *testing.T) {
 	b := sample().Encode(13)
 	b[8] = 2
+	if _, _, err := Decode(b); !errors.Is(err, ErrSnapshot) || errors.Is(err, ErrVersion) {
+		t.Fatalf("a flipped version: %v", err)
+	}
+	binary.LittleEndian.PutUint32(b[len(b)-trailerBytes:], crc32.Checksum(b[:len(b)-trailerBytes], castagnoli))
 	if _, _, err := Decode(b); !errors.Is(err, ErrVersion) || errors.Is(err, ErrSnapshot) {
 		t.Fatalf("a newer version: %v", err)
 	}

@@ -40,6 +40,44 @@ func replaceFile(fs vfs.FS, dir, name string, content []byte) error {
 	return nil
 }
 
+// replaceInSpare is replaceFile for a file whose length never changes, and which a full disk must not keep from being
+// replaced: the new bytes go into a file that is there already. The next one is made at once, of the space that the old
+// file gave back; that there is none is no error.
+func replaceInSpare(files vfs.FS, dir, name string, content []byte) error {
+	spare := path.Join(dir, name+".tmp")
+	f, err := files.Create(spare)
+	if err != nil {
+		return fmt.Errorf("create %s: %w", spare, err)
+	}
+	if err := errors.Join(fill(f, content), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", spare, err)
+	}
+	if err := files.Rename(spare, path.Join(dir, name)); err != nil {
+		return fmt.Errorf("rename %s: %w", spare, err)
+	}
+	if err := files.SyncDir(dir); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	if f, err = files.Create(spare); err == nil {
+		err = errors.Join(fill(f, make([]byte, len(content))), f.Close())
+	}
+	if err != nil && !errors.Is(err, vfs.ErrNoSpace) {
+		return fmt.Errorf("make %s: %w", spare, err)
+	}
+	return nil
+}
+
+// fill makes a file hold content, durably.
+func fill(f vfs.File, content []byte) error {
+	if _, err := f.WriteAt(content, 0); err != nil {
+		return err
+	}
+	if err := f.Truncate(int64(len(content))); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
 func readFile(fs vfs.FS, name string) ([]byte, error) {
 	f, err := fs.Open(name)
 	if err != nil {

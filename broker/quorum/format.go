@@ -1,8 +1,11 @@
 package quorum
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -23,14 +26,15 @@ type InitSpec struct {
 }
 
 // Format makes the metadata log of a new cluster in the data directory dir: a snapshot at index 1 of term 1 whose single
-// voter is this node. It refuses a directory that has one. It does not write node.meta.
-func Format(fs vfs.FS, dir string, spec InitSpec) error {
+// voter is this node. It refuses a directory where a node has run; what a broken-off Format left is replaced. It does not
+// write node.meta: its caller does, last of all, and refuses a directory that has it.
+func Format(files vfs.FS, dir string, spec InitSpec) error {
 	snapshots := snapshotDir(dir)
-	old, err := listSnapshots(fs, snapshots)
+	ran, err := hasRun(files, dir)
 	if err != nil {
 		return err
 	}
-	if len(old) > 0 {
+	if ran {
 		return fmt.Errorf("%s belongs to a cluster already", dir)
 	}
 	img, _, err := metadata.Fold(metadata.NewImage(), 1, 1, append([]*metadata.Fact{
@@ -42,19 +46,38 @@ func Format(fs vfs.FS, dir string, spec InitSpec) error {
 		return err
 	}
 	for _, made := range []string{logDir(dir), snapshots} {
-		if err := fs.MkdirAll(made); err != nil {
+		if err := files.MkdirAll(made); err != nil {
 			return fmt.Errorf("make %s: %w", made, err)
 		}
 	}
-	if _, err := writeSnapshot(fs, snapshots, img, &raftpb.ConfState{Voters: []uint64{uint64(FirstRaftID)}}); err != nil {
+	if _, err := writeSnapshot(files, snapshots, img, &raftpb.ConfState{Voters: []uint64{uint64(FirstRaftID)}}); err != nil {
 		return err
 	}
 	for _, parent := range []string{raftDir(dir), dir} {
-		if err := fs.SyncDir(parent); err != nil {
+		if err := files.SyncDir(parent); err != nil {
 			return fmt.Errorf("sync %s: %w", parent, err)
 		}
 	}
 	return nil
+}
+
+// hasRun says whether a directory holds anything that only a running node writes: a vote, a log, or a later snapshot.
+func hasRun(files vfs.FS, dir string) (bool, error) {
+	snapshots, err := listSnapshots(files, snapshotDir(dir))
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(snapshots, func(m mark) bool { return m != mark{index: 1, term: 1} }) {
+		return true, nil
+	}
+	if _, err := files.Stat(path.Join(raftDir(dir), "vote")); !errors.Is(err, fs.ErrNotExist) {
+		return true, err
+	}
+	log, err := files.List(logDir(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return len(log) > 0, err
 }
 
 func raftDir(dir string) string     { return path.Join(dir, "raft") }

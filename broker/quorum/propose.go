@@ -95,7 +95,7 @@ func (n *Node) Submit(ctx context.Context, request controller.Request) (controll
 	}
 }
 
-// propose decides on the head image and hands the entries to raft. Each is folded into the head only once raft has taken
+// propose decides on the head image and hands the changes to raft. Each is folded into the head only once raft has taken
 // it, so a dropped one leaves no trace there.
 func (n *Node) propose(p *proposal) {
 	l := &n.leading
@@ -104,27 +104,28 @@ func (n *Node) propose(p *proposal) {
 		return
 	}
 	decision, err := n.config.Core.Decide(l.head, p.request, n.config.Now().UnixMilli())
-	if err != nil || len(decision.Entries) == 0 {
+	if err != nil || len(decision.Changes) == 0 {
 		n.await(flight{index: l.head.Index(), to: p, last: true, outcome: outcome{reply: decision.Reply, err: err}})
 		return
 	}
-	for i, facts := range decision.Entries {
-		last := i == len(decision.Entries)-1
-		if err := n.proposeEntry(p, facts, last, decision.Reply); err != nil {
+	for i, facts := range decision.Changes {
+		last := i == len(decision.Changes)-1
+		if err := n.proposeChange(p, facts, last, decision.Reply); err != nil {
 			p.done <- outcome{err: err}
 			return
 		}
 	}
 }
 
-func (n *Node) proposeEntry(p *proposal, facts []*metadata.Fact, last bool, reply controller.Reply) error {
+// proposeChange hands the entries of a change to raft. Were it to take only the first of them, they are void: the head
+// moves past them and holds nothing of the change, as every image will.
+func (n *Node) proposeChange(p *proposal, facts []*metadata.Fact, last bool, reply controller.Reply) error {
 	l := &n.leading
-	entry, err := metadata.EncodeEntry(facts)
+	entries, err := metadata.EncodeChange(facts)
 	if err != nil {
 		return broker.Errorf(broker.InvalidRequest, "the change cannot be recorded: %v", err)
 	}
-	index := l.head.Index() + 1
-	next, changes, err := metadata.Fold(l.head, index, l.term, facts)
+	next, changes, err := metadata.Fold(l.head, l.head.Index()+1, l.term, facts)
 	switch {
 	case err != nil:
 		return broker.Errorf(broker.InvalidRequest, "the change cannot be recorded: %v", err)
@@ -132,14 +133,23 @@ func (n *Node) proposeEntry(p *proposal, facts []*metadata.Fact, last bool, repl
 		n.config.Logger.Error().Str("reason", changes.Stale[0].Reason).Msg("the controller decided what cannot be applied")
 		return broker.Errorf(broker.UnknownServerError, "the change contradicts itself: %s", changes.Stale[0].Reason)
 	}
-	if err := n.raw.Propose(entry); err != nil {
-		if errors.Is(err, raft.ErrProposalDropped) {
-			return broker.Errorf(broker.NotController, "the change was not taken up; try again")
+	for i, entry := range entries {
+		if err := n.raw.Propose(entry); err != nil {
+			if errors.Is(err, raft.ErrProposalDropped) {
+				return broker.Errorf(broker.NotController, "the change was not taken up; try again")
+			}
+			return broker.Errorf(broker.UnknownServerError, "propose: %v", err)
 		}
-		return broker.Errorf(broker.UnknownServerError, "propose: %v", err)
+		f := flight{index: l.head.Index() + 1, entry: entry, to: p}
+		if f.last = last && i == len(entries)-1; f.last {
+			f.outcome = outcome{reply: reply}
+		}
+		if l.head, _, err = metadata.Fold(l.head, f.index, l.term, nil); err != nil {
+			return broker.Errorf(broker.UnknownServerError, "fold an empty change: %v", err)
+		}
+		l.flights = append(l.flights, f)
 	}
 	l.head = next
-	l.flights = append(l.flights, flight{index: index, entry: entry, to: p, last: last, outcome: outcome{reply: reply}})
 	return nil
 }
 

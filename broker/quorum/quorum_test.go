@@ -304,10 +304,20 @@ func TestForeignRaftIDIsRefused(t *testing.T) {
 	}
 }
 
+// RC14: what a broken-off Format left is no cluster; what a node wrote that ran is.
 func TestFormatRefusesADirectoryInUse(t *testing.T) {
-	b := newBench(t)
-	if err := Format(b.fs, b.dir, InitSpec{Cluster: broker.ClusterID{9}, Node: 2, Directory: broker.DirectoryID{9}}); err == nil {
-		t.Fatal("formatted twice")
+	for name, refused := range map[string]bool{"": false, "raft/vote": true, "raft/log/0.log": true, "raft/snapshots/00000000000000000009-2.snap": true} {
+		b := newBench(t)
+		if name != "" {
+			f, err := b.fs.Create(path.Join(b.dir, name))
+			if err = errors.Join(err, f.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := Format(b.fs, b.dir, InitSpec{Cluster: broker.ClusterID{9}, Node: 2, Directory: broker.DirectoryID{9}})
+		if (err != nil) != refused {
+			t.Errorf("with %q formatting again says %v", name, err)
+		}
 	}
 }
 

@@ -56,6 +56,9 @@ func (n *Node) handle(ctx context.Context, ready raft.Ready) error {
 // everything, and deleting topics, which frees the disk, must go on (RH21).
 func (n *Node) snapshot() error {
 	index := uint64(n.applied.Index())
+	if n.applied.Midway() {
+		return nil // The rest of the change is on its way, or the entry that voids its beginning.
+	}
 	if index < max(n.storage.newest.index+n.config.SnapshotEvery, n.snapshotAfter) {
 		return nil
 	}

@@ -176,7 +176,7 @@ func (s *storage) saveBallot(hard *raftpb.HardState) error {
 	if !changed {
 		return nil
 	}
-	return replaceFile(s.fs, raftDir(s.dir), "vote", next.encode())
+	return replaceInSpare(s.fs, raftDir(s.dir), "vote", next.encode())
 }
 
 // append makes entries durable, after removing what they replace.

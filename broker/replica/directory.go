@@ -1,17 +1,20 @@
 package replica
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -34,6 +37,8 @@ type directories struct {
 	fs  vfs.FS
 	dir string
 	now func() time.Time
+	// wide tells whether so many syncs cost more than one of the whole file system.
+	wide func(syncs int) bool
 }
 
 func (d directories) topic(id broker.TopicID) string { return path.Join(d.dir, topicsDir, id.Hex()) }
@@ -42,25 +47,52 @@ func (d directories) partition(tp broker.TopicPartition) string {
 	return path.Join(d.topic(tp.Topic), strconv.Itoa(int(tp.Partition)))
 }
 
-// prepare returns the directory of a placement, ready to be opened. A directory of an earlier placement is set aside: its
-// bytes belong to another identity (D13). One of a later placement is refused, because the image that asks is old.
-func (d directories) prepare(tp broker.TopicPartition, rid broker.ReplicaID) (string, error) {
+// prepare makes the directories of placements ready to be opened; each runs something for every one of them. A directory
+// of an earlier placement is set aside: its bytes belong to another identity (D13). One of a later placement is refused,
+// because the image that asks is old. One whose replica.meta is damaged stays as it is: damaged[i] says so of
+// placements[i].
+func (d directories) prepare(placements []Placement, each func(n int, do func(i int) error) error) (damaged []error, err error) {
+	made := make([]bool, len(placements))
+	damaged = make([]error, len(placements))
+	err = each(len(placements), func(i int) (err error) {
+		made[i], err = d.clear(placements[i].TopicPartition, placements[i].Replica)
+		var corrupt *commitlog.CorruptError
+		if errors.As(err, &corrupt) {
+			made[i], damaged[i] = true, err
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var missing []Placement
+	for i, p := range placements {
+		if !made[i] {
+			missing = append(missing, p)
+		}
+	}
+	return damaged, d.create(missing, each)
+}
+
+// clear reports whether a placement has its directory, and moves away what lies in its place.
+func (d directories) clear(tp broker.TopicPartition, rid broker.ReplicaID) (made bool, err error) {
 	dir := d.partition(tp)
 	found, err := d.readMeta(dir)
 	switch {
 	case err == nil && found == rid:
-		return dir, nil
+		return true, nil
 	case err == nil && found > rid:
-		return "", fmt.Errorf("%s holds replica %d and replica %d was asked for: the image is older than the directory", dir, found, rid)
+		return false, fmt.Errorf("%s holds replica %d and replica %d was asked for: the image is older than the directory", dir, found, rid)
 	case err == nil:
 		err = d.setAside(tp, fmt.Sprintf("replica-%d", found))
 	case errors.Is(err, fs.ErrNotExist):
 		err = d.setAsideUnknown(tp)
 	}
 	if err != nil {
-		return "", err
+		return false, fmt.Errorf("prepare partition %s: %w", tp, err)
 	}
-	return dir, d.create(tp, rid)
+	return false, nil
 }
 
 // setAsideUnknown moves a directory away that has files and no replica.meta. Without files it is what a crash left of
@@ -81,21 +113,61 @@ func (d directories) setAsideUnknown(tp broker.TopicPartition) error {
 	return nil
 }
 
-// create makes the directory of a new placement, durably: names first, so that replica.meta is never without them.
-func (d directories) create(tp broker.TopicPartition, rid broker.ReplicaID) error {
-	dir := d.partition(tp)
-	if err := d.fs.MkdirAll(dir); err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
-	}
-	for _, parent := range []string{d.topic(tp.Topic), path.Join(d.dir, topicsDir), d.dir} {
-		if err := d.fs.SyncDir(parent); err != nil {
-			return fmt.Errorf("sync %s: %w", parent, err)
+// create makes the directories of new placements, durably, all of them in step: the names and the bytes of every
+// replica.meta come first, and only then does any of them get its name. So a replica.meta is never without its bytes or
+// the directories around it, wherever the power goes. Many directories are made with two syncs of the file system.
+func (d directories) create(placements []Placement, each func(n int, do func(i int) error) error) error {
+	wide := d.wide(3 * len(placements)) // a file, its directory, and the one around it
+	settle := func(dirs []string) error {
+		if wide {
+			return d.fs.SyncAll(d.dir)
 		}
+		return each(len(dirs), func(i int) error { return d.fs.SyncDir(dirs[i]) })
 	}
-	if err := d.writeMeta(dir, rid); err != nil {
-		return fmt.Errorf("write %s: %w", path.Join(dir, metaName), err)
+	inside, around := make([]string, len(placements)), []string{path.Join(d.dir, topicsDir), d.dir}
+	for i, p := range placements {
+		inside[i] = d.partition(p.TopicPartition)
+		around = append(around, d.topic(p.Topic))
+	}
+	slices.Sort(around)
+	around = slices.Compact(around)
+	err := each(len(inside), func(i int) error { return d.draftMeta(inside[i], placements[i].Replica, !wide) })
+	if err == nil && len(inside) > 0 {
+		err = settle(around)
+	}
+	if err == nil {
+		err = each(len(inside), func(i int) error {
+			name := path.Join(inside[i], metaName)
+			return d.fs.Rename(name+".tmp", name)
+		})
+	}
+	if err == nil && len(inside) > 0 {
+		err = settle(inside)
+	}
+	if err != nil {
+		return fmt.Errorf("make %d partition directories below %s: %w", len(inside), path.Join(d.dir, topicsDir), err)
 	}
 	return nil
+}
+
+// draftMeta makes a partition's directory and writes replica.meta under another name.
+func (d directories) draftMeta(dir string, rid broker.ReplicaID, sync bool) error {
+	if err := d.fs.MkdirAll(dir); err != nil {
+		return err
+	}
+	file, err := d.fs.Create(path.Join(dir, metaName+".tmp"))
+	if err != nil {
+		return err
+	}
+	b := encodeMeta(rid)
+	err = file.Truncate(int64(len(b)))
+	if err == nil {
+		_, err = file.WriteAt(b, 0)
+	}
+	if err == nil && sync {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
 }
 
 func encodeMeta(rid broker.ReplicaID) []byte {
@@ -106,15 +178,20 @@ func encodeMeta(rid broker.ReplicaID) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func decodeMeta(b []byte) (broker.ReplicaID, error) {
-	if len(b) < metaBytes || string(b[:8]) != metaMagic {
-		return 0, errors.New("it is not a replica.meta")
+// decodeMeta returns a *commitlog.CorruptError for bytes that no program wrote. A later version's bytes are whole; what
+// has another version and a checksum that differs is damage.
+func decodeMeta(name string, b []byte) (broker.ReplicaID, error) {
+	switch {
+	case len(b) < metaBytes || string(b[:8]) != metaMagic:
+		return 0, &commitlog.CorruptError{File: name, Reason: "it is not a replica.meta"}
+	case len(b) == metaBytes && crc32.Checksum(b[:metaBytes-4], castagnoli) != binary.LittleEndian.Uint32(b[metaBytes-4:]):
+		return 0, &commitlog.CorruptError{File: name, Reason: "its checksum differs"}
 	}
 	if version := binary.LittleEndian.Uint16(b[8:]); version != metaVersion {
-		return 0, fmt.Errorf("it has version %d, this program knows %d: run a newer one", version, metaVersion)
+		return 0, fmt.Errorf("%s has version %d, this program knows %d: run a newer one", name, version, metaVersion)
 	}
-	if len(b) != metaBytes || crc32.Checksum(b[:metaBytes-4], castagnoli) != binary.LittleEndian.Uint32(b[metaBytes-4:]) {
-		return 0, errors.New("its checksum differs")
+	if len(b) != metaBytes {
+		return 0, &commitlog.CorruptError{File: name, Reason: "it is too long"}
 	}
 	return broker.ReplicaID(binary.LittleEndian.Uint64(b[10:])), nil
 }
@@ -135,34 +212,7 @@ func (d directories) readMeta(dir string) (rid broker.ReplicaID, err error) {
 	if n, err := file.ReadAt(b, 0); n < len(b) {
 		return 0, fmt.Errorf("read %s: %w", name, err)
 	}
-	if rid, err = decodeMeta(b); err != nil {
-		return 0, fmt.Errorf("%s: %w", name, err)
-	}
-	return rid, nil
-}
-
-// writeMeta replaces replica.meta: write, sync, rename, sync the directory.
-func (d directories) writeMeta(dir string, rid broker.ReplicaID) (err error) {
-	name := path.Join(dir, metaName)
-	file, err := d.fs.Create(name + ".tmp")
-	if err != nil {
-		return err
-	}
-	b := encodeMeta(rid)
-	err = file.Truncate(int64(len(b)))
-	if err == nil {
-		_, err = file.WriteAt(b, 0)
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := d.fs.Rename(name+".tmp", name); err != nil {
-		return err
-	}
-	return d.fs.SyncDir(dir)
+	return decodeMeta(name, b)
 }
 
 // setAside moves a partition's directory below stray/, where it is kept for a day: nothing that no image explains is
@@ -173,11 +223,24 @@ func (d directories) setAside(tp broker.TopicPartition, why string) error {
 }
 
 func (d directories) moveToStray(tp broker.TopicPartition, why string) (to string, err error) {
+	return d.move(d.partition(tp), fmt.Sprintf("%s-%d-%s", tp.Topic.Hex(), tp.Partition, why))
+}
+
+// moveTopicAway moves a deleted topic's directory below stray/, and returns where it went; empty if there is none.
+func (d directories) moveTopicAway(topic broker.TopicID) (to string, err error) {
+	if _, err := d.fs.Stat(d.topic(topic)); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return d.move(d.topic(topic), fmt.Sprintf("%s-all-%s", topic.Hex(), strayDeleted))
+}
+
+// move gives a directory a new name below stray/, durably.
+func (d directories) move(from, as string) (to string, err error) {
 	stray := path.Join(d.dir, strayDir)
 	if err := d.fs.MkdirAll(stray); err != nil {
 		return "", fmt.Errorf("make %s: %w", stray, err)
 	}
-	name := fmt.Sprintf("%s-%d-%s-%d", tp.Topic.Hex(), tp.Partition, why, d.now().Unix())
+	name := fmt.Sprintf("%s-%d", as, d.now().Unix())
 	for n := 0; ; n++ {
 		to = path.Join(stray, fmt.Sprintf("%s.%d", name, n))
 		if _, err := d.fs.Stat(to); errors.Is(err, fs.ErrNotExist) {
@@ -186,16 +249,32 @@ func (d directories) moveToStray(tp broker.TopicPartition, why string) (to strin
 			return "", fmt.Errorf("look for %s: %w", to, err)
 		}
 	}
-	from := d.partition(tp)
 	if err := d.fs.Rename(from, to); err != nil {
 		return "", fmt.Errorf("move %s to %s: %w", from, to, err)
 	}
-	for _, dir := range []string{stray, d.dir, d.topic(tp.Topic)} {
+	for _, dir := range []string{stray, d.dir, path.Dir(from)} {
 		if err := d.fs.SyncDir(dir); err != nil {
 			return "", fmt.Errorf("sync %s: %w", dir, err)
 		}
 	}
 	return to, nil
+}
+
+// removeTree removes a directory, one name in it after another, until ctx ends.
+func (d directories) removeTree(ctx context.Context, dir string) error {
+	names, err := d.fs.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := d.fs.RemoveAll(path.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return d.fs.RemoveAll(dir)
 }
 
 // remove deletes a partition's directory. It is moved away first, so that a crash half way leaves no directory that looks
@@ -246,7 +325,7 @@ func (d directories) removeStrays(before time.Time) (removed int, err error) {
 	return removed, nil
 }
 
-// parseStray reads <topic>-<partition>-<why>-<Unix seconds>.<number>.
+// parseStray reads <topic>-<partition or all>-<why>-<Unix seconds>.<number>.
 func parseStray(name string) (since time.Time, deleted, ours bool) {
 	name, _, numbered := cutLast(name, ".")
 	rest, seconds, timed := cutLast(name, "-")

@@ -13,28 +13,24 @@ import (
 // foldBytes is how much of the log recovery reads at once.
 const foldBytes = 1 << 20
 
-// open recovers the log and what the replica knows from it. The caller is the owner. On an error the replica is offline.
-func (r *Replica) open(cfg commitlog.Config) {
+// open recovers the log and what the replica knows from it. The caller is the owner. A log that cannot be trusted is a
+// *commitlog.CorruptError; any other error says nothing about the log, and must not cost the replica its role.
+func (r *Replica) open(cfg commitlog.Config) (err error) {
 	o := &r.owner
 	cfg.OnDurable = r.reportDurable
 	cfg.OnRoll = func(base broker.Offset) []byte { return o.producers.Encode(base) }
-	log, err := commitlog.Open(cfg)
-	if err != nil {
-		r.fail(err)
-		return
+	if r.log, err = commitlog.Open(cfg); err != nil {
+		return err
 	}
-	r.log = log
-	start, _, end := log.Ends()
-	o.highWatermark = max(start, min(log.RecoveredHW(), end))
-	if err := r.recoverProducers(end); err != nil {
-		r.fail(err)
-		return
+	start, _, end := r.log.Ends()
+	o.highWatermark = max(start, min(r.log.RecoveredHW(), end))
+	if err = r.recoverProducers(end); err == nil {
+		err = r.recoverAppendTime(start, end)
 	}
-	if err := r.recoverAppendTime(start, end); err != nil {
-		r.fail(err)
-		return
+	if err == nil {
+		r.publish()
 	}
-	r.publish()
+	return err
 }
 
 // recoverProducers loads the newest snapshot that is whole and folds in the batches behind it, from below the log start on

@@ -36,7 +36,7 @@ func NewSet(cfg Config) (*Set, error) {
 		return nil, fmt.Errorf("replica set: %w", err)
 	}
 	return &Set{
-		cfg: cfg, dirs: directories{cfg.FS, cfg.Dir, cfg.Now}, tasks: task.NewGroup(context.Background()),
+		cfg: cfg, dirs: directories{cfg.FS, cfg.Dir, cfg.Now, cfg.Flusher.Wide}, tasks: task.NewGroup(context.Background()),
 		byName: make(map[broker.TopicPartition]*Replica),
 	}, nil
 }
@@ -76,35 +76,90 @@ func (s *Set) All() []*Replica {
 	return all
 }
 
-// Open makes or recovers the directory of a placement and hosts it, without a role. A log that cannot be trusted is no
-// error: the replica is hosted and offline, see Replica.Err. Opening what is hosted returns it.
+// Open is OpenAll for one placement.
 func (s *Set) Open(p Placement) (*Replica, error) {
-	s.mu.RLock()
-	r, closed := s.byName[p.TopicPartition], s.closed
-	s.mu.RUnlock()
-	switch {
-	case closed:
-		return nil, errClosed
-	case r != nil && r.id == p.Replica:
-		return r, nil
-	case r != nil:
-		return nil, fmt.Errorf("partition %s is hosted as replica %d; stop it before replica %d is opened", p.TopicPartition, r.id, p.Replica)
+	if err := s.OpenAll(context.Background(), []Placement{p}, nil); err != nil {
+		return nil, err
 	}
-	dir, err := s.dirs.prepare(p.TopicPartition, p.Replica)
+	return s.Get(p.TopicPartition)
+}
+
+// OpenAll makes or recovers the directories of the placements and hosts them, without a role, a few at a time, and
+// reports progress after each. A directory or log that cannot be trusted is no error: the replica is hosted and offline,
+// see Replica.Err. What is hosted already stays as it is. Every other error is the disk's or the program's, and the node's
+// to end with: an offline replica loses its role for good. OpenAll stops at the first, or with ctx.
+func (s *Set) OpenAll(ctx context.Context, placements []Placement, progress func(opened, of int)) error {
+	opening, err := s.notHosted(placements)
 	if err != nil {
-		return nil, fmt.Errorf("open partition %s: %w", p.TopicPartition, err)
+		return err
 	}
-	r = s.newReplica(p)
-	r.inbox.owned = true // nobody else serves before the log is there
-	r.open(commitlog.Config{
-		FS: s.cfg.FS, Dir: dir, Flusher: s.cfg.Flusher, Partition: p.TopicPartition, Replica: p.Replica,
-		SegmentBytes: p.Options.SegmentBytes, Logger: r.logger,
+	each := func(n int, do func(i int) error) error { return each(ctx, s.cfg.OpenParallel, n, do) }
+	damaged, err := s.dirs.prepare(opening, each)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	opened := len(placements) - len(opening)
+	return each(len(opening), func(i int) error {
+		if err := s.host(opening[i], damaged[i]); err != nil {
+			return err
+		}
+		mu.Lock()
+		opened++
+		done := opened
+		mu.Unlock()
+		if progress != nil {
+			progress(done, len(placements))
+		}
+		return nil
 	})
+}
+
+func (s *Set) notHosted(placements []Placement) ([]Placement, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	opening := make([]Placement, 0, len(placements))
+	for _, p := range placements {
+		r := s.byName[p.TopicPartition]
+		if r != nil && r.id != p.Replica {
+			return nil, fmt.Errorf("partition %s is hosted as replica %d; stop it before replica %d is opened", p.TopicPartition, r.id, p.Replica)
+		}
+		if r == nil {
+			opening = append(opening, p)
+		}
+	}
+	return opening, nil
+}
+
+// host recovers the log of a placement whose directory is prepared, or found damaged.
+func (s *Set) host(p Placement, damage error) error {
+	r := s.newReplica(p)
+	r.inbox.owned = true // nobody else serves before the log is there
+	err := damage
+	if err == nil {
+		err = r.open(commitlog.Config{
+			FS: s.cfg.FS, Dir: s.dirs.partition(p.TopicPartition), Flusher: s.cfg.Flusher, Partition: p.TopicPartition, Replica: p.Replica,
+			SegmentBytes: p.Options.SegmentBytes, Logger: r.logger,
+		})
+	}
+	var damaged *commitlog.CorruptError
+	switch {
+	case errors.As(err, &damaged):
+		r.fail(err)
+	case err != nil:
+		if r.log != nil {
+			err = errors.Join(err, r.log.Close())
+		}
+		return fmt.Errorf("open partition %s: %w", p.TopicPartition, err)
+	}
 	r.serve(submitterDuty, runMax)
 	s.mu.Lock()
 	s.byName[p.TopicPartition] = r
 	s.mu.Unlock()
-	return r, nil
+	return nil
 }
 
 func (s *Set) newReplica(p Placement) *Replica {
@@ -122,31 +177,19 @@ func (s *Set) newReplica(p Placement) *Replica {
 	return r
 }
 
-// OpenAll opens the placements, a few at a time, and reports progress after each. It stops at the first directory that
-// cannot be prepared, or with ctx.
-func (s *Set) OpenAll(ctx context.Context, placements []Placement, progress func(opened, of int)) error {
+// each does n things, several at a time, and returns the first error.
+func each(ctx context.Context, parallel, n int, do func(i int) error) error {
 	group := task.NewGroup(ctx)
-	var mu sync.Mutex
-	next, opened := 0, 0
-	for range min(s.cfg.OpenParallel, len(placements)) {
-		group.Go("open partitions", func(ctx context.Context) error {
+	var next atomic.Int64
+	for range min(parallel, n) {
+		group.Go("replica directories", func(ctx context.Context) error {
 			for {
-				mu.Lock()
-				i := next
-				next++
-				mu.Unlock()
-				if i >= len(placements) || ctx.Err() != nil {
+				i := int(next.Add(1)) - 1
+				if i >= n || ctx.Err() != nil {
 					return ctx.Err()
 				}
-				if _, err := s.Open(placements[i]); err != nil {
+				if err := do(i); err != nil {
 					return err
-				}
-				mu.Lock()
-				opened++
-				done := opened
-				mu.Unlock()
-				if progress != nil {
-					progress(done, len(placements))
 				}
 			}
 		})
@@ -194,6 +237,42 @@ func (s *Set) Delete(tp broker.TopicPartition) error {
 	if err := s.dirs.remove(tp); err != nil {
 		return fmt.Errorf("delete partition %s: %w", tp, err)
 	}
+	return nil
+}
+
+// Abandon closes a replica whose topic is deleted, and hosts it no more. Waiting appends fail, and nothing is saved.
+func (s *Set) Abandon(tp broker.TopicPartition) error {
+	r := s.forget(tp)
+	if r == nil {
+		return nil
+	}
+	return r.shut((*commitlog.Log).Abandon)
+}
+
+// DeleteTopic removes what this node has of a topic whose deletion is a fact. On return the topic's directory is out of
+// the way, durably; its files go in the background, and those that a stop leaves go with the next start.
+func (s *Set) DeleteTopic(topic broker.TopicID) error {
+	for _, r := range s.All() {
+		if r.tp.Topic == topic {
+			if err := s.Abandon(r.tp); err != nil {
+				return err
+			}
+		}
+	}
+	s.cfg.Flusher.Forget(func(e commitlog.JournalEntry) bool { return e.Partition.Topic == topic })
+	away, err := s.dirs.moveTopicAway(topic)
+	if err != nil {
+		return fmt.Errorf("delete topic %s: %w", topic, err)
+	}
+	if away == "" {
+		return nil
+	}
+	s.tasks.Go("remove deleted topic", func(ctx context.Context) error {
+		if err := s.dirs.removeTree(ctx, away); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Warn().Err(err).Str("directory", away).Msg("a deleted topic could not be removed; the next start tries again")
+		}
+		return nil
+	})
 	return nil
 }
 

@@ -75,6 +75,9 @@ func (h *harness) check(ctx context.Context) (checked, error) {
 			return c, err
 		}
 	}
+	if err := h.checkTable(ctx); err != nil {
+		return c, err
+	}
 	c.took, c.anomalies = time.Since(begun), h.wrong-before
 	h.totals.last = c
 	return c, nil
@@ -249,7 +252,7 @@ func (h *harness) starts(ctx context.Context) ([]int64, error) {
 	return all, nil
 }
 
-// checkGroup runs checker 4 on a group; one that reads a view sees the filtered log of the view's binding.
+// checkGroup runs checker 5 on a group; one that reads a view sees the filtered log of the view's binding.
 func (h *harness) checkGroup(ctx context.Context, g *group, c checked) error {
 	before := g.acknowledged()
 	ctx, cancel := context.WithTimeout(ctx, readLimit)

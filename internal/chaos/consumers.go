@@ -183,7 +183,7 @@ type seen struct {
 	starts []int64
 }
 
-// check is checker 4 over the offsets up to ends. before holds the commits that had been acknowledged before commits were
+// check is checker 5 over the offsets up to ends. before holds the commits that had been acknowledged before commits were
 // asked for.
 func (g *group) check(expected seen, ends []int64, before, commits map[int32]int64) []string {
 	g.mu.Lock()

@@ -54,7 +54,7 @@ func newBroker(ctx context.Context, tasks *task.Group, program, dir string) (*br
 	if out, err := exec.CommandContext(ctx, program, "init", "--data", b.data()).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
 	}
-	config := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\nlog.retention.check.interval.ms: 500\n",
+	config := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\nlog.retention.check.interval.ms: 500\nlog.cleaner.backoff.ms: 200\n",
 		b.data(), b.client, cluster, b.admin)
 	if err := os.WriteFile(b.config(), []byte(config), 0o600); err != nil {
 		return nil, err
@@ -124,6 +124,14 @@ func (b *broker) ready(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// signal sends a signal that does not end the process.
+func (b *broker) signal(signal syscall.Signal) error {
+	if err := b.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return nil
 }
 
 // end sends the signal to the process that this program started, and waits until it is gone.

@@ -41,13 +41,16 @@ func (h *harness) counts() (sent, acked, unknown int, problems []string) {
 func (h *harness) summary(err error) {
 	sent, acked, unknown, _ := h.counts()
 	c := h.totals.last
-	fmt.Printf("\n%d kills (%d while starting), %d clean stops, caches deleted before %d starts, %s\n", h.kills, h.totals.killedStarting, h.totals.cleanStops, h.totals.cachesDeleted,
+	fmt.Printf("\n%d kills (%d while starting), %d clean stops, %d pauses, caches deleted before %d starts, %s\n", h.kills, h.totals.killedStarting, h.totals.cleanStops, h.totals.pauses, h.totals.cachesDeleted,
 		time.Since(h.started).Round(time.Second))
 	fmt.Printf("records: %d produced, %d acknowledged, %d of unknown outcome, %d in the log at the last check\n", sent, acked, unknown, c.records)
 	fmt.Printf("chains: %d copies and %d drops left out, %d offsets lettered, %d rows; at most %d letters repeated\n",
 		c.duplicate, c.dropped, c.letters, c.rows, h.totals.repeatedLetters)
 	if h.cutovers != nil {
 		fmt.Printf("cutovers: %d asked for, %d confirmed; %d topics made and deleted\n", h.cutovers.asked.Load(), h.cutovers.done.Load(), h.cutovers.topics.Load())
+	}
+	if h.table != nil {
+		fmt.Printf("table: %d records written, %d records read at the checks\n", len(h.table.sent), h.totals.tableReads)
 	}
 	if h.options.retention {
 		fmt.Printf("retention: %d partitions of bindings with a moved origin at the last check; a group found overtaken %d times\n", c.origins, h.totals.overtaken)

@@ -33,6 +33,8 @@ type harness struct {
 	bounds    []bound
 	groups    []*group
 	slow      *group // with retention: one that lags
+	table     *table
+	tableLoad *task.Group
 	log       logChecker
 
 	kills   int
@@ -43,8 +45,8 @@ type harness struct {
 
 // totals is what the summary counts.
 type totals struct {
-	comparisons, judged, repeatedLetters, cachesDeleted, killedStarting, cleanStops, overtaken int
-	last                                                                                       checked
+	comparisons, judged, repeatedLetters, cachesDeleted, killedStarting, cleanStops, pauses, overtaken, tableReads int
+	last                                                                                                           checked
 }
 
 // run is the whole job; its error says that the run could not go on, or that a checker found something.
@@ -116,7 +118,7 @@ func (h *harness) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	h.load = startProducers(ctx, h.broker.client, h.ledger, h.options.seed, h.options.pause)
-	return nil
+	return h.startTable(ctx)
 }
 
 // bind binds the plugin's first version to a group, with a view of it.
@@ -170,7 +172,7 @@ func (h *harness) bindSecond(ctx context.Context) error {
 }
 
 // rounds kills, restarts and checks until there were enough kills, and checks once more when all is quiet.
-func (h *harness) rounds(ctx context.Context) error {
+func (h *harness) rounds(ctx context.Context) (err error) {
 	h.header()
 	if err := h.moment(ctx, 500, 1500); err != nil {
 		return err
@@ -199,6 +201,7 @@ func (h *harness) rounds(ctx context.Context) error {
 	if err := h.load.finish(); err != nil {
 		return fmt.Errorf("the load: %w", err)
 	}
+	defer func() { err = errors.Join(err, h.stopTable()) }()
 	c, err := h.check(ctx)
 	if err == nil {
 		err = errors.Join(h.drain(ctx, c), h.checkEnds(ctx))
@@ -222,6 +225,12 @@ func (h *harness) crash(ctx context.Context) (how string, err error) {
 		}
 	}
 	for again := true; again; {
+		if h.random.IntN(5) == 0 {
+			how += ", paused"
+			if err := h.pause(ctx); err != nil {
+				return how, err
+			}
+		}
 		if err := h.kill(); err != nil {
 			return how, err
 		}
@@ -245,6 +254,24 @@ func (h *harness) crash(ctx context.Context) (how string, err error) {
 		}
 	}
 	return how, nil
+}
+
+// pause stops the process for a moment, in the middle of whatever it was at; half of the pauses end with its death.
+func (h *harness) pause(ctx context.Context) error {
+	h.totals.pauses++
+	if err := h.broker.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	if err := h.moment(ctx, 50, 2500); err != nil {
+		return err
+	}
+	if h.random.IntN(2) == 0 {
+		return nil
+	}
+	if err := h.broker.signal(syscall.SIGCONT); err != nil {
+		return err
+	}
+	return h.moment(ctx, 1, 500)
 }
 
 func (h *harness) kill() error {

@@ -23,8 +23,9 @@ type brokerProcess struct {
 	cmd    *exec.Cmd
 }
 
-// startBroker formats a directory below dir and runs a broker in it, on ports that are free.
-func startBroker(ctx context.Context, program, dir string) (*brokerProcess, error) {
+// startBroker formats a directory below dir and runs a broker in it, on ports that are free, with more lines of
+// configuration.
+func startBroker(ctx context.Context, program, dir string, more ...string) (*brokerProcess, error) {
 	b := &brokerProcess{}
 	var cluster string
 	for _, address := range []*string{&b.client, &cluster, &b.admin} {
@@ -39,6 +40,7 @@ func startBroker(ctx context.Context, program, dir string) (*brokerProcess, erro
 	}
 	text := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\n",
 		data, b.client, cluster, b.admin)
+	text += strings.Join(append(more, ""), "\n")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ type client struct {
 	noRack        string // why a rack cannot name the group for it
 	// noZstdFetch is for what writes zstd but reads with a version of Fetch below 10, to which Kafka refuses zstd too.
 	noZstdFetch bool
+	drains      bool // has the verb drain
 }
 
 var allCodecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
@@ -54,4 +55,5 @@ var clients = []client{
 		name: "kafka-go", version: "0.4.51", from: "Go", codecs: allCodecs, install: golang("kafka-go"),
 		noRack: "its Reader sends Fetch version 10 at most, which carries no rack",
 	},
+	{name: "java", version: apacheVersion, from: "Maven", codecs: allCodecs, install: javaDriver, drains: true},
 }

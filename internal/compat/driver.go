@@ -46,6 +46,7 @@ type driver struct {
 type running struct {
 	cmd   *exec.Cmd
 	group *task.Group
+	take  func(r *running, line []byte) bool // files a line of stdout if it is an event; it holds mu
 
 	mu       sync.Mutex // guards all below
 	assigned []int32
@@ -55,8 +56,12 @@ type running struct {
 
 // start runs a verb.
 func (d driver) start(ctx context.Context, verb string, arguments ...string) (*running, error) {
-	all := slices.Concat(d.command[1:], []string{verb, "bootstrap=" + d.bootstrap}, arguments)
-	r := &running{cmd: exec.CommandContext(ctx, d.command[0], all...), group: task.NewGroup(ctx)}
+	return launch(ctx, slices.Concat(d.command, []string{verb, "bootstrap=" + d.bootstrap}, arguments), (*running).event)
+}
+
+// launch runs a command whose events take understands.
+func launch(ctx context.Context, command []string, take func(*running, []byte) bool) (*running, error) {
+	r := &running{cmd: exec.CommandContext(ctx, command[0], command[1:]...), group: task.NewGroup(ctx), take: take}
 	r.cmd.Env = append(os.Environ(), "KAFKAJS_NO_PARTITIONER_WARNING=1")
 	r.cmd.WaitDelay = time.Second
 	// A process group, because a driver may be a shell with children.
@@ -68,7 +73,7 @@ func (d driver) start(ctx context.Context, verb string, arguments ...string) (*r
 		return nil, err
 	}
 	if err := r.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", verb, err)
+		return nil, fmt.Errorf("start %s: %w", command[0], err)
 	}
 	r.group.Go("events", func(context.Context) error { return r.listen(out) })
 	return r, nil
@@ -90,21 +95,29 @@ func (d driver) run(ctx context.Context, verb string, arguments ...string) ([]de
 func (r *running) listen(out io.Reader) error {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		var e event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			r.say(append(bytes.Clone(lines.Bytes()), '\n'))
-			continue
-		}
 		r.mu.Lock()
-		switch e.Event {
-		case "assigned":
-			r.assigned = e.Partitions
-		case "record":
-			r.records = append(r.records, e.delivered)
-		}
+		taken := r.take(r, lines.Bytes())
 		r.mu.Unlock()
+		if !taken {
+			r.say(append(bytes.Clone(lines.Bytes()), '\n'))
+		}
 	}
 	return lines.Err()
+}
+
+// event takes a line of the driver protocol.
+func (r *running) event(line []byte) bool {
+	var e event
+	if err := json.Unmarshal(line, &e); err != nil {
+		return false
+	}
+	switch e.Event {
+	case "assigned":
+		r.assigned = e.Partitions
+	case "record":
+		r.records = append(r.records, e.delivered)
+	}
+	return true
 }
 
 // writer makes a function an io.Writer.
@@ -155,6 +168,9 @@ func (r *running) wait(ctx context.Context) error {
 	return nil
 }
 
+// endedBySignal is how Java leaves after SIGTERM, however well it ended.
+const endedBySignal = 128 + int(syscall.SIGTERM)
+
 // stop asks the process to end, so that it commits and leaves its group, and waits for it.
 func (r *running) stop(ctx context.Context) error {
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -164,6 +180,10 @@ func (r *running) stop(ctx context.Context) error {
 	err := r.wait(ctx)
 	if !end.Stop() {
 		return fmt.Errorf("did not end within 15 s of SIGTERM: %s", r.lastWords())
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == endedBySignal {
+		return nil
 	}
 	return err
 }

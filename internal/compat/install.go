@@ -19,22 +19,26 @@ type skipped string
 
 func (s skipped) Error() string { return string(s) }
 
-// workshop is where clients are installed, once, below bin/compat of the repository.
+// workshop is where clients are installed, once: below bin/compat of the repository, or where it is said.
 type workshop struct {
 	root string // of the repository
+	home string
 }
 
-func newWorkshop(ctx context.Context) (workshop, error) {
+func newWorkshop(ctx context.Context, home string) (workshop, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return workshop{}, fmt.Errorf("find the repository: %w", err)
 	}
-	w := workshop{root: strings.TrimSpace(string(out))}
+	w := workshop{root: strings.TrimSpace(string(out)), home: home}
+	if w.home == "" {
+		w.home = filepath.Join(w.root, "bin", "compat")
+	}
 	return w, os.MkdirAll(w.bin(), 0o755)
 }
 
 func (w workshop) bin(names ...string) string {
-	return filepath.Join(append([]string{w.root, "bin", "compat"}, names...)...)
+	return filepath.Join(append([]string{w.home}, names...)...)
 }
 
 func (w workshop) source(names ...string) string {

@@ -21,6 +21,8 @@ func main() {
 	only := flag.String("only", "", "comma-separated clients to run, such as kcat,kafka-python,kgo-suite; default: the quick ones")
 	flag.BoolVar(&o.all, "all", false, "run every client and franz-go's test suite")
 	flag.StringVar(&o.report, "report", "", "write the report as Markdown to this file")
+	flag.StringVar(&o.goldens, "goldens", "", "write frames of Apache Kafka's to this file, as fixtures for tests of codecs")
+	flag.StringVar(&o.install, "install", os.Getenv("MILLRACE_COMPAT_DIR"), "where clients are installed; default: bin/compat of the repository")
 	flag.BoolVar(&o.keep, "keep", false, "keep the broker's directory and print where it is")
 	flag.Parse()
 	if *only != "" {
@@ -38,6 +40,8 @@ type options struct {
 	only      []string
 	all, keep bool
 	report    string
+	goldens   string
+	install   string
 }
 
 // wants reports whether a client is to be run.
@@ -50,7 +54,7 @@ func (o options) wants(name string, quick bool) bool {
 
 // check refuses names that no client has.
 func (o options) check() error {
-	known := []string{suiteName}
+	known := []string{suiteName, goldenName, toolsName}
 	for _, c := range clients {
 		known = append(known, c.name)
 	}
@@ -66,7 +70,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
-	shop, err := newWorkshop(ctx)
+	shop, err := newWorkshop(ctx, o.install)
 	if err != nil {
 		return err
 	}
@@ -91,8 +95,14 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	results := runAll(ctx, o, shop, broker)
+	if o.wants(toolsName, false) && ctx.Err() == nil {
+		results = append(results, runTools(ctx, shop, broker, dir)...)
+	}
 	if err := broker.stop(); err != nil {
 		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)
+	}
+	if o.wants(goldenName, false) && ctx.Err() == nil {
+		results = append(results, runGolden(ctx, o, shop, program, dir)...)
 	}
 	fmt.Println()
 	if err := results.table(os.Stdout); err != nil {
@@ -151,6 +161,9 @@ func try(ctx context.Context, c client, shop workshop, broker *brokerProcess) re
 	}
 	var results report
 	for _, s := range steps {
+		if s.some != nil && !s.some(c) {
+			continue
+		}
 		t.notes = nil
 		results = append(results, outcomeOf(s.name, s.run(t, ctx), t.notes))
 	}

@@ -14,6 +14,7 @@ type result struct {
 	step                  string
 	outcome               outcome
 	why                   string
+	details               string // Markdown for the document
 }
 
 type outcome string

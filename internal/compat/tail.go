@@ -188,3 +188,23 @@ func (t *trial) resumed(ctx context.Context, log filteredLog) error {
 	}
 	return member.stop(ctx)
 }
+
+// drain reads the view of step view as jobs do that end by themselves: until their position has reached the end offset,
+// though what lies before the end is filtered.
+func (t *trial) drain(ctx context.Context) error {
+	view := t.topic + "-orders-once"
+	ends, err := t.ends(ctx, view)
+	if err != nil {
+		return err
+	}
+	for p, end := range ends {
+		records, err := t.driver.run(ctx, "drain", "topic="+view, fmt.Sprintf("partition=%d", p))
+		if err != nil {
+			return fmt.Errorf("partition %d, which ends at %d: %w", p, end, err)
+		}
+		if want := tailUnique + 2; len(records) != want { // those of bound, and those that step view wrote late and later
+			return fmt.Errorf("partition %d: %d records came, %d expected", p, len(records), want)
+		}
+	}
+	return nil
+}

@@ -60,17 +60,19 @@ func (t *trial) note(format string, arguments ...any) {
 type step struct {
 	name string
 	run  func(*trial, context.Context) error
+	some func(client) bool // which clients have it; nil: all
 }
 
 var steps = []step{
-	{"create", (*trial).create},
-	{"produce", (*trial).produce},
-	{"group", (*trial).group},
-	{"commit", (*trial).commit},
-	{"resume", (*trial).resume},
-	{"seek", (*trial).seek},
-	{"view", (*trial).view},
-	{"rack", (*trial).rack},
+	{name: "create", run: (*trial).create},
+	{name: "produce", run: (*trial).produce},
+	{name: "group", run: (*trial).group},
+	{name: "commit", run: (*trial).commit},
+	{name: "resume", run: (*trial).resume},
+	{name: "seek", run: (*trial).seek},
+	{name: "view", run: (*trial).view},
+	{name: "rack", run: (*trial).rack},
+	{name: "drain", run: (*trial).drain, some: func(c client) bool { return c.drains }},
 }
 
 func (t *trial) create(ctx context.Context) error {

@@ -80,7 +80,7 @@ func ListenQUIC(ctx context.Context, socket net.PacketConn, config *tls.Config, 
 		connectionsMax: orDefault(settings.ConnectionsMax, 4096),
 	}
 	transport := &quic.Transport{
-		Conn:                socket,
+		Conn:                offload(socket),
 		VerifySourceAddress: func(net.Addr) bool { return l.connections.Load() >= l.connectionsMax/2 },
 	}
 	if settings.ResetKey != [32]byte{} {
@@ -110,7 +110,8 @@ func (l *QUICListener) acceptConnections(ctx context.Context) error {
 		l.tasks.Go("accept quic streams", func(ctx context.Context) error {
 			defer l.connections.Add(-1)
 			l.acceptStreams(ctx, conn)
-			return nil
+			// The goodbye: closing the transport alone sends none, and clients would wait for their idle timeout.
+			return conn.CloseWithError(codeClosed, "the listener is closed")
 		})
 	}
 }
@@ -145,8 +146,16 @@ func (l *QUICListener) Addr() net.Addr { return l.transport.Conn.LocalAddr() }
 // Close ends every connection, closes the socket and waits for the listener's goroutines.
 func (l *QUICListener) Close() error {
 	l.tasks.Stop()
-	err := errors.Join(l.listener.Close(), l.transport.Close(), l.transport.Conn.Close())
-	return errors.Join(err, l.tasks.Wait())
+	errs := []error{l.tasks.Wait(), l.listener.Close()} // every connection is told before the socket goes
+	for {
+		// Those that were made and nobody took yet: a closed listener still gives them out, then its error.
+		conn, err := l.listener.Accept(context.Background())
+		if err != nil {
+			break
+		}
+		errs = append(errs, conn.CloseWithError(codeClosed, "the listener is closed"))
+	}
+	return errors.Join(append(errs, l.transport.Close(), l.transport.Conn.Close())...)
 }
 
 // Stream is a bidirectional QUIC stream as a net.Conn.
@@ -197,7 +206,7 @@ type sharedConn struct {
 // framed preamble, or nothing.
 func DialQUIC(socket net.PacketConn, config *tls.Config, settings Settings, opening []byte) *QUICDialer {
 	return &QUICDialer{
-		transport: &quic.Transport{Conn: socket},
+		transport: &quic.Transport{Conn: offload(socket)},
 		tls:       config,
 		settings:  settings,
 		opening:   opening,

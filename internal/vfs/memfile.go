@@ -20,6 +20,7 @@ type memFile struct {
 	dirty    map[int64]struct{} // blocks written since, that a sync will bring to disk
 	resized  bool
 	reserved int64
+	kept     int64 // reserved, as a crash leaves it
 }
 
 func newMemFile() *memFile { return &memFile{dirty: map[int64]struct{}{}} }
@@ -59,6 +60,7 @@ func (f *memFile) sync() {
 	}
 	clear(f.dirty)
 	f.resized = false
+	f.kept = f.reserved
 }
 
 // syncFailed forgets what was dirty without bringing it to disk, as Linux does.
@@ -115,6 +117,7 @@ func (f *memFile) crash(rng *rand.Rand) *memFile {
 	}
 	after := newMemFile()
 	after.disk, after.data = disk, slices.Clone(disk)
+	after.reserved, after.kept = f.kept, f.kept
 	return after
 }
 

@@ -3,6 +3,7 @@ package chain
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/millrace-io/millrace/plugins"
 	"github.com/millrace-io/millrace/plugins/abi"
@@ -55,8 +56,8 @@ type Failure struct {
 // Result is what the chain says about one record. Its slices live until the next Judge.
 type Result struct {
 	Outcome Outcome
-	// Key, Value and Headers are the record as the last stage left it, if Replaced.
-	Key, Value, Headers []byte
+	// Record is the record as the last stage left it, if Replaced, else nil.
+	Record *Record
 	// ID is not nil if the record came through every stage and one of them said unique: it is a sighting.
 	ID []byte
 	// Failure is not nil if a stage failed at the record or dead-lettered it, whatever the policy made of it; with the
@@ -82,8 +83,10 @@ type Chain struct {
 	report  Report
 	answers []*abi.Answer // every call of a frame has its own, so that results need no copying
 	used    int
-	current []Record // the survivors so far, as the last stage left them
+	current []Record // the survivors so far, as the last stage left them: the caller's until something differs
 	alive   []int    // current[i] is record alive[i] of the canonical frame
+	room    []Record // for current, once it is the chain's own
+	owned   bool     // it is
 }
 
 // New returns a chain over stages in order. None is the identity.
@@ -105,30 +108,38 @@ func (c *Chain) Projection() abi.Projection {
 func (c *Chain) Judge(records []Record) (*Report, error) {
 	c.report.Results = append(c.report.Results[:0], make([]Result, len(records))...)
 	c.report.Fuel = append(c.report.Fuel[:0], make([]uint64, len(c.stages))...)
-	c.report.Calls, c.used = 0, 0
+	c.report.Calls, c.used, c.owned = 0, 0, false
 	if len(records) == 0 {
 		return &c.report, nil
 	}
 	c.base = abi.Frame{BaseOffset: records[0].Offset, BaseTimestamp: records[0].Timestamp}
-	c.current, c.alive = append(c.current[:0], records...), c.alive[:0]
-	for i := range records {
-		c.alive = append(c.alive, i)
+	c.current, c.alive = records, slices.Grow(c.alive[:0], len(records))[:len(records)]
+	for i := range c.alive {
+		c.alive[i] = i
 	}
 	for i, stage := range c.stages {
-		run := stageRun{chain: c, index: i, stage: stage, records: c.current, of: c.alive}
+		run := stageRun{chain: c, index: i, stage: stage}
 		if err := run.judge(); err != nil {
 			return nil, fmt.Errorf("stage %d: %w", i, err)
 		}
-		if c.current, c.alive = run.survivors(); len(c.alive) == 0 {
+		if run.keepSurvivors(); len(c.alive) == 0 {
 			break
 		}
 	}
 	for i, at := range c.alive {
 		if r := &c.report.Results[at]; r.Outcome == Replaced {
-			r.Key, r.Value, r.Headers = c.current[i].Key, c.current[i].Value, c.current[i].Headers
+			r.Record = &c.current[i]
 		}
 	}
 	return &c.report, nil
+}
+
+// own makes current the chain's, to be changed. Most frames end without.
+func (c *Chain) own() {
+	if !c.owned {
+		c.room = append(c.room[:0], c.current...)
+		c.current, c.owned = c.room, true
+	}
 }
 
 func (c *Chain) nextAnswer() *abi.Answer {
@@ -139,22 +150,20 @@ func (c *Chain) nextAnswer() *abi.Answer {
 	return c.answers[c.used-1]
 }
 
-// stageRun is one stage over the survivors of the stage before.
+// stageRun is one stage over the survivors of the stage before, the chain's current records.
 type stageRun struct {
 	chain    *Chain
 	index    int
 	stage    Stage
-	records  []Record
-	of       []int // records[i] is of[i] in the canonical frame
 	failures int
 	pending  []stretch // what is left to judge, the next one last
 }
 
-// stretch is records[from:to] of a run.
+// stretch is current[from:to].
 type stretch struct{ from, to int }
 
 func (r *stageRun) judge() error {
-	r.pending = append(r.pending, stretch{0, len(r.records)})
+	r.pending = append(r.pending, stretch{0, len(r.chain.current)})
 	for len(r.pending) > 0 {
 		next := r.pending[len(r.pending)-1]
 		r.pending = r.pending[:len(r.pending)-1]
@@ -220,7 +229,7 @@ func (r *stageRun) splitAll() {
 func (r *stageRun) call(s stretch) (*plugins.Fault, error) {
 	c := r.chain
 	frame := c.base
-	frame.Projection, frame.Records = r.stage.Projection(), r.records[s.from:s.to]
+	frame.Projection, frame.Records = r.stage.Projection(), c.current[s.from:s.to]
 	answer := c.nextAnswer()
 	fuel, err := r.stage.Judge(&frame, answer)
 	c.report.Calls++
@@ -243,7 +252,7 @@ func (r *stageRun) call(s stretch) (*plugins.Fault, error) {
 
 // apply turns a verdict into the record's state.
 func (r *stageRun) apply(at int, v *abi.Verdict, fuel uint64) {
-	result := &r.chain.report.Results[r.of[at]]
+	result := &r.chain.report.Results[r.chain.alive[at]]
 	if v.Unique != abi.NotUnique {
 		if result.ID != nil {
 			text := "a second stage gave the record an id; a chain has one"
@@ -258,7 +267,8 @@ func (r *stageRun) apply(at int, v *abi.Verdict, fuel uint64) {
 		result.Outcome = Absent
 	case abi.Replace:
 		result.Outcome = Replaced
-		record := &r.records[at]
+		r.chain.own()
+		record := &r.chain.current[at]
 		record.Key, record.Value, record.Headers = v.Output.Key, v.Output.Value, v.Output.Headers
 	case abi.DeadLetter:
 		r.settle(at, Failure{Reason: plugins.ReasonVerdict, Text: v.Output.Text, Code: v.Code, Fuel: fuel})
@@ -275,7 +285,7 @@ func (r *stageRun) fail(at int, f *plugins.Fault) {
 func (r *stageRun) settle(at int, f Failure) {
 	f.Stage = r.index
 	f.Text = cut(f.Text, plugins.TextBytesMax)
-	result := &r.chain.report.Results[r.of[at]]
+	result := &r.chain.report.Results[r.chain.alive[at]]
 	result.Failure = &f
 	switch r.chain.policy {
 	case plugins.PolicyPass:
@@ -297,17 +307,20 @@ func cut(s string, limit int) string {
 	return s[:limit]
 }
 
-// survivors are the records that go on to the next stage. The ids of the others do not count.
-func (r *stageRun) survivors() ([]Record, []int) {
-	n := 0
-	for i, of := range r.of {
-		result := &r.chain.report.Results[of]
+// keepSurvivors takes out what does not go on to the next stage. The ids of those records do not count.
+func (r *stageRun) keepSurvivors() {
+	c, n := r.chain, 0
+	for i, of := range c.alive {
+		result := &c.report.Results[of]
 		if result.Outcome == Absent || result.Outcome == Lettered {
 			result.ID = nil
 			continue
 		}
-		r.records[n], r.of[n] = r.records[i], of
+		if n < i {
+			c.own()
+			c.current[n], c.alive[n] = c.current[i], of
+		}
 		n++
 	}
-	return r.records[:n], r.of[:n]
+	c.current, c.alive = c.current[:n], c.alive[:n]
 }

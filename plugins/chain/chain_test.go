@@ -80,9 +80,13 @@ func judge(t *testing.T, policy plugins.ErrorPolicy, stages int, keys ...string)
 		s := &scripted{column: i}
 		scripts, chain = append(scripts, s), append(chain, s)
 	}
-	report, err := New(chain, policy, plugins.DefaultLimits()).Judge(batch(keys...))
+	records := batch(keys...)
+	report, err := New(chain, policy, plugins.DefaultLimits()).Judge(records)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(records, batch(keys...)) {
+		t.Fatal("judging changed the caller's records")
 	}
 	return report, scripts
 }
@@ -103,7 +107,7 @@ func TestNextStageSeesSurvivorsUncut(t *testing.T) {
 	if want := []string{"rp pr pd up"}; !reflect.DeepEqual(s[1].calls, want) || s[1].bases[0] != 100 {
 		t.Errorf("stage 2 saw %q at %v, want %q at the canonical base", s[1].calls, s[1].bases, want)
 	}
-	if string(report.Results[1].Value) != "VRP" || string(report.Results[3].Value) != "VPR" || string(report.Results[5].ID) != "vup" {
+	if string(report.Results[1].Record.Value) != "VRP" || string(report.Results[3].Record.Value) != "VPR" || string(report.Results[5].ID) != "vup" {
 		t.Errorf("results: %+v", report.Results)
 	}
 	if f := report.Results[2].Failure; f == nil || f.Reason != plugins.ReasonVerdict || f.Text != "asked" || f.Code != 9 {
@@ -236,8 +240,8 @@ func TestEveryRecordGetsTheAnswerItGetsAlone(t *testing.T) {
 			if got.Outcome != want.Outcome || string(got.ID) != string(want.ID) || (got.Failure == nil) != (want.Failure == nil) {
 				t.Fatalf("seed %d: record %d (%s) is %+v, alone %+v", seed, i, key, got, want)
 			}
-			if got.Outcome == Replaced && strings.ToUpper("v"+key) != string(got.Value) {
-				t.Fatalf("seed %d: record %d has value %q", seed, i, got.Value)
+			if got.Outcome == Replaced && strings.ToUpper("v"+key) != string(got.Record.Value) {
+				t.Fatalf("seed %d: record %d has value %q", seed, i, got.Record.Value)
 			}
 		}
 		for _, s := range scripts {

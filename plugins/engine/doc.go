@@ -15,6 +15,9 @@
 //	    counter below zero → yield: Gosched, the gate's turn, the record's own budget by its cursor, the next slice
 //	  answer read and copied out ── instance back to the pool; dropped if it trapped or grew
 //
+// An instance's memory is a private mapping of its image, where the kernel tells which pages were written (pages.go); a
+// restore copies those pages. Elsewhere, and where anything about it fails, a restore copies the whole image.
+//
 // # Ownership
 //
 // An Engine, a Module and a Gate are safe for concurrent use. An instance belongs to the goroutine that judges with it.

@@ -29,6 +29,7 @@ type Engine struct {
 	gate    *Gate
 	logger  zerolog.Logger
 	idleMax int
+	pager   *pager // nil where images are copied whole
 	runtime wazero.Runtime
 	cache   wazero.CompilationCache
 
@@ -48,7 +49,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 			return nil, fmt.Errorf("open the cache of compiled code in %s: %w", c.CacheDir, err)
 		}
 	}
-	e := &Engine{gate: c.Gate, logger: c.Logger, idleMax: c.IdleMax, cache: cache}
+	e := &Engine{gate: c.Gate, logger: c.Logger, idleMax: c.IdleMax, cache: cache, pager: newPager()}
 	if e.idleMax < 1 {
 		e.idleMax = c.Gate.places
 	}
@@ -68,7 +69,11 @@ func (e *Engine) Calls() uint64 { return e.calls.Load() }
 
 // Close frees the runtime and all it holds.
 func (e *Engine) Close(ctx context.Context) error {
-	return errors.Join(e.runtime.Close(ctx), e.cache.Close(ctx))
+	err := errors.Join(e.runtime.Close(ctx), e.cache.Close(ctx))
+	if e.pager != nil {
+		err = errors.Join(err, e.pager.close())
+	}
+	return err
 }
 
 // StageConfig is what beside the module decides what a guest answers, and where its output goes.

@@ -136,3 +136,29 @@ func worstPause() time.Duration {
 	}
 	return 0
 }
+
+func TestWhoeverSitsTakesNoSecondPlace(t *testing.T) {
+	g := NewGate(1)
+	var seat Seat
+	ctx := seat.Context(context.Background())
+	if err := seat.Enter(ctx, g); err != nil {
+		t.Fatal(err)
+	}
+	within, err := g.Enter(ctx) // would wait for ever for another
+	if err != nil {
+		t.Fatal(err)
+	}
+	within.Leave()
+	if g.free != 0 {
+		t.Error("leaving the inner one gave the place away")
+	}
+	seat.Leave()
+	if g.free != 1 {
+		t.Errorf("%d places are free, want 1", g.free)
+	}
+	if p, err := g.Enter(ctx); err != nil || g.free != 0 {
+		t.Errorf("an empty seat is no place: %v", err)
+	} else {
+		p.Leave()
+	}
+}

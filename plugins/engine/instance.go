@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -30,18 +31,17 @@ type instance struct {
 // image is what an instance is restored to before every frame.
 type image struct {
 	memory  []byte
+	file    *os.File // the same bytes, of which instances map pages; nil if they are copied whole
 	globals []uint64
 }
 
 // newInstance instantiates the module. No code of the guest runs: its start function is an export like others.
 func (m *Module) newInstance(ctx context.Context) (*instance, error) {
-	memory := &guestMemory{limit: m.memoryMax}
-	if m.image != nil {
-		memory.bytes = make([]byte, 0, len(m.image.memory))
-	}
+	memory := m.newMemory()
 	ctx = experimental.WithMemoryAllocator(ctx, memory)
 	module, err := m.engine.runtime.InstantiateModule(ctx, m.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
+		memory.release()
 		return nil, fmt.Errorf("instantiate a module: %w", err)
 	}
 	i := &instance{module: module, memory: memory}
@@ -50,7 +50,7 @@ func (m *Module) newInstance(ctx context.Context) (*instance, error) {
 	i.fuel, _ = module.ExportedGlobal(meter.FuelGlobal).(api.MutableGlobal)
 	i.depth, _ = module.ExportedGlobal(meter.DepthGlobal).(api.MutableGlobal)
 	if i.alloc == nil || i.process == nil || i.fuel == nil || i.depth == nil {
-		return nil, errors.Join(errors.New("the module is not metered"), module.Close(ctx))
+		return nil, errors.Join(errors.New("the module is not metered"), i.close(ctx))
 	}
 	for n := 0; ; n++ {
 		g, ok := module.ExportedGlobal(meter.RestorableGlobal(n)).(api.MutableGlobal)
@@ -60,6 +60,31 @@ func (m *Module) newInstance(ctx context.Context) (*instance, error) {
 		i.globals = append(i.globals, g)
 	}
 	return i, nil
+}
+
+// newMemory is the memory of an instance that is to be restored to the image, once there is one.
+func (m *Module) newMemory() *guestMemory {
+	memory := &guestMemory{limit: m.memoryMax}
+	if m.image == nil {
+		return memory
+	}
+	if m.image.file != nil {
+		mapped, err := m.engine.pager.mapImage(m.image.file, m.image.memory, m.memoryMax)
+		if err == nil {
+			memory.mapped = mapped
+			return memory
+		}
+		m.engine.logger.Warn().Err(err).Msg("the memory of a guest instance is not mapped; its image is copied whole")
+	}
+	memory.bytes = make([]byte, 0, len(m.image.memory))
+	return memory
+}
+
+// close ends the instance, which is not running.
+func (i *instance) close(ctx context.Context) error {
+	err := i.module.Close(ctx)
+	i.memory.release()
+	return err
 }
 
 // snapshot copies what a frame can change.
@@ -76,7 +101,7 @@ func (i *instance) restore(m *image) {
 	if missing := len(m.memory) - len(i.memory.bytes); missing > 0 {
 		i.module.Memory().Grow(uint32(missing / plugins.PageBytes))
 	}
-	copy(i.memory.bytes, m.memory)
+	i.memory.restore(m.memory)
 	for n, g := range i.globals {
 		g.Set(m.globals[n])
 	}
@@ -110,8 +135,25 @@ func (i *instance) invoke(f api.Function, params ...uint64) (uint64, error) {
 // guestMemory is the linear memory of one instance: a slice that is as large as it must be, and grows up to a limit.
 type guestMemory struct {
 	bytes   []byte
+	mapped  *mapping // where bytes lie; nil: on the heap
+	laid    bool     // the image lies in mapped, and only frames have written there since
 	limit   uint64
 	refused bool // growth was refused since the run began
+}
+
+// restore makes the memory equal to the image, whose size it has.
+func (m *guestMemory) restore(image []byte) {
+	if m.mapped != nil {
+		restore := m.mapped.restore
+		if !m.laid { // instantiating wrote data segments: they are no pages that a frame writes
+			restore = m.mapped.lay
+		}
+		if err := restore(); err == nil {
+			m.laid = true
+			return
+		}
+	}
+	copy(m.bytes, image)
 }
 
 // Allocate is the seam of wazero; there is one memory a module.
@@ -119,11 +161,14 @@ func (m *guestMemory) Allocate(_, _ uint64) experimental.LinearMemory { return m
 
 // Reallocate grows the memory; nil tells the guest -1.
 func (m *guestMemory) Reallocate(size uint64) []byte {
-	if size > m.limit {
+	switch {
+	case size > m.limit:
 		m.refused = true
 		return nil
-	}
-	if size > uint64(cap(m.bytes)) {
+	case m.mapped != nil:
+		m.bytes = m.mapped.reserved[:size]
+		return m.bytes
+	case size > uint64(cap(m.bytes)):
 		larger := make([]byte, size, min(max(size, 2*uint64(cap(m.bytes))), m.limit))
 		copy(larger, m.bytes)
 		m.bytes = larger
@@ -132,5 +177,12 @@ func (m *guestMemory) Reallocate(size uint64) []byte {
 	return m.bytes
 }
 
-// Free leaves the bytes to the collector: a view of them may still be held.
+// Free leaves the bytes: a view of them may still be held. Whoever closes an instance that is not running releases them.
 func (m *guestMemory) Free() {}
+
+func (m *guestMemory) release() {
+	if m.mapped != nil {
+		m.mapped.unmap()
+		m.bytes, m.mapped = nil, nil
+	}
+}

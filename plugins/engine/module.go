@@ -51,9 +51,15 @@ func (m *Module) bringUp(ctx context.Context, configured bool) error {
 		err = &LoadError{Step: "start", Text: fault.Error(), Stderr: fault.Stderr}
 	}
 	if err != nil {
-		return errors.Join(err, i.module.Close(ctx))
+		return errors.Join(err, i.close(ctx))
 	}
 	m.image = i.snapshot()
+	if pager := m.engine.pager; pager != nil {
+		if m.image.file, err = pager.store(m.image.memory); err == nil {
+			return i.close(ctx) // those that follow have their memory mapped
+		}
+		m.engine.logger.Warn().Err(err).Msg("the image of a guest is copied whole before each frame")
+	}
 	m.put(ctx, i)
 	return nil
 }
@@ -177,7 +183,7 @@ func (m *Module) run(ctx context.Context, frame *abi.Frame, size int, answer *ab
 		return fuel, err
 	}
 	// An instance that trapped is in no state that its toolchain knows.
-	return fuel, errors.Join(err, i.module.Close(ctx))
+	return fuel, errors.Join(err, i.close(ctx))
 }
 
 func frameBudget(records int, each uint64) int64 {
@@ -240,7 +246,7 @@ func (m *Module) put(ctx context.Context, i *instance) {
 		}
 		m.mu.Unlock()
 	}
-	if err := i.module.Close(ctx); err != nil {
+	if err := i.close(ctx); err != nil {
 		m.engine.logger.Warn().Err(err).Msg("guest instance not closed")
 	}
 }
@@ -253,7 +259,10 @@ func (m *Module) Close(ctx context.Context) error {
 	m.mu.Unlock()
 	var problems []error
 	for _, i := range idle {
-		problems = append(problems, i.module.Close(ctx))
+		problems = append(problems, i.close(ctx))
+	}
+	if m.image != nil && m.image.file != nil {
+		problems = append(problems, m.image.file.Close())
 	}
 	return errors.Join(append(problems, m.compiled.Close(ctx))...)
 }

@@ -50,6 +50,14 @@ func (b *block) touch(run []Sighting) (sum uint32) {
 	return sum
 }
 
+// touchOne reads the slot that one search begins with. There may be no block.
+func (b *block) touchOne(p *Fingerprint) uint32 {
+	if b == nil || len(b.index) == 0 {
+		return 0
+	}
+	return b.index[p.Lo&uint64(len(b.index)-1)]
+}
+
 // find returns the newest position with the fingerprint.
 func (b *block) find(p *Fingerprint) (int, bool) {
 	if len(b.index) == 0 {

@@ -32,6 +32,14 @@ func row(line *[lineWords]uint64, r uint64) uint64 {
 	return line[r%lineWords] >> (r & rowMask / lineWords * lanes)
 }
 
+// touch reads the lines that the run will need, so that their cache misses overlap.
+func (f *filter) touch(run []Sighting) (sum uint32) {
+	for i := range run {
+		sum += uint32(f.words[(run[i].Print.Lo>>lineSelector&f.mask)*lineWords])
+	}
+	return sum
+}
+
 func (f *filter) candidates(p *Fingerprint) uint16 {
 	line, h := f.line(p), p.Hi
 	return uint16(row(line, h) & row(line, h>>rowBits) & row(line, h>>(2*rowBits)))

@@ -57,13 +57,18 @@ func (s *Sightings) Add(repeats Repeats, more []Sighting) Repeats {
 // addRun adds sightings of the current block.
 func (s *Sightings) addRun(repeats Repeats, run []Sighting) Repeats {
 	masks := s.masks[:0]
-	for _, f := range s.filters {
+	for n, f := range s.filters {
 		if f == nil {
 			masks = append(masks, make([]uint16, len(run))...)
 			continue
 		}
+		s.touched += f.touch(run)
 		for i := range run {
-			masks = append(masks, f.candidates(&run[i].Print))
+			mask := f.candidates(&run[i].Print)
+			masks = append(masks, mask)
+			if mask != 0 {
+				s.touched += s.slots[n*lanes+bits.Len16(mask)-1].touchOne(&run[i].Print)
+			}
 		}
 	}
 	slot := int(s.newest % int64(len(s.slots)))

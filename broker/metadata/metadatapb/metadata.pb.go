@@ -25,10 +25,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Entry is the payload of one entry of the metadata log; at most 256 KiB.
+// Entry is the payload of one entry of the metadata log; at most 256 KiB. Facts that are applied together or not at all
+// and do not fit one entry are in several: parts 0, 1, 2, ..., of which all but the last say that there is more.
 type Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Facts         []*Fact                `protobuf:"bytes,1,rep,name=facts,proto3" json:"facts,omitempty"`
+	Part          uint32                 `protobuf:"varint,2,opt,name=part,proto3" json:"part,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -68,6 +71,20 @@ func (x *Entry) GetFacts() []*Fact {
 		return x.Facts
 	}
 	return nil
+}
+
+func (x *Entry) GetPart() uint32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *Entry) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // Fact is one resulting state. The field's number is the fact's kind.
@@ -2461,9 +2478,11 @@ var File_millrace_metadata_v1_metadata_proto protoreflect.FileDescriptor
 
 const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\n" +
-	"#millrace/metadata/v1/metadata.proto\x12\x14millrace.metadata.v1\"9\n" +
+	"#millrace/metadata/v1/metadata.proto\x12\x14millrace.metadata.v1\"a\n" +
 	"\x05Entry\x120\n" +
-	"\x05facts\x18\x01 \x03(\v2\x1a.millrace.metadata.v1.FactR\x05facts\"\xb9\t\n" +
+	"\x05facts\x18\x01 \x03(\v2\x1a.millrace.metadata.v1.FactR\x05facts\x12\x12\n" +
+	"\x04part\x18\x02 \x01(\rR\x04part\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\xb9\t\n" +
 	"\x04Fact\x129\n" +
 	"\acluster\x18\x01 \x01(\v2\x1d.millrace.metadata.v1.ClusterH\x00R\acluster\x120\n" +
 	"\x04node\x18\x02 \x01(\v2\x1a.millrace.metadata.v1.NodeH\x00R\x04node\x12[\n" +
