@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -62,6 +63,12 @@ func (g golden) readResponse(t *testing.T) kmsg.Response {
 	return resp
 }
 
+// notRecorded are the keys that the golden broker, which has neither SASL nor an authorizer, was not asked.
+var notRecorded = []int16{
+	keySaslHandshake, keySaslAuthenticate, keyDescribeACLs, keyCreateACLs, keyDeleteACLs, keyDescribeUserScramCredentials,
+	keyAlterUserScramCredentials,
+}
+
 // TestGoldenRequestsAreTakenWhole decodes each request on the way that a connection's frames go.
 func TestGoldenRequestsAreTakenWhole(t *testing.T) {
 	s := &session{Server: &Server{Config: Config{Metrics: NoMetrics{}}}, authenticated: true}
@@ -81,8 +88,8 @@ func TestGoldenRequestsAreTakenWhole(t *testing.T) {
 		}
 	}
 	for _, row := range matrix {
-		if !taken[row.key] {
-			t.Errorf("no golden request of %s", row.name)
+		if taken[row.key] == slices.Contains(notRecorded, row.key) {
+			t.Errorf("golden request of %s: taken %v", row.name, taken[row.key])
 		}
 	}
 }

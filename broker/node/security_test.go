@@ -237,8 +237,7 @@ func TestRenewedCertificatesNeedNoRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var s *secured
-	s = newSecured(t, func(c *Config) {
+	s := newSecured(t, func(c *Config) {
 		c.ClientTLS, c.CertificateFile, c.KeyFile = true, certificate, key
 		first := &secured{seat: &seat{t: t, config: *c}}
 		write(first.issue("first"))
