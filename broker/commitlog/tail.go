@@ -18,7 +18,8 @@ const (
 // tailBlock holds copies of batches that a log appended last, one after another. The bytes below len(data) never
 // change, so a reader may keep them as long as it likes.
 type tailBlock struct {
-	log *Log
+	log   *Log
+	bytes int64 // what the budget counts
 	// Guarded by the log's mu.
 	base, next broker.Offset
 	data       []byte
@@ -41,12 +42,12 @@ func (t *tailBudget) admit(b *tailBlock) (out []*tailBlock) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.fifo = append(t.fifo, b)
-	t.bytes += int64(cap(b.data))
+	t.bytes += b.bytes
 	for t.bytes > t.bytesMax && len(t.fifo) > 1 {
 		oldest := t.fifo[0]
 		t.fifo[0] = nil
 		t.fifo = t.fifo[1:]
-		t.bytes -= int64(cap(oldest.data))
+		t.bytes -= oldest.bytes
 		out = append(out, oldest)
 	}
 	return out
@@ -93,7 +94,10 @@ func (l *Log) room(n int) tailWrite {
 		}
 		size = min(2*cap(open.data), tailBlockBytesMax)
 	}
-	b := &tailBlock{log: l, base: end, next: end, data: make([]byte, 0, max(size, n))}
+	b := &tailBlock{log: l, base: end, next: end, bytes: int64(max(size, n))}
+	if n < size {
+		b.data = make([]byte, 0, size)
+	} // else append makes room for exactly this, and does not zero it first
 	for _, old := range l.flusher.tail.admit(b) {
 		old.evict()
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
-// AlterConfigs changes configs of a topic. A name appears in one of the fields at most. Reply: ConfigsAltered.
+// AlterConfigs changes configs of a topic or a group. A name appears in one of the fields at most. Reply: ConfigsAltered.
 type AlterConfigs struct {
 	Resource metadata.Resource
 	Replace  bool // remove what is not in Set
@@ -28,29 +28,19 @@ func (AlterConfigs) request() {}
 func (ConfigsAltered) reply() {}
 
 func alterConfigs(head *metadata.Image, r AlterConfigs) (Decision, error) {
+	if r.Resource.Kind == metadata.ResourceGroup {
+		return alterGroupConfigs(head, r)
+	}
 	t, err := configurable(head, r)
 	if err != nil {
 		return Decision{}, err
-	}
-	if t == nil { // a group, of which nothing is asked
-		return Decision{Reply: ConfigsAltered{}}, nil
 	}
 	now := head.Configs(r.Resource)
 	next, err := nextConfigs(head, t, r)
 	if err != nil {
 		return Decision{}, err
 	}
-	var facts []*metadata.Fact
-	for _, name := range slices.Sorted(maps.Keys(next)) {
-		if old, had := now[name]; !had || old != next[name] {
-			facts = append(facts, metadata.ConfigFact(r.Resource, name, next[name]))
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(now)) {
-		if _, stays := next[name]; !stays {
-			facts = append(facts, metadata.ConfigRemovedFact(r.Resource, name))
-		}
-	}
+	facts := changedConfigs(r.Resource, now, next)
 	if err := checkCleanup(head, t, next); err != nil {
 		return Decision{}, err
 	}
@@ -61,18 +51,11 @@ func alterConfigs(head *metadata.Image, r AlterConfigs) (Decision, error) {
 	return Decision{Changes: metadata.Split(facts), Reply: ConfigsAltered{}}, nil
 }
 
-// configurable returns the topic whose configs are asked for, or nil for a group that is asked for none.
+// configurable returns the topic whose configs are asked for.
 func configurable(head *metadata.Image, r AlterConfigs) (*metadata.Topic, error) {
 	names := slices.Concat(slices.Sorted(maps.Keys(r.Set)), r.Remove, slices.Sorted(maps.Keys(r.Append)), slices.Sorted(maps.Keys(r.Subtract)))
-	switch r.Resource.Kind {
-	case metadata.ResourceTopic:
-	case metadata.ResourceGroup:
-		if len(names) > 0 {
-			return nil, broker.Errorf(broker.InvalidConfig, "a group has no config %q; members of the classic protocol bring their own timeouts", names[0])
-		}
-		return nil, nil
-	default:
-		return nil, broker.Errorf(broker.InvalidConfig, "only topics have configs that can be changed while running; a broker's are in its file")
+	if r.Resource.Kind != metadata.ResourceTopic {
+		return nil, broker.Errorf(broker.InvalidConfig, "only topics and groups have configs that can be changed while running; a broker's are in its file")
 	}
 	name := r.Resource.Name
 	if _, view := head.ViewNamed(name); view {

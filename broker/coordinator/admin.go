@@ -44,7 +44,7 @@ func (t *tenure) infos() ([]group.Info, error) {
 	return infos, err
 }
 
-// Describe tells who is in a group. A group that does not exist is group.Dead.
+// Describe tells who is in a classic group. A group that does not exist, or is of another type, is group.Dead.
 func (h *Host) Describe(_ context.Context, groupID string) (group.Description, error) {
 	t, err := h.tenureOf(groupID)
 	if err != nil {
@@ -53,7 +53,7 @@ func (h *Host) Describe(_ context.Context, groupID string) (group.Description, e
 	d := group.Description{State: group.Dead}
 	t.mu.Lock()
 	err = t.serving()
-	if g := t.groups[groupID]; g != nil {
+	if g := t.groups[groupID]; g != nil && g.Type() == group.Classic {
 		d = g.Describe()
 	}
 	t.mu.Unlock()

@@ -24,6 +24,8 @@ type Config struct {
 	BatchBytesMax int // what one written batch holds at most, unless a single write is larger
 	QueueBytesMax int // of writes that wait, by partition; commits beyond are refused with COORDINATOR_NOT_AVAILABLE
 
+	Cluster Cluster // what consumer groups have to know of it
+
 	// OnCommit is told of every committed offset, after the commit and in its order within a group. It is called from
 	// several goroutines and must not block. It may be nil.
 	OnCommit func(Committed)
@@ -41,7 +43,8 @@ type Committed struct {
 	Offset    broker.Offset
 }
 
-// DefaultConfig returns Kafka's defaults, with the system's clock and random source and a silent logger.
+// DefaultConfig returns Kafka's defaults, with the system's clock and random source, a silent logger and a cluster
+// without topics.
 func DefaultConfig() Config {
 	return Config{
 		Group:                  group.DefaultConfig(),
@@ -50,6 +53,7 @@ func DefaultConfig() Config {
 		OffsetsCheckInterval:   10 * time.Minute,
 		BatchBytesMax:          512 << 10,
 		QueueBytesMax:          64 << 20,
+		Cluster:                bareCluster{},
 		Now:                    time.Now,
 		Random:                 rand.Reader,
 		Logger:                 zerolog.Nop(),
@@ -77,6 +81,8 @@ func (c *Config) validate() error {
 	check(c.OffsetsCheckInterval > 0, "offsets.retention.check.interval.ms (%v) must be above 0", c.OffsetsCheckInterval)
 	check(c.BatchBytesMax > 0, "the batch size (%d bytes) must be above 0", c.BatchBytesMax)
 	check(c.QueueBytesMax > 0, "the size of the write queue (%d bytes) must be above 0", c.QueueBytesMax)
+	check(g.ConsumersMax > 0, "group.consumer.max.size (%d) must be above 0", g.ConsumersMax)
+	check(c.Cluster != nil, "a view of the cluster is required")
 	check(c.Now != nil && c.Random != nil, "a clock and a random source are required")
 	return errors.Join(problems...)
 }

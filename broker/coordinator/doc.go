@@ -1,4 +1,4 @@
-// Package coordinator hosts consumer groups on the partitions of __consumer_offsets. A group belongs to the partition
+// Package coordinator hosts classic and consumer groups on the partitions of __consumer_offsets. A group belongs to the partition
 // that its name hashes to, as in Kafka; the node that leads the partition coordinates the group. The protocol itself is
 // package group's; this package gives it time, a log and waiting callers.
 //
@@ -19,7 +19,8 @@
 //
 // Owners: a tenure's mutex guards its groups and queue; one goroutine a tenure loads and writes; one goroutine a host
 // keeps time for all groups and removes expired offsets. The formats are Kafka's own (OffsetCommitKey 1 and
-// OffsetCommitValue 3, or 4 where the topic's id is known; GroupMetadataKey 2 and GroupMetadataValue 3).
+// OffsetCommitValue 3, or 4 where the topic's id is known; GroupMetadataKey 2 and GroupMetadataValue 3; for consumer
+// groups the records that docs/FORMATS.md lists).
 //
 // Faces call the Host. It is safe for concurrent use. It starts no connection and knows no wire format of requests.
 package coordinator

@@ -107,6 +107,11 @@ func (r *replay) apply(t *tenure, c change) {
 		r.groups[c.group] = g
 	}
 	switch {
+	case c.consumer != nil:
+		if c.consumer.Kind == group.EpochChange && !c.consumer.Removed {
+			delete(r.snapshots, c.group)
+		}
+		g.OnChangeLoaded(*c.consumer)
 	case c.offset && c.removed:
 		g.OnRemovalLoaded(c.p)
 	case c.offset:
@@ -114,6 +119,7 @@ func (r *replay) apply(t *tenure, c change) {
 	case c.removed:
 		delete(r.snapshots, c.group)
 	default:
+		g.OnChangeLoaded(group.Change{Kind: group.EpochChange, Removed: true}) // A group is of one type: the last that is told.
 		r.snapshots[c.group] = c.snapshot
 	}
 }
@@ -128,6 +134,7 @@ func (t *tenure) begin(r *replay) int {
 		return 0
 	}
 	for id, g := range r.groups {
+		g.OnChangesLoaded(nowMs, t.config.Cluster.Timing(id).SessionTimeoutMs)
 		if s, ok := r.snapshots[id]; ok {
 			g.OnLoaded(nowMs, s)
 		}

@@ -33,6 +33,7 @@ func (h *Host) CommitOffsets(ctx context.Context, r CommitRequest) ([]broker.Cod
 	}
 	codes := make([]broker.Code, len(r.Offsets))
 	w := &write{}
+	var of []int // the request's offset of each of w's
 	done := make(chan broker.Code, 1)
 	w.done = done
 	nowMs := t.nowMs()
@@ -49,8 +50,9 @@ func (h *Host) CommitOffsets(ctx context.Context, r CommitRequest) ([]broker.Cod
 		}
 		w.commits = append(w.commits, e)
 		w.records = append(w.records, offsetRecord(r.Group, e.p, e.commit))
+		of = append(of, i)
 	}
-	if err := t.onCommit(r, w); err != nil {
+	if err := t.onCommit(r, w, of, codes); err != nil {
 		return nil, err
 	}
 	if len(w.commits) == 0 {
@@ -72,8 +74,9 @@ func (h *Host) CommitOffsets(ctx context.Context, r CommitRequest) ([]broker.Cod
 	return codes, nil
 }
 
-// onCommit checks the request against its group and queues w.
-func (t *tenure) onCommit(r CommitRequest, w *write) error {
+// onCommit checks the request against its group and queues what of w passes. of names the request's offset of each of
+// w's commits; codes tells of those that do not pass.
+func (t *tenure) onCommit(r CommitRequest, w *write, of []int, codes []broker.Code) error {
 	t.mu.Lock()
 	if err := t.serving(); err != nil {
 		t.mu.Unlock()
@@ -92,6 +95,9 @@ func (t *tenure) onCommit(r CommitRequest, w *write) error {
 		g = t.ensure(r.Group)
 	}
 	code := g.CheckCommit(t.nowMs(), r.Identity)
+	if code == broker.None {
+		w.admit(g.Group, r, of, codes)
+	}
 	if code == broker.None && len(w.commits) > 0 {
 		w.group = g
 		t.enqueue(w)
@@ -106,9 +112,24 @@ func (t *tenure) onCommit(r CommitRequest, w *write) error {
 	return nil
 }
 
+// admit keeps the commits that the group takes from whoever commits.
+func (w *write) admit(g *group.Group, r CommitRequest, of []int, codes []broker.Code) {
+	commits, records := w.commits, w.records
+	w.commits, w.records = commits[:0], records[:0]
+	for at, i := range of {
+		o := r.Offsets[i]
+		codes[i] = g.CheckCommitOf(r.Identity, broker.TopicPartition{Topic: o.TopicID, Partition: o.Partition})
+		if codes[i] == broker.None {
+			w.commits, w.records = append(w.commits, commits[at]), append(w.records, records[at])
+		}
+	}
+}
+
 // FetchRequest asks for committed offsets.
 type FetchRequest struct {
-	Group      string
+	Group string
+	// Who asks, if it is a member of a consumer group; the zero value otherwise.
+	group.Identity
 	All        bool // of every partition that has one; Partitions is ignored
 	Partitions []PartitionToFetch
 	// RequireStable asks for no answer while a transaction may still change it (KIP-447). There are no transactional
@@ -152,6 +173,11 @@ func (t *tenure) fetch(r FetchRequest) ([]FetchedOffset, error) {
 		return nil, err
 	}
 	g := t.groups[r.Group]
+	if g != nil {
+		if code := g.CheckFetch(r.Identity); code != broker.None {
+			return nil, broker.Errorf(code, "fetch offsets of group %q as member %q in epoch %d: error code %d", r.Group, r.MemberID, r.Generation, code)
+		}
+	}
 	partitions := r.Partitions
 	if r.All {
 		partitions = nil
@@ -195,7 +221,7 @@ func (t *tenure) enqueueRemoval(g *hosted, partitions []group.NamedPartition, dr
 	w := removal(g, partitions)
 	w.chain, w.drop, w.done = all, drop, done
 	if drop {
-		w.records = append(w.records, groupTombstone(g.ID()))
+		w.records = append(w.records, changeRecords(g.ID(), g.Tombstones())...)
 	}
 	t.enqueue(w)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/millrace-io/millrace/broker/group"
 )
 
-// Versions of Kafka's record schemas. A key's version tells its kind: 0 and 1 commits, 2 groups, above that things that
-// the classic protocol does not have.
+// Versions of Kafka's record schemas. A key's version tells its kind: 0 and 1 commits, 2 classic groups, 3 to 8 consumer
+// groups (consumer_records.go), above that things that are not kept here.
 const (
 	offsetKeyVersion     = 1
 	groupKeyVersion      = 2
@@ -95,9 +95,10 @@ type change struct {
 	removed  bool
 	commit   group.Commit
 	snapshot group.Snapshot
+	consumer *group.Change // of a consumer group; nil for what the above is about
 }
 
-// errForeignRecord is what parse returns for kinds of record that the classic protocol does not have.
+// errForeignRecord is what parse returns for kinds of record that are not kept here.
 var errForeignRecord = errors.New("a record of another kind")
 
 // parse reads a record. The bytes may be reused afterwards.
@@ -106,8 +107,10 @@ func parse(key, value []byte) (change, error) {
 		return change{}, fmt.Errorf("parse a record of %s: its key has %d bytes", broker.OffsetsTopic, len(key))
 	}
 	switch version := int16(binary.BigEndian.Uint16(key)); {
-	case version < 0 || version > groupKeyVersion:
+	case version < 0 || version > int16(group.CurrentChange) || version == partitionsKeyVersion:
 		return change{}, errForeignRecord
+	case version > groupKeyVersion:
+		return parseChange(group.ChangeKind(version), key, value)
 	case version == groupKeyVersion:
 		return parseGroup(key, value)
 	default:

@@ -74,8 +74,10 @@ func unhex(s string) []byte {
 }
 
 func TestOtherKindsOfRecordsAreSkipped(t *testing.T) {
-	if _, err := parse([]byte{0, 3, 0, 1, 'g'}, nil); !errors.Is(err, errForeignRecord) {
-		t.Errorf("a KIP-848 record: %v", err)
+	for _, kind := range []byte{4, 9, 16, 255} { // partition metadata of Kafka before 4.1, share and streams groups, expressions
+		if _, err := parse([]byte{0, kind, 0, 1, 'g'}, nil); !errors.Is(err, errForeignRecord) {
+			t.Errorf("a record of kind %d: %v", kind, err)
+		}
 	}
 	if _, err := parse([]byte{0}, nil); err == nil {
 		t.Error("a key of one byte is accepted")
@@ -87,6 +89,9 @@ func FuzzParse(f *testing.F) {
 	for _, r := range []record{
 		offsetRecord("g", p, group.Commit{Offset: 1, TopicID: broker.TopicID{1}}),
 		groupRecord("g", group.Snapshot{Protocol: "range", Members: []group.SnapshotMember{{MemberID: "m"}}}), groupTombstone("g"),
+		changeRecord("g", group.Change{Kind: group.EpochChange, Epoch: 1, TopicsHash: 2}),
+		changeRecord("g", group.Change{Kind: group.SubscriptionChange, Member: "m", Subscription: group.Subscription{Names: []string{"t"}}}),
+		changeRecord("g", group.Change{Kind: group.CurrentChange, Member: "m", Partitions: []broker.TopicPartition{{Partition: 1}}}),
 	} {
 		f.Add(r.key, r.value)
 	}
@@ -96,6 +101,9 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		again := groupRecord(c.group, c.snapshot)
+		if c.consumer != nil {
+			again = changeRecord(c.group, *c.consumer)
+		}
 		if c.offset {
 			again = offsetRecord(c.group, c.p, c.commit)
 		}

@@ -34,6 +34,7 @@ type tenure struct {
 	ticket     group.Ticket
 	joins      map[group.Ticket]chan group.JoinResponse
 	syncs      map[group.Ticket]chan group.SyncResponse
+	heartbeats map[group.Ticket]chan group.HeartbeatResponse // of consumer groups
 }
 
 // phase is how far a tenure has come. It only rises.
@@ -60,6 +61,8 @@ func (h *Host) newTenure(partition int32, epoch broker.LeaderEpoch, log Log) *te
 		groups: map[string]*hosted{},
 		joins:  map[group.Ticket]chan group.JoinResponse{},
 		syncs:  map[group.Ticket]chan group.SyncResponse{},
+
+		heartbeats: map[group.Ticket]chan group.HeartbeatResponse{},
 	}
 }
 
@@ -70,7 +73,7 @@ func (t *tenure) end() {
 	}
 	t.mu.Lock()
 	t.phase = over
-	t.groups, t.queue, t.due, t.joins, t.syncs = nil, nil, nil, nil, nil
+	t.groups, t.queue, t.due, t.joins, t.syncs, t.heartbeats = nil, nil, nil, nil, nil, nil
 	t.mu.Unlock()
 	t.endOnce.Do(func() { close(t.ended) })
 }
@@ -109,6 +112,7 @@ func (t *tenure) ensure(groupID string) *hosted {
 type outcome struct {
 	joins  []joinDelivery
 	syncs  []syncDelivery
+	beats  []beatDelivery
 	notes  []group.Note
 	group  string
 	wakeMs int64 // the timekeeper must look by then; Never if it need not
@@ -123,6 +127,11 @@ type joinDelivery struct {
 type syncDelivery struct {
 	to       chan<- group.SyncResponse
 	response group.SyncResponse
+}
+
+type beatDelivery struct {
+	to       chan<- group.HeartbeatResponse
+	response group.HeartbeatResponse
 }
 
 // settle takes the effects of an event on g: writes are queued, answers and notes are for outcome.deliver, which the
@@ -142,8 +151,14 @@ func (t *tenure) settle(g *hosted) outcome {
 			o.syncs = append(o.syncs, syncDelivery{to, a.SyncResponse})
 		}
 	}
+	for _, a := range effects.Heartbeats {
+		if to, ok := t.heartbeats[a.Ticket]; ok {
+			delete(t.heartbeats, a.Ticket)
+			o.beats = append(o.beats, beatDelivery{to, a.HeartbeatResponse})
+		}
+	}
 	for _, s := range effects.Stores {
-		t.enqueue(&write{group: g, serial: s.Serial, records: []record{groupRecord(g.ID(), s.Snapshot)}})
+		t.enqueue(&write{group: g, serial: s.Serial, records: storeRecords(g.ID(), s)})
 		o.wrote = true
 	}
 	if g.Vacant() {
@@ -154,6 +169,22 @@ func (t *tenure) settle(g *hosted) outcome {
 		o.wakeMs = g.dueMs
 	}
 	return o
+}
+
+// storeRecords are the records of a Store.
+func storeRecords(groupID string, s group.Store) []record {
+	if s.Changes == nil {
+		return []record{groupRecord(groupID, s.Snapshot)}
+	}
+	return changeRecords(groupID, s.Changes)
+}
+
+func changeRecords(groupID string, changes []group.Change) []record {
+	records := make([]record, 0, len(changes))
+	for _, ch := range changes {
+		records = append(records, changeRecord(groupID, ch))
+	}
+	return records
 }
 
 // forget takes a group out of memory. The caller holds mu.
@@ -198,6 +229,9 @@ func (t *tenure) deliver(o outcome) {
 		d.to <- d.response // Buffered, and written to once.
 	}
 	for _, d := range o.syncs {
+		d.to <- d.response
+	}
+	for _, d := range o.beats {
 		d.to <- d.response
 	}
 	if o.wrote {

@@ -16,6 +16,8 @@ const (
 	CompletingRebalance
 	Stable
 	Dead
+	Assigning   // of a consumer group: its members' targets are to be computed
+	Reconciling // of a consumer group: not all members have come to their targets
 )
 
 // String returns Kafka's name of the state.
@@ -31,6 +33,10 @@ func (s State) String() string {
 		return "Stable"
 	case Dead:
 		return "Dead"
+	case Assigning:
+		return "Assigning"
+	case Reconciling:
+		return "Reconciling"
 	}
 	return "Unknown"
 }
@@ -43,6 +49,7 @@ type Config struct {
 	NewMemberJoinTimeoutMs  int32 // how long a member that cannot heartbeat yet may be parked in a join
 	MembersMax              int   // group.max.size
 	PendingMembersMax       int   // member ids handed out and not yet used
+	ConsumersMax            int   // group.consumer.max.size
 }
 
 // DefaultConfig holds Kafka's defaults, and a bound on pending members that Kafka does not have.
@@ -54,6 +61,7 @@ func DefaultConfig() Config {
 		NewMemberJoinTimeoutMs:  300_000,
 		MembersMax:              math.MaxInt32,
 		PendingMembersMax:       10_000,
+		ConsumersMax:            math.MaxInt32,
 	}
 }
 
@@ -96,7 +104,8 @@ type Group struct {
 	assigned   map[string][]byte // what that Store holds, by member
 	replaced   map[uint64]replacement
 	offsets    offsets
-	stored     bool // the log holds a record of this group
+	consumers  *consumers // of a consumer group; nil in a classic one, of which all the above but the offsets is
+	stored     bool       // the log holds a record of this group
 	out        Effects
 	outStoring int // Stores that have no OnStored yet
 }
@@ -113,10 +122,11 @@ func New(id string, config Config, nowMs int64) *Group {
 
 // Effects is what an event asks of the shell, in no order between the kinds.
 type Effects struct {
-	Joins  []JoinAnswer
-	Syncs  []SyncAnswer
-	Stores []Store
-	Notes  []Note
+	Joins      []JoinAnswer
+	Syncs      []SyncAnswer
+	Heartbeats []HeartbeatAnswer
+	Stores     []Store
+	Notes      []Note
 }
 
 // JoinAnswer completes a parked join.
@@ -131,10 +141,12 @@ type SyncAnswer struct {
 	SyncResponse
 }
 
-// Store asks that a snapshot of the group be stored; the shell calls OnStored with its serial when that is settled.
+// Store asks that a snapshot of the group or, where there are some, changes be stored, all or none of them; the shell
+// calls OnStored with its serial when that is settled.
 type Store struct {
 	Serial   uint64
 	Snapshot Snapshot
+	Changes  []Change
 }
 
 // Note is something worth logging.
@@ -157,30 +169,67 @@ func (g *Group) TakeEffects() Effects {
 func (g *Group) ID() string { return g.id }
 
 // State returns where the group stands.
-func (g *Group) State() State { return g.state }
+func (g *Group) State() State {
+	if g.consumers != nil && g.state != Dead {
+		return g.consumers.state()
+	}
+	return g.state
+}
 
-// Generation returns the number of the current generation: 0 before the first.
-func (g *Group) Generation() int32 { return g.generation }
+// Type returns the protocol that the group speaks.
+func (g *Group) Type() Type {
+	if g.consumers != nil {
+		return Consumer
+	}
+	return Classic
+}
+
+// Generation returns the number of the current generation, or the group epoch: 0 before the first.
+func (g *Group) Generation() int32 {
+	if g.consumers != nil {
+		return g.consumers.epoch
+	}
+	return g.generation
+}
 
 // ProtocolType returns what kind of members the group has, "consumer" for consumers; empty if it never had any.
-func (g *Group) ProtocolType() string { return g.protocolType }
+func (g *Group) ProtocolType() string {
+	if g.consumers != nil {
+		return consumerProtocol
+	}
+	return g.protocolType
+}
 
 // HasMembers reports whether the group has members, or member ids under way.
-func (g *Group) HasMembers() bool { return len(g.members) > 0 || len(g.pending) > 0 }
+func (g *Group) HasMembers() bool { return g.memberCount() > 0 || len(g.pending) > 0 }
+
+func (g *Group) memberCount() int {
+	if g.consumers != nil {
+		return len(g.consumers.members)
+	}
+	return len(g.members)
+}
 
 // Stored reports whether the log holds a metadata record of the group.
 func (g *Group) Stored() bool { return g.stored }
 
 // Vacant reports whether the group may be forgotten without a trace: nothing of it is stored or on its way to be.
 func (g *Group) Vacant() bool {
-	return !g.stored && !g.Writing() && !g.HasMembers() && len(g.offsets.commits) == 0 && g.state != Dead
+	return !g.stored && !g.Writing() && !g.HasMembers() && len(g.offsets.commits) == 0 && g.state != Dead &&
+		(g.consumers == nil || g.consumers.ledger.quiet())
 }
 
 // Writing reports whether anything of the group is on its way to the log.
 func (g *Group) Writing() bool { return g.outStoring > 0 || len(g.offsets.writing) > 0 }
 
 // DueMs returns when OnTime has to be called next, or earlier; Never if nothing is waited for.
-func (g *Group) DueMs() int64 { return min(g.joinDueMs, g.syncDueMs, g.sessionsDueMs) }
+func (g *Group) DueMs() int64 {
+	dueMs := min(g.joinDueMs, g.syncDueMs, g.sessionsDueMs)
+	if g.consumers != nil {
+		dueMs = min(dueMs, g.consumers.dueMs)
+	}
+	return dueMs
+}
 
 func (g *Group) enter(nowMs int64, s State) {
 	g.state = s
@@ -189,7 +238,7 @@ func (g *Group) enter(nowMs int64, s State) {
 
 func (g *Group) note(message, member string, code broker.Code) {
 	g.out.Notes = append(g.out.Notes, Note{
-		Message: message, Generation: g.generation, Members: len(g.members), Member: member, Code: code,
+		Message: message, Generation: g.Generation(), Members: g.memberCount(), Member: member, Code: code,
 	})
 }
 
@@ -198,6 +247,14 @@ func (g *Group) store(assigned map[string][]byte) uint64 {
 	g.serial++
 	g.outStoring++
 	g.out.Stores = append(g.out.Stores, Store{Serial: g.serial, Snapshot: g.snapshot(assigned)})
+	return g.serial
+}
+
+// storeChanges emits changes.
+func (g *Group) storeChanges(changes []Change) uint64 {
+	g.serial++
+	g.outStoring++
+	g.out.Stores = append(g.out.Stores, Store{Serial: g.serial, Changes: changes})
 	return g.serial
 }
 
@@ -212,6 +269,8 @@ func (g *Group) OnStored(nowMs int64, serial uint64, code broker.Code) {
 	r, isReplacement := g.replaced[serial]
 	delete(g.replaced, serial)
 	switch {
+	case g.consumers != nil && serial == g.consumers.ledger.serial:
+		g.onChangesStored(code)
 	case serial == g.syncStore:
 		g.onAssignmentStored(nowMs, code)
 	case isReplacement:
@@ -224,7 +283,7 @@ func (g *Group) CheckDelete() broker.Code {
 	switch {
 	case g.state == Dead:
 		return broker.GroupIDNotFound
-	case g.state != Empty || g.HasMembers():
+	case g.State() != Empty || g.HasMembers():
 		return broker.NonEmptyGroup
 	}
 	return broker.None

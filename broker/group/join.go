@@ -47,6 +47,10 @@ func (g *Group) OnJoin(nowMs int64, t Ticket, r JoinRequest) {
 		g.refuseJoin(t, r.MemberID, code)
 		return
 	}
+	if code := g.becomeClassic(nowMs); code != broker.None {
+		g.refuseJoin(t, r.MemberID, code)
+		return
+	}
 	if !g.hasRoom(r.MemberID) {
 		if m := g.byID[r.MemberID]; m != nil {
 			g.expel(nowMs, []*member{m}, broker.GroupMaxSizeReached, "member removed: the group is full")
@@ -70,6 +74,25 @@ func (g *Group) checkJoin(r JoinRequest) broker.Code {
 	case !g.admits(r.ProtocolType, r.Protocols):
 		return broker.InconsistentGroupProtocol
 	}
+	return broker.None
+}
+
+// becomeClassic makes a consumer group without members a classic one. While something of it is on its way to the log,
+// the client is to come again.
+func (g *Group) becomeClassic(nowMs int64) broker.Code {
+	switch c := g.consumers; {
+	case c == nil:
+		return broker.None
+	case len(c.members) > 0:
+		return broker.InconsistentGroupProtocol
+	case !c.ledger.quiet():
+		return broker.CoordinatorLoadInProgress
+	}
+	if g.stored {
+		g.storeChanges(g.Tombstones())
+	}
+	g.consumers = nil
+	g.enter(nowMs, Empty)
 	return broker.None
 }
 

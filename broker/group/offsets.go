@@ -41,6 +41,9 @@ func (g *Group) CheckCommit(nowMs int64, who Identity) broker.Code {
 	if g.state == Dead {
 		return broker.CoordinatorNotAvailable
 	}
+	if g.consumers != nil {
+		return g.consumers.checkCommit(who)
+	}
 	if who.Generation < 0 && g.state == Empty {
 		return broker.None
 	}
@@ -165,26 +168,17 @@ func sortPartitions(all []NamedPartition) []NamedPartition {
 // keeps its offsets for the retention after it lost the last one; offsets outside the protocol count from their commit
 // (KIP-211). A group with members loses only those of topics that nobody in it subscribes to, once it is stable.
 func (g *Group) Expired(nowMs, retentionMs int64) []NamedPartition {
-	if g.state != Empty && g.state != Stable || len(g.pending) > 0 {
+	subscribed, sinceMs, ok := g.keeps()
+	if !ok {
 		return nil
-	}
-	var subscribed map[string]struct{}
-	if g.state == Stable {
-		var ok bool
-		if subscribed, ok = g.subscriptions(); !ok {
-			return nil
-		}
 	}
 	var expired []NamedPartition
 	for _, p := range g.Partitions() {
-		if _, ok := subscribed[p.Topic]; ok || g.offsets.writing[p] > 0 {
+		if subscribed(p.Topic) || g.offsets.writing[p] > 0 {
 			continue
 		}
 		c := g.offsets.commits[p.Topic][p.Partition]
-		since := c.CommittedMs
-		if g.state == Empty && g.protocolType != "" {
-			since = max(since, g.stateMs)
-		}
+		since := max(c.CommittedMs, sinceMs)
 		if c.ExpireMs > 0 && nowMs >= c.ExpireMs || c.ExpireMs <= 0 && nowMs-since >= retentionMs {
 			expired = append(expired, p)
 		}
@@ -192,11 +186,34 @@ func (g *Group) Expired(nowMs, retentionMs int64) []NamedPartition {
 	return expired
 }
 
+// keeps tells the topics whose offsets do not expire, and when the others began to; false where nothing may expire.
+func (g *Group) keeps() (subscribed func(topic string) bool, sinceMs int64, ok bool) {
+	none := func(string) bool { return false }
+	switch {
+	case g.state == Dead || len(g.pending) > 0:
+		return none, 0, false
+	case g.consumers != nil && len(g.consumers.members) > 0:
+		return g.consumers.subscribedTo, 0, true
+	case g.consumers != nil:
+		return none, g.consumers.emptiedMs, true
+	case g.state == Empty && g.protocolType != "":
+		return none, g.stateMs, true
+	case g.state == Empty:
+		return none, 0, true
+	case g.state != Stable:
+		return none, 0, false
+	}
+	topics, ok := g.subscriptions()
+	return func(topic string) bool { _, is := topics[topic]; return is }, 0, ok
+}
+
 // CheckRemove tells whether committed offsets of a topic may be removed by an administrator (KIP-496).
 func (g *Group) CheckRemove(topic string) broker.Code {
 	switch {
 	case g.state == Dead:
 		return broker.GroupIDNotFound
+	case g.consumers != nil && g.consumers.subscribedTo(topic):
+		return broker.GroupSubscribedToTopic
 	case g.state == Empty:
 		return broker.None
 	case g.protocolType != consumerProtocol:

@@ -93,6 +93,9 @@ func (g *Group) OnTime(nowMs int64) {
 	if g.syncDueMs <= nowMs {
 		g.onSyncDue(nowMs)
 	}
+	if g.consumers != nil && g.consumers.dueMs <= nowMs {
+		g.onConsumersDue(nowMs)
+	}
 }
 
 // extend gives m a whole session from now.

@@ -82,7 +82,7 @@ type MemberDescription struct {
 	Assignment []byte
 }
 
-// Describe tells who is in the group. The byte slices are shared and not to be written to.
+// Describe tells who is in the group, which must be a classic one. The byte slices are shared and not to be written to.
 func (g *Group) Describe() Description {
 	d := Description{State: g.state, ProtocolType: g.protocolType}
 	for _, m := range g.members {
@@ -101,6 +101,7 @@ func (g *Group) Describe() Description {
 // Info is what ListGroups tells.
 type Info struct {
 	Group        string
+	Type         Type
 	ProtocolType string
 	State        State
 	Generation   int32
@@ -109,5 +110,7 @@ type Info struct {
 
 // Info returns the group's entry in a listing.
 func (g *Group) Info() Info {
-	return Info{Group: g.id, ProtocolType: g.protocolType, State: g.state, Generation: g.generation, Members: len(g.members)}
+	return Info{
+		Group: g.id, Type: g.Type(), ProtocolType: g.ProtocolType(), State: g.State(), Generation: g.Generation(), Members: g.memberCount(),
+	}
 }

@@ -23,6 +23,8 @@ import (
 //	offsets | expired retention=MS | delete | remove topic=T | describe
 //	reload                          a new group from the last snapshot that was stored
 //
+// and what consumer_transcript_test.go adds for consumer groups.
+//
 // once means a client that does not know MEMBER_ID_REQUIRED.
 func TestTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -45,6 +47,7 @@ type script struct {
 	stores map[uint64]Snapshot
 	last   *Snapshot
 	log    strings.Builder
+	next   consumerScript
 }
 
 func (s *script) reset(c Config) {
@@ -104,12 +107,18 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 		var serial uint64
 		fmt.Sscan(d.CmdArgs[0].Key, &serial)
 		code := broker.Code(number(t, d, "code", 0))
-		if snap := s.stores[serial]; code == broker.None {
+		if snap, ok := s.stores[serial]; ok && code == broker.None {
 			s.last = &snap
+		}
+		if code == broker.None {
+			s.next.written(serial)
 		}
 		s.g.OnStored(s.nowMs, serial, code)
 	case "reload":
 		s.reset(s.config)
+		if s.next.loadInto(s) {
+			return
+		}
 		s.g.OnLoaded(s.nowMs, *s.last)
 	case "describe":
 		s.describe()
@@ -144,7 +153,7 @@ func (s *script) runOffsets(t *testing.T, d *datadriven.TestData, who Identity) 
 		}
 		s.say("%s", codeName(code))
 	default:
-		d.Fatalf(t, "unknown command %s", d.Cmd)
+		s.runConsumers(t, d, who)
 	}
 }
 
@@ -233,7 +242,12 @@ func (s *script) effects() {
 	for _, a := range out.Syncs {
 		s.say("sync %d: %s %q", a.Ticket, codeName(a.Code), a.Assignment)
 	}
+	s.beats(out.Heartbeats)
 	for _, st := range out.Stores {
+		if st.Changes != nil {
+			s.changes(st)
+			continue
+		}
 		s.stores[st.Serial] = st.Snapshot
 		s.say("store %d: generation %d leader %q", st.Serial, st.Snapshot.Generation, st.Snapshot.Leader)
 		for _, m := range st.Snapshot.Members {
@@ -256,6 +270,9 @@ func codeName(c broker.Code) string {
 		broker.FencedInstanceID: "FENCED_INSTANCE_ID", broker.InconsistentGroupProtocol: "INCONSISTENT_GROUP_PROTOCOL",
 		broker.InvalidSessionTimeout: "INVALID_SESSION_TIMEOUT", broker.GroupMaxSizeReached: "GROUP_MAX_SIZE_REACHED",
 		broker.CoordinatorNotAvailable: "COORDINATOR_NOT_AVAILABLE", broker.NonEmptyGroup: "NON_EMPTY_GROUP",
+		broker.InvalidRequest: "INVALID_REQUEST", broker.FencedMemberEpoch: "FENCED_MEMBER_EPOCH", broker.StaleMemberEpoch: "STALE_MEMBER_EPOCH",
+		broker.UnreleasedInstanceID: "UNRELEASED_INSTANCE_ID", broker.UnsupportedAssignor: "UNSUPPORTED_ASSIGNOR",
+		broker.InvalidRegularExpression: "INVALID_REGULAR_EXPRESSION", broker.CoordinatorLoadInProgress: "COORDINATOR_LOAD_IN_PROGRESS",
 		broker.GroupIDNotFound: "GROUP_ID_NOT_FOUND", broker.GroupSubscribedToTopic: "GROUP_SUBSCRIBED_TO_TOPIC",
 	}
 	if n, ok := names[c]; ok {

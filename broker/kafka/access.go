@@ -41,17 +41,19 @@ var accesses = map[int16]access{
 	keyOffsetForLeaderEpoch: {topic: metadata.OperationDescribe},
 	keyInitProducerID:       {cluster: metadata.OperationIdempotentWrite}, // or Write on any topic (KIP-679)
 
-	keyOffsetCommit:    {group: metadata.OperationRead, topic: metadata.OperationRead},
-	keyOffsetFetch:     {group: metadata.OperationDescribe, topic: metadata.OperationDescribe},
-	keyFindCoordinator: {group: metadata.OperationDescribe},
-	keyJoinGroup:       {group: metadata.OperationRead},
-	keyHeartbeat:       {group: metadata.OperationRead},
-	keyLeaveGroup:      {group: metadata.OperationRead},
-	keySyncGroup:       {group: metadata.OperationRead},
-	keyDescribeGroups:  {group: metadata.OperationDescribe},
-	keyListGroups:      {group: metadata.OperationDescribe, cluster: metadata.OperationDescribe}, // the cluster's shows all
-	keyDeleteGroups:    {group: metadata.OperationDelete},
-	keyOffsetDelete:    {group: metadata.OperationDelete, topic: metadata.OperationRead},
+	keyOffsetCommit:           {group: metadata.OperationRead, topic: metadata.OperationRead},
+	keyOffsetFetch:            {group: metadata.OperationDescribe, topic: metadata.OperationDescribe},
+	keyFindCoordinator:        {group: metadata.OperationDescribe},
+	keyJoinGroup:              {group: metadata.OperationRead},
+	keyHeartbeat:              {group: metadata.OperationRead},
+	keyLeaveGroup:             {group: metadata.OperationRead},
+	keySyncGroup:              {group: metadata.OperationRead},
+	keyDescribeGroups:         {group: metadata.OperationDescribe},
+	keyListGroups:             {group: metadata.OperationDescribe, cluster: metadata.OperationDescribe}, // the cluster's shows all
+	keyConsumerGroupHeartbeat: {group: metadata.OperationRead, topic: metadata.OperationDescribe},       // the topics it names
+	keyConsumerGroupDescribe:  {group: metadata.OperationDescribe, topic: metadata.OperationDescribe},
+	keyDeleteGroups:           {group: metadata.OperationDelete},
+	keyOffsetDelete:           {group: metadata.OperationDelete, topic: metadata.OperationRead},
 
 	keyCreateTopics:            {cluster: metadata.OperationCreate, topic: metadata.OperationCreate}, // either of them
 	keyDeleteTopics:            {topic: metadata.OperationDelete},

@@ -42,6 +42,8 @@ var needs = map[int16][]need{
 	keySyncGroup:                    {onGroup(metadata.OperationRead)},
 	keyDescribeGroups:               {onGroup(metadata.OperationDescribe)},
 	keyListGroups:                   {onGroup(metadata.OperationDescribe)},
+	keyConsumerGroupHeartbeat:       {onGroup(metadata.OperationRead), onTopic(metadata.OperationDescribe)},
+	keyConsumerGroupDescribe:        {onGroup(metadata.OperationDescribe)},
 	keyDeleteGroups:                 {onGroup(metadata.OperationDelete)},
 	keyOffsetDelete:                 {onGroup(metadata.OperationDelete), onTopic(metadata.OperationRead)},
 	keyCreateTopics:                 {onCluster(metadata.OperationCreate)},

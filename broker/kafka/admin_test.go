@@ -382,7 +382,11 @@ func TestGroupsAreListedDescribedAndLeft(t *testing.T) {
 	}
 	list.TypesFilter = []string{"consumer"}
 	if got := ask[*kmsg.ListGroupsResponse](c, list).Groups; len(got) != 0 {
-		t.Errorf("groups of another type: %+v", got)
+		t.Errorf("stable groups of another type: %+v", got)
+	}
+	list.StatesFilter = []string{"Reconciling"}
+	if got := ask[*kmsg.ListGroupsResponse](c, list).Groups; len(got) != 1 || got[0].GroupType != "consumer" || got[0].ProtocolType != "consumer" {
+		t.Errorf("consumer groups: %+v", got)
 	}
 	for version, want := range map[int16]broker.Code{5: broker.None, 6: broker.GroupIDNotFound} {
 		describe := kmsg.NewPtrDescribeGroupsRequest()

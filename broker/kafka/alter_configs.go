@@ -84,7 +84,10 @@ func (s *session) alter(ctx context.Context, resource configResource, repeated b
 		if !s.mayGroup(resource.name) {
 			return broker.Errorf(broker.GroupAuthorizationFailed, "no permission to change the configs of group %q", resource.name)
 		}
-		request.Resource = metadata.Resource{Kind: metadata.ResourceGroup, Name: resource.name}
+		if err := s.checkGroupLimits(request.Set); err != nil {
+			return err
+		}
+		request.Resource = metadata.GroupResource(resource.name)
 	case kmsg.ConfigResourceTypeBroker:
 		if !s.mayCluster() {
 			return broker.Errorf(broker.ClusterAuthorizationFailed, "no permission to change the configs of brokers")

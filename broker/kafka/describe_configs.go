@@ -15,7 +15,7 @@ import (
 // Behaviour:
 //   - topics answer every known config with where its value comes from: the topic, the broker's file, the default; views
 //     one read-only config, millrace.view.of
-//   - groups have no configs yet and answer none
+//   - groups answer the configs of consumer groups, whether or not there is such a group
 //   - brokers answer what the node was started with, read-only, for their own id only
 //   - v1: sources and synonyms; v3: types and documentation
 
@@ -66,7 +66,7 @@ func (s *session) configsOf(rr *kmsg.DescribeConfigsRequestResource, documented 
 		if !s.mayGroup(rr.ResourceName) {
 			return nil, broker.Errorf(broker.GroupAuthorizationFailed, "no permission to see the configs of group %q", rr.ResourceName)
 		}
-		return nil, nil
+		return s.groupConfigsOf(rr.ResourceName, documented)
 	default:
 		return nil, broker.Errorf(broker.InvalidRequest, "configs of resource type %d are not described", rr.ResourceType)
 	}

@@ -12,7 +12,8 @@ import (
 // DescribeGroups: v0-6
 //
 // Behaviour:
-//   - a group that does not exist is Dead, and from v6 on GROUP_ID_NOT_FOUND (KIP-1043)
+//   - a group that does not exist, or is a consumer group (ConsumerGroupDescribe tells of those), is Dead, and from v6 on
+//     GROUP_ID_NOT_FOUND (KIP-1043)
 //   - v4: static members; authorized operations are not reported
 
 func (s *session) describeGroups(ctx context.Context, req *kmsg.DescribeGroupsRequest) kmsg.Response {

@@ -16,7 +16,10 @@ type fakeGroups struct {
 	assigned map[string][]byte
 	offsets  map[string][]FetchedOffset
 	left     []group.Leaving
-	err      error
+
+	beats      []group.HeartbeatRequest
+	members848 []group.ConsumerMember
+	err        error
 }
 
 func newFakeGroups() *fakeGroups {
@@ -110,7 +113,7 @@ func (g *fakeGroups) DeleteOffsets(_ context.Context, id string, partitions []gr
 }
 
 func (g *fakeGroups) List(context.Context) ([]group.Info, error) {
-	return []group.Info{{Group: "g", ProtocolType: "consumer", State: group.Stable}, {Group: "h", State: group.Empty}}, g.err
+	return []group.Info{{Group: "g", ProtocolType: "consumer", State: group.Stable}, {Group: "h", State: group.Empty}, {Group: "c", Type: group.Consumer, ProtocolType: "consumer", State: group.Reconciling}}, g.err
 }
 
 func (g *fakeGroups) Describe(_ context.Context, id string) (group.Description, error) {
@@ -121,6 +124,25 @@ func (g *fakeGroups) Describe(_ context.Context, id string) (group.Description, 
 		State: group.Stable, ProtocolType: "consumer", Protocol: "range",
 		Members: []group.MemberDescription{{MemberID: "m", InstanceID: "i"}},
 	}, g.err
+}
+
+func (g *fakeGroups) ConsumerHeartbeat(_ context.Context, _ string, r group.HeartbeatRequest) (group.HeartbeatResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.beats = append(g.beats, r)
+	if g.err != nil {
+		return group.HeartbeatResponse{}, g.err
+	}
+	return group.HeartbeatResponse{
+		MemberID: r.MemberID, MemberEpoch: 1, HeartbeatIntervalMs: 5000, Assigned: r.Owned.Known, Partitions: r.Owned.Partitions,
+	}, nil
+}
+
+func (g *fakeGroups) DescribeConsumers(_ context.Context, id string) (group.ConsumerDescription, error) {
+	if id != "c" {
+		return group.ConsumerDescription{}, broker.GroupIDNotFound
+	}
+	return group.ConsumerDescription{State: group.Reconciling, Epoch: 3, AssignmentEpoch: 2, Assignor: "uniform", Members: g.members848}, g.err
 }
 
 func (g *fakeGroups) Delete(context.Context, string) error { return g.err }

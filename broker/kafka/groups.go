@@ -19,7 +19,12 @@ type Groups interface {
 	Sync(ctx context.Context, groupID string, r group.SyncRequest) (group.SyncResponse, error)
 	Heartbeat(ctx context.Context, groupID string, who group.Identity) error
 	Leave(ctx context.Context, groupID string, leaving []group.Leaving) ([]group.Left, error)
+	// ConsumerHeartbeat and DescribeConsumers are of consumer groups, whose coordinator assigns (KIP-848); all of the
+	// above are of classic groups.
+	ConsumerHeartbeat(ctx context.Context, groupID string, r group.HeartbeatRequest) (group.HeartbeatResponse, error)
+	DescribeConsumers(ctx context.Context, groupID string) (group.ConsumerDescription, error)
 	List(ctx context.Context) ([]group.Info, error)
+	// Describe tells of a classic group; one of another type is Dead to it.
 	Describe(ctx context.Context, groupID string) (group.Description, error)
 	Delete(ctx context.Context, groupID string) error
 	// CommitOffsets returns a code for each of the request's offsets, in their order.
@@ -47,9 +52,10 @@ type OffsetToCommit struct {
 	Metadata    string
 }
 
-// FetchOffsets asks for a group's positions.
+// FetchOffsets asks for a group's positions. Members of consumer groups say who they are.
 type FetchOffsets struct {
-	Group         string
+	Group string
+	group.Identity
 	All           bool // of every partition that has one; Partitions is ignored
 	Partitions    []PartitionToFetch
 	RequireStable bool

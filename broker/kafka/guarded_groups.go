@@ -103,3 +103,23 @@ func (g guardedGroups) DeleteOffsets(ctx context.Context, groupID string, partit
 	}
 	return g.coordinator().DeleteOffsets(ctx, groupID, partitions)
 }
+
+// ConsumerHeartbeat asks also for the topics that the member names.
+func (g guardedGroups) ConsumerHeartbeat(ctx context.Context, groupID string, r group.HeartbeatRequest) (group.HeartbeatResponse, error) {
+	if err := g.check(groupID); err != nil {
+		return group.HeartbeatResponse{}, err
+	}
+	for _, name := range r.Names {
+		if !g.session.mayTopic(name) {
+			return group.HeartbeatResponse{}, notUsable(broker.TopicAuthorizationFailed, name)
+		}
+	}
+	return g.coordinator().ConsumerHeartbeat(ctx, groupID, r)
+}
+
+func (g guardedGroups) DescribeConsumers(ctx context.Context, groupID string) (group.ConsumerDescription, error) {
+	if err := g.check(groupID); err != nil {
+		return group.ConsumerDescription{}, err
+	}
+	return g.coordinator().DescribeConsumers(ctx, groupID)
+}

@@ -82,6 +82,10 @@ func (s *session) handleGroup(ctx context.Context, req kmsg.Request) kmsg.Respon
 		return s.heartbeat(ctx, req)
 	case *kmsg.LeaveGroupRequest:
 		return s.leaveGroup(ctx, req)
+	case *kmsg.ConsumerGroupHeartbeatRequest:
+		return s.consumerGroupHeartbeat(s.parking, req)
+	case *kmsg.ConsumerGroupDescribeRequest:
+		return s.consumerGroupDescribe(ctx, req)
 	case *kmsg.OffsetCommitRequest:
 		return s.offsetCommit(ctx, req)
 	case *kmsg.OffsetFetchRequest:

@@ -15,7 +15,7 @@ import (
 //   - sets and deletes configs of topics, appends to and subtracts from those that are lists; each resource is one change
 //   - values are checked against the table of metadata; another min.insync.replicas clears the ELRs in the same entry
 //     (RC15); compaction is refused under a chain with unique (H11) and for dead letters
-//   - groups are a known resource, without a config yet: every name is INVALID_CONFIG
+//   - groups have the configs of consumer groups; this broker's file limits their values
 //   - views are POLICY_VIOLATION; of an internal topic only min.insync.replicas may be changed; brokers and the rest are
 //     INVALID_REQUEST, as is a resource or a config that is named twice
 

@@ -13,7 +13,7 @@ import (
 //
 // Behaviour:
 //   - v0 asks for client metrics subscriptions, of which there are none; v1 names the kinds, or none for all of them
-//   - topics with views and brokers are listed; groups and client metrics have no configs, so none are
+//   - topics with views and brokers are listed, and the groups that have configs of their own; client metrics are not
 //   - a kind that Kafka cannot list either is UNSUPPORTED_VERSION, as there
 
 func (s *session) listConfigResources(req *kmsg.ListConfigResourcesRequest) kmsg.Response {
@@ -50,6 +50,11 @@ func (s *session) listConfigResources(req *kmsg.ListConfigResourcesRequest) kmsg
 			if _, code := resolveView(img, view); code == broker.None && s.mayTopic(view.Name) {
 				list(kmsg.ConfigResourceTypeTopic, view.Name)
 			}
+		}
+	}
+	if wanted(kmsg.ConfigResourceTypeGroupConfig) {
+		for _, name := range img.ConfiguredGroups() {
+			list(kmsg.ConfigResourceTypeGroupConfig, name)
 		}
 	}
 	if wanted(kmsg.ConfigResourceTypeBroker) {

@@ -12,9 +12,7 @@ import (
 //
 // Behaviour:
 //   - lists the groups that this broker coordinates; clients ask every broker
-//   - v4: filtered by state; v5: filtered by type, of which there is one, classic
-
-const groupTypeClassic = "classic"
+//   - v4: filtered by state; v5: filtered by type, classic or consumer
 
 func (s *session) listGroups(ctx context.Context, req *kmsg.ListGroupsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ListGroupsResponse)
@@ -23,11 +21,11 @@ func (s *session) listGroups(ctx context.Context, req *kmsg.ListGroupsRequest) k
 		resp.ErrorCode = s.fail(err) // what is known is listed beside it
 	}
 	for _, g := range groups {
-		if !passes(req.StatesFilter, g.State.String()) || !passes(req.TypesFilter, groupTypeClassic) {
+		if !passes(req.StatesFilter, g.State.String()) || !passes(req.TypesFilter, g.Type.String()) {
 			continue
 		}
 		listed := kmsg.NewListGroupsResponseGroup()
-		listed.Group, listed.ProtocolType, listed.GroupState, listed.GroupType = g.Group, g.ProtocolType, g.State.String(), groupTypeClassic
+		listed.Group, listed.ProtocolType, listed.GroupState, listed.GroupType = g.Group, g.ProtocolType, g.State.String(), g.Type.String()
 		resp.Groups = append(resp.Groups, listed)
 	}
 	return resp

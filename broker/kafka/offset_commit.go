@@ -15,6 +15,7 @@ import (
 //   - positions are stored under the topic's name; a view's under the view's
 //   - partitions that do not exist are refused one by one, the rest is committed
 //   - a group that commits on a topic it has a binding for, without ever fetching in its own name, raises an alarm
+//   - a member of a consumer group that is too far behind is STALE_MEMBER_EPOCH, before v9 ILLEGAL_GENERATION
 //   - v5: the retention field is gone; v6: leader epochs; v7: static members; v9: a member of a group that does not exist is
 //     GROUP_ID_NOT_FOUND; v10: topic ids
 
@@ -65,6 +66,13 @@ func (s *session) offsetCommit(ctx context.Context, req *kmsg.OffsetCommitReques
 		resp.Topics = append(resp.Topics, answer)
 	}
 	s.commitInto(ctx, commit, answers, req.Version)
+	if req.Version < 9 {
+		for _, ap := range answers {
+			if ap.ErrorCode == int16(broker.StaleMemberEpoch) { // which clients of old do not know
+				ap.ErrorCode = int16(broker.IllegalGeneration)
+			}
+		}
+	}
 	return resp
 }
 

@@ -17,7 +17,8 @@ import (
 //     topics; from v10 an unknown topic id is UNKNOWN_TOPIC_ID
 //   - the stored commit is answered as it is, whatever a chain dropped behind it
 //   - v2: null topics ask for all positions, errors at the top; v5: leader epochs; v7: require stable; v8: many groups;
-//     v9: member and its epoch, ignored for classic groups; v10: topic ids
+//     v9: member and its epoch, which must be the present one in a consumer group and are ignored in a classic one; v10:
+//     topic ids
 
 func (s *session) offsetFetch(ctx context.Context, req *kmsg.OffsetFetchRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
@@ -58,6 +59,9 @@ func (s *session) offsetsOf(ctx context.Context, req *kmsg.OffsetFetchRequest, r
 	answer.Group = rg.Group
 	img := s.Metadata.Image()
 	fetch := FetchOffsets{Group: rg.Group, All: rg.Topics == nil, RequireStable: req.RequireStable}
+	if req.Version >= 9 && rg.MemberID != nil {
+		fetch.Identity = identity(*rg.MemberID, nil, rg.MemberEpoch)
+	}
 	targets := make([]target, len(rg.Topics))
 	codes := make([]broker.Code, len(rg.Topics))
 	for i := range rg.Topics {

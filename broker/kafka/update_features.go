@@ -9,14 +9,32 @@ import (
 // UpdateFeatures: v0-2
 //
 // Behaviour:
-//   - no feature of Kafka's is listed (T4, T5), so there is none to raise or lower: INVALID_UPDATE_VERSION for the whole
-//     request, in every version
+//   - the levels of Kafka's features are the program's (features in api_versions.go): asking for the level that one has is
+//     fine, anything else is INVALID_UPDATE_VERSION for the whole request, in every version
 
 func (s *session) updateFeatures(req *kmsg.UpdateFeaturesRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.UpdateFeaturesResponse)
-	if len(req.FeatureUpdates) > 0 {
-		err := broker.Errorf(broker.InvalidUpdateVersion, "this cluster has no feature %q", req.FeatureUpdates[0].Feature)
-		resp.ErrorCode, resp.ErrorMessage = s.fail(err), message(err)
+	for _, update := range req.FeatureUpdates {
+		if err := checkFeature(update.Feature, update.MaxVersionLevel); err != nil {
+			resp.ErrorCode, resp.ErrorMessage, resp.Results = s.fail(err), message(err), nil
+			return resp
+		}
+		result := kmsg.NewUpdateFeaturesResponseResult()
+		result.Feature = update.Feature
+		resp.Results = append(resp.Results, result)
 	}
 	return resp
+}
+
+// checkFeature refuses a level that a feature does not have.
+func checkFeature(name string, level int16) error {
+	for _, f := range features {
+		switch {
+		case f.name == name && f.level == level:
+			return nil
+		case f.name == name:
+			return broker.Errorf(broker.InvalidUpdateVersion, "feature %s is at level %d, which comes with the program and does not change", name, f.level)
+		}
+	}
+	return broker.Errorf(broker.InvalidUpdateVersion, "this cluster has no feature %q", name)
 }

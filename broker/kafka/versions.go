@@ -43,6 +43,8 @@ const (
 	keyUpdateFeatures               int16 = 57
 	keyDescribeCluster              int16 = 60
 	keyDescribeProducers            int16 = 61
+	keyConsumerGroupHeartbeat       int16 = 68
+	keyConsumerGroupDescribe        int16 = 69
 	keyListConfigResources          int16 = 74
 	keyDescribeTopicPartitions      int16 = 75
 )
@@ -98,6 +100,8 @@ var matrix = []api{
 	{key: keyUpdateFeatures, name: "UpdateFeatures", listed: 0, min: 0, max: 2},
 	{key: keyDescribeCluster, name: "DescribeCluster", listed: 0, min: 0, max: 2},
 	{key: keyDescribeProducers, name: "DescribeProducers", listed: 0, min: 0, max: 0},
+	{key: keyConsumerGroupHeartbeat, name: "ConsumerGroupHeartbeat", listed: 0, min: 0, max: 1},
+	{key: keyConsumerGroupDescribe, name: "ConsumerGroupDescribe", listed: 0, min: 0, max: 1},
 	{key: keyListConfigResources, name: "ListConfigResources", listed: 0, min: 0, max: 1},
 	{key: keyDescribeTopicPartitions, name: "DescribeTopicPartitions", listed: 0, min: 0, max: 0},
 }

@@ -47,6 +47,9 @@ type Config struct {
 	GroupInitialRebalance  time.Duration
 	GroupMinSession        time.Duration
 	GroupMaxSession        time.Duration
+	GroupMembersMax        int
+	GroupConsumer          ConsumerTiming // group.consumer.*
+	GroupConsumersMax      int
 	OffsetsRetention       time.Duration
 	ConnectionIdle         time.Duration
 	ConnectionsMax         int
@@ -94,6 +97,14 @@ func settings() []setting {
 		{"group.initial.rebalance.delay.ms", "0", "wait for more members before a new group's first generation", millis(0, func(c *Config, v time.Duration) { c.GroupInitialRebalance = v })},
 		{"group.min.session.timeout.ms", "100", "shortest session timeout a member may ask for", millis(1, func(c *Config, v time.Duration) { c.GroupMinSession = v })},
 		{"group.max.session.timeout.ms", "1800000", "longest session timeout a member may ask for", millis(1, func(c *Config, v time.Duration) { c.GroupMaxSession = v })},
+		{"group.consumer.session.timeout.ms", "45000", "how long a member of a consumer group (KIP-848) may be silent, where the group does not say", millis(1, func(c *Config, v time.Duration) { c.GroupConsumer.Session.Default = v })},
+		{"group.consumer.min.session.timeout.ms", "45000", "shortest session timeout of a consumer group", millis(1, func(c *Config, v time.Duration) { c.GroupConsumer.Session.Min = v })},
+		{"group.consumer.max.session.timeout.ms", "60000", "longest session timeout of a consumer group", millis(1, func(c *Config, v time.Duration) { c.GroupConsumer.Session.Max = v })},
+		{"group.consumer.heartbeat.interval.ms", "5000", "how often a member of a consumer group sends a heartbeat, where the group does not say", millis(1, func(c *Config, v time.Duration) { c.GroupConsumer.Heartbeat.Default = v })},
+		{"group.consumer.min.heartbeat.interval.ms", "5000", "shortest heartbeat interval of a consumer group", millis(1, func(c *Config, v time.Duration) { c.GroupConsumer.Heartbeat.Min = v })},
+		{"group.consumer.max.heartbeat.interval.ms", "15000", "longest heartbeat interval of a consumer group", millis(1, func(c *Config, v time.Duration) { c.GroupConsumer.Heartbeat.Max = v })},
+		{"group.consumer.max.size", "2147483647", "members of a consumer group at most", integer(1, 1<<31-1, func(c *Config, v int64) { c.GroupConsumersMax = int(v) })},
+		{"group.max.size", "2147483647", "members of a classic group at most", integer(1, 1<<31-1, func(c *Config, v int64) { c.GroupMembersMax = int(v) })},
 		{"offsets.retention.minutes", "10080", "how long an empty group's commits are kept", integer(1, 1<<31-1, func(c *Config, v int64) { c.OffsetsRetention = time.Duration(v) * time.Minute })},
 		{"connections.max.idle.ms", "600000", "idle time after which a client connection is closed", millis(100, func(c *Config, v time.Duration) { c.ConnectionIdle = v })},
 		{"max.connections", "20000", "client connections at most", integer(1, 1<<20, func(c *Config, v int64) { c.ConnectionsMax = int(v) })},
@@ -204,6 +215,7 @@ func (c *Config) validate() error {
 	if c.GroupMinSession > c.GroupMaxSession {
 		problems = append(problems, errors.New("group.min.session.timeout.ms is above group.max.session.timeout.ms"))
 	}
+	problems = append(problems, c.GroupConsumer.validate()...)
 	for _, l := range []struct{ key, bind string }{
 		{"listeners.client.bind", c.Client.Bind}, {"listeners.cluster.bind", c.Cluster.Bind}, {"listeners.admin.bind", c.Admin.Bind},
 	} {

@@ -23,6 +23,7 @@ type executor struct {
 	mu      sync.Mutex
 	self    reconcile.Self   // guarded by mu
 	image   *metadata.Image  // guarded by mu: the newest that onImage was given
+	topics  uint64           // guarded by mu: rises with every image in which a topic or view came, went or grew
 	pending metadata.Changes // guarded by mu: what changed up to image, not carried out yet
 	done    broker.Index     // guarded by mu: every image up to it is carried out
 	waiters []chan struct{}  // guarded by mu: told when done rises
@@ -39,6 +40,9 @@ func newExecutor(n *Node) *executor {
 func (e *executor) onImage(image *metadata.Image, changes metadata.Changes) {
 	e.mu.Lock()
 	e.image = image
+	if len(changes.Topics)+len(changes.Views) > 0 {
+		e.topics++
+	}
 	e.pending.Merge(changes)
 	e.mu.Unlock()
 	e.poke()
@@ -63,10 +67,22 @@ func (e *executor) registered(epoch broker.BrokerEpoch) {
 func (e *executor) newest() *metadata.Image {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.latest()
+}
+
+// latest is newest for those who hold mu.
+func (e *executor) latest() *metadata.Image {
 	if e.image == nil {
 		e.image = e.node.quorum.Image()
 	}
 	return e.image
+}
+
+// subscribable returns the newest image as consumer groups see it.
+func (e *executor) subscribable() groupTopics {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return groupTopics{image: e.latest(), version: e.topics + 1}
 }
 
 func (e *executor) epoch() broker.BrokerEpoch {

@@ -32,7 +32,7 @@ func (g clientGroups) CommitOffsets(ctx context.Context, r kafka.CommitOffsets) 
 
 // FetchOffsets implements kafka.Groups.
 func (g clientGroups) FetchOffsets(ctx context.Context, r kafka.FetchOffsets) ([]kafka.FetchedOffset, error) {
-	request := coordinator.FetchRequest{Group: r.Group, All: r.All, RequireStable: r.RequireStable}
+	request := coordinator.FetchRequest{Group: r.Group, Identity: r.Identity, All: r.All, RequireStable: r.RequireStable}
 	for _, p := range r.Partitions {
 		request.Partitions = append(request.Partitions, coordinator.PartitionToFetch{NamedPartition: p.NamedPartition, TopicID: p.TopicID})
 	}
@@ -75,7 +75,10 @@ func (g adminGroups) List(ctx context.Context) ([]admin.GroupSummary, error) {
 
 // Describe implements admin.Groups.
 func (g adminGroups) Describe(ctx context.Context, name string) (admin.Group, error) {
-	d, err := g.host.Describe(ctx, name)
+	described, err := g.consumers(ctx, name)
+	if broker.CodeOf(err) == broker.GroupIDNotFound {
+		described, err = g.classic(ctx, name)
+	}
 	if err != nil {
 		return admin.Group{}, err
 	}
@@ -83,8 +86,20 @@ func (g adminGroups) Describe(ctx context.Context, name string) (admin.Group, er
 	if err != nil {
 		return admin.Group{}, err
 	}
-	if d.State == group.Dead && len(offsets) == 0 {
+	if described.State == group.Dead.String() && len(offsets) == 0 {
 		return admin.Group{}, broker.Errorf(broker.GroupIDNotFound, "there is no group %q; `raftctl group list` lists them", name)
+	}
+	for _, o := range offsets {
+		described.Offsets = append(described.Offsets, admin.GroupOffset{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, Metadata: o.Metadata})
+	}
+	return described, nil
+}
+
+// classic describes the members of a classic group; one that does not exist is dead.
+func (g adminGroups) classic(ctx context.Context, name string) (admin.Group, error) {
+	d, err := g.host.Describe(ctx, name)
+	if err != nil {
+		return admin.Group{}, err
 	}
 	described := admin.Group{
 		GroupSummary: admin.GroupSummary{Group: name, State: d.State.String(), ProtocolType: d.ProtocolType, Members: len(d.Members)},
@@ -94,9 +109,6 @@ func (g adminGroups) Describe(ctx context.Context, name string) (admin.Group, er
 		described.Members = append(described.Members, admin.GroupMember{
 			ID: m.MemberID, Instance: m.InstanceID, ClientID: m.ClientID, ClientHost: m.ClientHost, Assigned: assigned(m.Assignment),
 		})
-	}
-	for _, o := range offsets {
-		described.Offsets = append(described.Offsets, admin.GroupOffset{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, Metadata: o.Metadata})
 	}
 	return described, nil
 }

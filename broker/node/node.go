@@ -200,6 +200,8 @@ func (n *Node) openRooms(ctx context.Context) error {
 	config.Group.SessionTimeoutMinMs = int32(n.config.GroupMinSession.Milliseconds())
 	config.Group.SessionTimeoutMaxMs = int32(n.config.GroupMaxSession.Milliseconds())
 	config.Group.InitialRebalanceDelayMs = int32(n.config.GroupInitialRebalance.Milliseconds())
+	config.Group.MembersMax, config.Group.ConsumersMax = n.config.GroupMembersMax, n.config.GroupConsumersMax
+	config.Cluster = groupCluster{n.quorum.Image, n.executor.subscribable, n.config.GroupConsumer}
 	config.OffsetsRetention = n.config.OffsetsRetention
 	config.Now, config.Random, config.Logger = n.seams.Now, n.seams.Random, n.component("coordinator")
 	if n.groups, err = coordinator.NewHost(config); err != nil {

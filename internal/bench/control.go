@@ -4,61 +4,60 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
 	"github.com/millrace-io/millrace/internal/task"
 )
 
-// control is a physical figure taken beside a scenario: what the machine does with the same bytes and no broker.
-type control struct {
-	Name  string  `json:"name"`
-	Value float64 `json:"value"`
-	Unit  string  `json:"unit"` // MB/s, ms or ns/record
+// controls are physical figures taken right before a turn: what the machine does without any broker.
+type controls struct {
+	SyncMillis float64 `json:"append_4k_fdatasync_p50_ms"`
+	DiskMB     float64 `json:"append_1m_fdatasync_mb_per_second"`
+	CopyMB     float64 `json:"memcpy_mb_per_second"`
+	CRCMB      float64 `json:"crc32c_mb_per_second"`
+	LoopMB     float64 `json:"loopback_tcp_mb_per_second"`
 }
 
-// pieceBytes is the piece in which the disk control writes and syncs: a batch, about.
-const pieceBytes = 1 << 20
+// What the controls move.
+const (
+	controlAppends = 400 // of 4 KiB
+	controlBytes   = 64 << 20
+	pieceBytes     = 1 << 20 // a batch, about
+)
 
-// diskControl writes and syncs total bytes into a new file, a piece at a time.
-func diskControl(dir string, total int64) (control, error) {
-	c := control{Name: "write + fdatasync of the same bytes, 1 MiB a time", Unit: "MB/s"}
-	took, err := appendSynced(dir, pieceBytes, int(max(total/pieceBytes, 1)))
+// takeControls takes them on dir's disk: about a second.
+func takeControls(ctx context.Context, dir string) (c controls, err error) {
+	small, err := appendSynced(dir, 4<<10, controlAppends)
 	if err != nil {
 		return c, err
 	}
-	sum := time.Duration(0)
-	for _, d := range took {
-		sum += d
+	c.SyncMillis = small.millis(0.5)
+	begin := time.Now()
+	if _, err = appendSynced(dir, pieceBytes, controlBytes/pieceBytes); err != nil {
+		return c, err
 	}
-	c.Value = float64(len(took)) * pieceBytes / 1e6 / sum.Seconds()
-	return c, nil
+	c.DiskMB = controlBytes / 1e6 / time.Since(begin).Seconds()
+	c.CopyMB, c.CRCMB = memoryControls()
+	c.LoopMB, err = loopback(ctx, 4*controlBytes)
+	return c, err
 }
 
-// syncControl is the median of appends of 4 KiB, each synced.
-func syncControl(dir string) (control, error) {
-	took, err := appendSynced(dir, 4<<10, 400)
-	slices.Sort(took)
-	return control{Name: "append of 4 KiB + fdatasync, p50", Value: quantile(took, 0.5), Unit: "ms"}, err
-}
-
-// appendSynced appends count pieces to a file and syncs after each.
-func appendSynced(dir string, bytes, count int) (took []time.Duration, err error) {
+// appendSynced appends count pieces to a new file and syncs after each.
+func appendSynced(dir string, bytes, count int) (took *histogram, err error) {
 	name := filepath.Join(dir, "control")
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close(), os.Remove(name)) }()
-	piece := make([]byte, bytes)
-	for i := range piece {
-		piece[i] = byte(i * 31)
-	}
+	piece := pattern(bytes)
+	took = new(histogram)
 	for range count {
 		begin := time.Now()
 		if _, err := file.Write(piece); err != nil {
@@ -67,17 +66,44 @@ func appendSynced(dir string, bytes, count int) (took []time.Duration, err error
 		if err := syscall.Fdatasync(int(file.Fd())); err != nil {
 			return took, fmt.Errorf("sync %s: %w", name, err)
 		}
-		took = append(took, time.Since(begin))
+		took.add(time.Since(begin))
 	}
 	return took, nil
 }
 
-// loopControl sends total bytes over one loopback connection, read into one buffer.
-func loopControl(ctx context.Context, total int64) (c control, err error) {
-	c = control{Name: "the same bytes over loopback TCP", Unit: "MB/s"}
+func pattern(bytes int) []byte {
+	piece := make([]byte, bytes)
+	for i := range piece {
+		piece[i] = byte(i * 31)
+	}
+	return piece
+}
+
+// memoryControls copies memory that no cache holds, and sums what one does.
+func memoryControls() (copied, summed float64) {
+	from, to := pattern(controlBytes), make([]byte, controlBytes)
+	copy(to, from) // maps the pages
+	begin := time.Now()
+	for range 8 {
+		copy(to, from)
+	}
+	copied = 8 * controlBytes / 1e6 / time.Since(begin).Seconds()
+	table := crc32.MakeTable(crc32.Castagnoli)
+	begin = time.Now()
+	sum := uint32(0)
+	for range 8 * controlBytes / pieceBytes {
+		sum = crc32.Update(sum, table, from[:pieceBytes])
+	}
+	summed = 8 * controlBytes / 1e6 / time.Since(begin).Seconds()
+	to[0] = byte(sum)
+	return copied, summed
+}
+
+// loopback sends total bytes over one loopback connection, read into one buffer, and returns MB/s.
+func loopback(ctx context.Context, total int64) (speed float64, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return c, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, listener.Close()) }()
 	group := task.NewGroup(ctx)
@@ -97,7 +123,7 @@ func loopControl(ctx context.Context, total int64) (c control, err error) {
 	})
 	conn, err := listener.Accept()
 	if err != nil {
-		return c, errors.Join(err, group.Wait())
+		return 0, errors.Join(err, group.Wait())
 	}
 	begin := time.Now()
 	buffer := make([]byte, 256<<10)
@@ -109,9 +135,9 @@ func loopControl(ctx context.Context, total int64) (c control, err error) {
 			break
 		}
 		if err != nil {
-			return c, errors.Join(err, conn.Close(), group.Wait())
+			return 0, errors.Join(err, conn.Close(), group.Wait())
 		}
 	}
-	c.Value = float64(read) / 1e6 / time.Since(begin).Seconds()
-	return c, errors.Join(conn.Close(), group.Wait())
+	speed = float64(read) / 1e6 / time.Since(begin).Seconds()
+	return speed, errors.Join(conn.Close(), group.Wait())
 }

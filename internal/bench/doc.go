@@ -1,21 +1,30 @@
-// Command bench measures brokers with one franz-go load: produce and consume at full speed, consume through the dedup
-// plugin, one record at a time, and the time from exec to the first acknowledged record. It starts each broker itself, as
-// a process of its own with its data on a real disk, and puts a physical control beside each figure: the same bytes
-// written and synced, sent over loopback, or judged by wazero alone.
+// Command bench measures brokers side by side with one load. It installs and starts each of them itself, as a process of
+// its own with an empty directory on a real disk: this tree's broker, Apache Kafka from its Maven jars, NATS JetStream
+// from its Go module, and franz-go's kfake in memory; any other Kafka-protocol broker by its address.
 //
-//	go run ./internal/bench [-rounds 3] [-records N] [-size 1024,100] [-only REGEXP] [-json FILE] [-dir DIR]
-//	go run ./internal/bench -guests
+//	go run ./internal/bench [-systems millrace,kafka,nats,kfake] [-scenarios load,sync,...] [-rounds 3] [-idle 30s] [-quick]
+//	go run ./internal/bench -engine
 //
-// With -guests it runs three hostile plugins in this process, beside a load that allocates and collects, and prints the
-// longest pause of the collector and the fuel at which each was ended.
+// Systems take turns within a round, so that a slow minute meets each of them; before each turn there is a sync, a rest,
+// and the controls: what the machine does without any broker. Figures are medians over rounds; ratios are of medians,
+// with the least and greatest of a round. It prints the bounds that the product is held to with what came of them, and
+// says where a control moved too far for a figure to mean anything. What was measured so far is written after each turn,
+// so that a run that is cut short leaves its JSON. docs/TESTING.md says how to read it. With -engine it runs hostile
+// plugins in this process instead.
 //
-// Figures are medians over rounds; within a round scenarios follow one another in a fixed order, so that a ratio's two
-// sides are taken within seconds. It never judges: it prints, and says when a control moved too far for the rest to mean
-// anything. Names of scenarios are stable; a broker is whatever implements system. One goroutine drives; those that load
-// belong to task groups and end with their scenario. The files:
+// One goroutine drives; those that load belong to task groups and end with their scenario. The files:
 //
-//	main.go      flags, rounds           system.go    what a broker is     millrace.go  our own
-//	produce.go   writing                 consume.go   reading              sync.go      one at a time
-//	control.go   disk and loopback       judge.go     wazero alone         process.go   CPU and memory of a process
-//	report.go    medians, table, JSON    guests.go    -guests
+//	main.go       flags                        system.go       what a broker and a driver are
+//	visits.go     rounds, turns, rest          speed.go        load and sync
+//	scale.go      start, idle, partitions      plugins.go      reading through plugins
+//	hostile.go    hostile guests in a broker   guests.go       -engine
+//	crowd.go      many connections
+//	produce.go, consume.go, sync.go, openloop.go               franz-go's load
+//	millrace.go, kafka.go, nats.go, kfake.go   the brokers     workshop.go, process.go   installing and running them
+//	control.go    the machine                  histogram.go    latencies
+//	measure.go, ratio.go, reach.go, report.go  figures, ratios, bounds, tables, JSON
+//	judge.go      wazero alone                 profile.go      CPU profiles
+//
+// Beside it: kfake and host are brokers as processes, plugin is the guest, and nats is a module of its own with the
+// driver for NATS and the pinned server.
 package main

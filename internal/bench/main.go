@@ -8,7 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,46 +18,45 @@ import (
 
 // settings are what the command line says.
 type settings struct {
-	rounds  int
-	records int // 0: by size
-	sizes   []int
-	only    *regexp.Regexp
-	json    string
-	dir     string
-	pause   time.Duration
-	keys    []string // for `millrace run`
-	profile string   // where to put the broker's CPU profiles
+	rounds     int
+	records    int // 0: by size
+	sizes      []int
+	partitions []int
+	scenarios  []string
+	json       string
+	dir        string
+	idle       time.Duration
+	shorter    int      // by which hostile guests' windows are
+	keys       []string // for `millrace run`
+	profile    string   // where to put the broker's profiles
+	profileFor time.Duration
 }
 
+// driverGCPercent makes the drivers collect seldom: a reader's own collections took half of its time, whatever broker it
+// read from.
+const driverGCPercent = 400
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
 func run(ctx context.Context, arguments []string) (err error) {
-	var s settings
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.IntVar(&s.rounds, "rounds", 3, "rounds; figures are medians over them")
-	flags.IntVar(&s.records, "records", 0, "records a scenario writes; 0: 200,000 of 512 bytes or more, else 1,000,000")
-	sizes := flags.String("size", "1024,100", "bytes of key and value together, one run for each")
-	only := flags.String("only", "", "run scenarios whose name matches this expression, and what they need")
-	flags.StringVar(&s.json, "json", "", "also write everything measured to this file")
-	flags.StringVar(&s.dir, "dir", "", "where brokers keep data: a directory on a real disk; empty: .bench in the working directory")
-	flags.DurationVar(&s.pause, "pause", 2*time.Second, "idle time before each scenario, after a sync")
-	flags.StringVar(&s.profile, "profile", "", "write a CPU profile of the broker over each scenario of the last round into this directory")
-	keys := flags.String("keys", "", "further configuration of our broker: KEY=VALUE,...")
-	guests := flags.Bool("guests", false, "run hostile plugins beside a load instead")
-	if err := flags.Parse(arguments); err != nil {
+	s, flags := settings{}, texts{}
+	set := flag.NewFlagSet("bench", flag.ContinueOnError)
+	s.bind(set, &flags)
+	if err := set.Parse(arguments); err != nil {
 		return err
 	}
-	if *guests {
+	if flags.engine {
 		return hostileGuests(ctx, os.Stdout)
 	}
-	if err := s.parse(*sizes, *only, *keys); err != nil {
+	debug.SetGCPercent(driverGCPercent)
+	if err := s.parse(&flags); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
@@ -67,37 +67,86 @@ func run(ctx context.Context, arguments []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	fmt.Println("building the broker")
-	ours, err := newMillrace(ctx, work, s.keys)
+	home, err := newWorkshop(ctx, work)
 	if err != nil {
 		return err
 	}
-	b := &bench{settings: s, work: work, systems: []system{ours}, log: os.Stderr}
-	if err := b.all(ctx); err != nil {
+	b := &bench{settings: s, work: work, log: os.Stderr}
+	if b.systems, err = systemsNamed(flags.systems, flags.brokers, home, s.keys); err != nil {
 		return err
 	}
-	r := newReport(b, append([]string{"go run ./internal/bench"}, arguments...))
-	r.print(os.Stdout)
-	if s.json == "" {
-		return nil
+	for _, x := range b.systems {
+		fmt.Fprintln(b.log, "installing", x.Name())
+		if err := x.Install(ctx); err != nil {
+			return fmt.Errorf("%s: %w", x.Name(), err)
+		}
 	}
-	return r.write(s.json)
+	command := append([]string{"go run ./internal/bench"}, arguments...)
+	b.save = func() error { return newReport(b, command).write(s.json) }
+	estimate := b.estimate()
+	fmt.Fprintf(b.log, "about %v, until %s; every visit adds to %s\n", estimate.Round(time.Minute/2),
+		time.Now().Add(estimate).Format("15:04"), s.json)
+	failure := b.all(ctx)
+	newReport(b, command).print(os.Stdout) // of what there is
+	return errors.Join(failure, b.save())
 }
 
-func (s *settings) parse(sizes, only, keys string) error {
-	for field := range strings.SplitSeq(sizes, ",") {
-		size, err := strconv.Atoi(strings.TrimSpace(field))
-		if err != nil || size <= keyBytes {
-			return fmt.Errorf("-size %s: %q is not a number above %d", sizes, field, keyBytes)
+// texts are flags as they were typed.
+type texts struct {
+	sizes, partitions, systems, scenarios, keys string
+	brokers                                     list
+	engine, quick                               bool
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string         { return strings.Join(*l, ",") }
+func (l *list) Set(value string) error { *l = append(*l, value); return nil }
+
+func (s *settings) bind(flags *flag.FlagSet, t *texts) {
+	flags.StringVar(&t.systems, "systems", "millrace,kafka,nats,kfake", "what to measure, in this order; also kafka-fsync and nats-fsync, which sync before they acknowledge")
+	flags.Var(&t.brokers, "broker", "also measure the Kafka-protocol broker at NAME=HOST:PORT; may be repeated")
+	flags.StringVar(&t.scenarios, "scenarios", strings.Join(names(), ","), "what to run")
+	flags.IntVar(&s.rounds, "rounds", 3, "rounds; figures are medians over them")
+	flags.IntVar(&s.records, "records", 0, "records that a load writes; 0: 200,000 of 512 bytes or more, else 2,000,000")
+	flags.StringVar(&t.sizes, "size", "1024,100", "bytes of key and value together, a visit for each")
+	flags.StringVar(&t.partitions, "partitions", "1,6", "partitions of the loads' topics")
+	flags.DurationVar(&s.idle, "idle", 30*time.Second, "rest for the disk before each visit, after a sync")
+	flags.BoolVar(&t.quick, "quick", false, "a smoke run: one round, no rest, a tenth of the records; its figures mean nothing")
+	flags.StringVar(&s.json, "json", "", "where to write everything measured, after each visit; empty: .bench/report.json")
+	flags.StringVar(&s.dir, "dir", ".bench", "where brokers keep data: a directory on a real disk")
+	flags.StringVar(&s.profile, "profile", "", "write CPU and allocation profiles of our broker beside each scenario of the last round into this directory")
+	flags.DurationVar(&s.profileFor, "profile-for", 2*time.Second, "how long a profile runs, from the start of its scenario")
+	flags.StringVar(&t.keys, "keys", "", "further configuration of our broker: KEY=VALUE,...")
+	flags.BoolVar(&t.engine, "engine", false, "run hostile plugins in this process, without a broker, instead")
+}
+
+// names are those of all parts.
+func names() (all []string) {
+	for _, i := range itineraries() {
+		for _, p := range i.parts {
+			all = append(all, p.name)
 		}
-		s.sizes = append(s.sizes, size)
 	}
-	var err error
-	if s.only, err = regexp.Compile(only); err != nil {
-		return fmt.Errorf("-only: %w", err)
+	return all
+}
+
+func (s *settings) parse(t *texts) (err error) {
+	if s.sizes, err = numbers("-size", t.sizes, keyBytes+1); err != nil {
+		return err
 	}
-	if keys != "" {
-		for field := range strings.SplitSeq(keys, ",") {
+	if s.partitions, err = numbers("-partitions", t.partitions, 1); err != nil {
+		return err
+	}
+	s.scenarios = strings.Split(t.scenarios, ",")
+	for _, name := range s.scenarios {
+		if !slices.Contains(names(), name) {
+			return fmt.Errorf("-scenarios: %q is none of %s", name, strings.Join(names(), ", "))
+		}
+	}
+	if t.keys != "" {
+		for field := range strings.SplitSeq(t.keys, ",") {
 			key, value, ok := strings.Cut(field, "=")
 			if !ok {
 				return fmt.Errorf("-keys: %q is not KEY=VALUE", field)
@@ -108,16 +157,33 @@ func (s *settings) parse(sizes, only, keys string) error {
 	if s.profile != "" {
 		s.keys = append(s.keys, "--debug-pprof=true")
 	}
+	s.shorter = 1
+	if t.quick {
+		s.rounds, s.idle, s.shorter = 1, 0, 10
+		s.records = s.count(1024) / 10
+	}
 	if s.rounds < 1 {
 		return errors.New("-rounds: at least one")
 	}
-	if s.dir == "" {
-		s.dir = ".bench"
+	if s.dir, err = filepath.Abs(s.dir); err == nil && s.json == "" {
+		s.json = filepath.Join(s.dir, "report.json")
 	}
-	s.dir, err = filepath.Abs(s.dir)
 	return err
 }
 
+// numbers splits a list of numbers of at least lowest.
+func numbers(flag, text string, lowest int) (all []int, err error) {
+	for field := range strings.SplitSeq(text, ",") {
+		number, err := strconv.Atoi(strings.TrimSpace(field))
+		if err != nil || number < lowest {
+			return nil, fmt.Errorf("%s %s: %q is not a number of at least %d", flag, text, field, lowest)
+		}
+		all = append(all, number)
+	}
+	return all, nil
+}
+
+// count is how many records a load of a size has.
 func (s *settings) count(size int) int {
 	switch {
 	case s.records > 0:
@@ -125,14 +191,5 @@ func (s *settings) count(size int) int {
 	case size >= 512:
 		return 200_000
 	}
-	return 1_000_000
-}
-
-// settle lets the disk and the clocks come to rest.
-func (s *settings) settle(ctx context.Context) {
-	syscall.Sync()
-	select {
-	case <-time.After(s.pause):
-	case <-ctx.Done():
-	}
+	return 2_000_000
 }

@@ -5,11 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,91 +19,93 @@ import (
 
 // millrace is this tree's own broker, built by the run.
 type millrace struct {
-	program string
-	dir     string // of its data, emptied by each Start
-	keys    []string
+	home    workshop
+	dir     string   // of its data, emptied by each Start
+	keys    []string // further `--key value` arguments of `millrace run`
+	run     []string // what runs it
 	version string
-	cmd     *exec.Cmd
+	daemon  daemon
 	client  string
+	cluster string
 	admin   string
 }
 
-// newMillrace builds the broker into dir. keys are further `--key value` arguments of `millrace run`.
-func newMillrace(ctx context.Context, dir string, keys []string) (*millrace, error) {
-	m := &millrace{program: filepath.Join(dir, "millrace"), dir: filepath.Join(dir, "data"), keys: keys}
-	build := exec.CommandContext(ctx, "go", "build", "-o", m.program, "github.com/millrace-io/millrace/cmd/millrace")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the broker: %w\n%s", err, out)
-	}
-	out, err := exec.CommandContext(ctx, m.program, "version").Output()
-	if err != nil {
-		return nil, fmt.Errorf("ask the broker for its version: %w", err)
-	}
-	m.version = strings.TrimSpace(string(out))
-	return m, nil
+func newMillrace(home workshop, keys []string) *millrace {
+	m := &millrace{home: home, dir: home.data("millrace"), keys: keys, daemon: daemon{log: home.log("millrace")}}
+	m.run = []string{m.program(), "run"}
+	return m
 }
 
 func (m *millrace) Name() string    { return "millrace" }
-func (m *millrace) Version() string { return m.version }
-func (m *millrace) Address() string { return m.client }
-func (m *millrace) Process() int    { return m.cmd.Process.Pid }
+func (m *millrace) Version() string { return strings.Join(append([]string{m.version}, m.keys...), " ") }
+func (m *millrace) Process() int    { return m.daemon.pid() }
+func (m *millrace) Driver() driver  { return kafkaDriver{address: m.client} }
+func (m *millrace) program() string { return m.home.bin("millrace") }
+
+// Install implements system.
+func (m *millrace) Install(ctx context.Context) error {
+	if err := m.home.command(ctx, m.home.root, "building the broker", "go", "build", "-o", m.program(), "./cmd/millrace"); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, m.program(), "version").Output()
+	if err != nil {
+		return fmt.Errorf("ask the broker for its version: %w", err)
+	}
+	m.version = strings.TrimSpace(string(out))
+	return nil
+}
 
 // Start implements system. Formatting comes before exec, as an operator's `millrace init` does.
 func (m *millrace) Start(ctx context.Context) (time.Time, error) {
 	if err := os.RemoveAll(m.dir); err != nil {
 		return time.Time{}, err
 	}
-	var cluster string
-	for _, address := range []*string{&m.client, &cluster, &m.admin} {
-		var err error
-		if *address, err = freeAddress(); err != nil {
-			return time.Time{}, err
-		}
+	if err := freeAddresses(&m.client, &m.cluster, &m.admin); err != nil {
+		return time.Time{}, err
 	}
-	if out, err := exec.CommandContext(ctx, m.program, "init", "--data", m.dir).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, m.program(), "init", "--data", m.dir).CombinedOutput(); err != nil {
 		return time.Time{}, fmt.Errorf("millrace init: %w\n%s", err, out)
 	}
-	arguments := append([]string{"run", "--data", m.dir, "--listeners-client-bind", m.client, "--listeners-cluster-bind", cluster,
-		"--listeners-admin-bind", m.admin, "--log-level", "warn"}, m.keys...)
-	m.cmd = exec.Command(m.program, arguments...)
-	m.cmd.Stderr = os.Stderr
-	execAt := time.Now()
-	if err := m.cmd.Start(); err != nil {
-		return execAt, fmt.Errorf("start the broker: %w", err)
-	}
-	return execAt, dialable(ctx, m.client)
+	return m.Restart(ctx)
 }
+
+// Restart implements restartable.
+func (m *millrace) Restart(ctx context.Context) (time.Time, error) {
+	execAt, err := m.daemon.start(m.run[0], slices.Concat(m.run[1:], []string{"--data", m.dir, "--listeners-client-bind", m.client,
+		"--listeners-cluster-bind", m.cluster, "--listeners-admin-bind", m.admin, "--log-level", "warn"}, m.keys)...)
+	if err != nil {
+		return execAt, err
+	}
+	return execAt, m.daemon.serving(ctx, m.client)
+}
+
+// Kill implements restartable.
+func (m *millrace) Kill() error { return m.daemon.end(syscall.SIGKILL) }
 
 // Stop implements system.
 func (m *millrace) Stop() error {
-	if m.cmd == nil || m.cmd.ProcessState != nil {
-		return nil
-	}
-	err := m.cmd.Process.Signal(syscall.SIGTERM)
-	return errors.Join(err, m.cmd.Wait(), os.RemoveAll(m.dir))
+	return errors.Join(m.daemon.end(syscall.SIGTERM), os.RemoveAll(m.dir))
 }
 
-// Bind implements chained.
-func (m *millrace) Bind(ctx context.Context, group, topic string) error {
+// Bind makes group read topic through a plugin.
+func (m *millrace) Bind(ctx context.Context, group, plugin, topic string) error {
 	client, err := sdk.New(sdk.WithAdmin(m.admin))
 	if err != nil {
 		return err
 	}
-	if _, err := client.Bind(ctx, group, "dedup-key", nil, topic); err != nil {
-		return errors.Join(err, client.Close())
-	}
-	return client.Close()
+	_, err = client.Bind(ctx, group, plugin, nil, topic)
+	return errors.Join(err, client.Close())
 }
 
 // ProfileURL implements profiled.
-func (m *millrace) ProfileURL(seconds int) string {
-	return fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", m.admin, seconds)
+func (m *millrace) ProfileURL(kind string, seconds int) string {
+	return fmt.Sprintf("http://%s/debug/pprof/%s?seconds=%d", m.admin, kind, seconds)
 }
 
 // guestCalls is the metric that GuestCalls reads.
 const guestCalls = "millrace_plugin_calls_total "
 
-// GuestCalls implements chained.
+// GuestCalls is how often guests have been called since the start.
 func (m *millrace) GuestCalls(ctx context.Context) (calls uint64, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.admin+"/metrics", nil)
 	if err != nil {
@@ -122,42 +123,4 @@ func (m *millrace) GuestCalls(ctx context.Context) (calls uint64, err error) {
 		}
 	}
 	return 0, errors.New("the broker's metrics do not count guest calls")
-}
-
-// dialable returns when address accepts a connection.
-func dialable(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	for {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-		if err == nil {
-			return conn.Close()
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s accepts no connection: %w", address, err)
-		}
-	}
-}
-
-// freeAddress returns a loopback address whose port is free on TCP and UDP.
-func freeAddress() (string, error) {
-	for range 32 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", err
-		}
-		address := tcp.Addr().String()
-		udp, err := net.ListenPacket("udp", address)
-		if closeErr := tcp.Close(); closeErr != nil {
-			return "", closeErr
-		}
-		if err == nil {
-			return address, udp.Close()
-		}
-	}
-	return "", errors.New("no port is free on both TCP and UDP")
 }

@@ -1,50 +1,179 @@
 package main
 
 import (
-	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/millrace-io/millrace/internal/task"
 )
 
-// clockTick is the unit of CPU times in /proc on every Linux that Go runs on.
-const clockTick = 10 * time.Millisecond
+// stopWithin is how long a process may take to end before it is killed.
+const stopWithin = 30 * time.Second
 
-// cpuOf returns the CPU time that a process has used, to the tick; process 0 has none.
+// daemon is a broker's process. Its output goes to a file.
+type daemon struct {
+	log    string
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when it has ended
+	watch  *task.Group   // the one goroutine that waits for its end
+}
+
+// start runs the command and returns the time of exec.
+func (d *daemon) start(name string, arguments ...string) (time.Time, error) {
+	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return time.Time{}, err
+	}
+	d.cmd = exec.Command(name, arguments...)
+	d.cmd.Stdout, d.cmd.Stderr = log, log
+	execAt := time.Now()
+	if err := errors.Join(d.cmd.Start(), log.Close()); err != nil {
+		d.cmd = nil
+		return execAt, fmt.Errorf("start %s: %w", name, err)
+	}
+	cmd, exited := d.cmd, make(chan struct{})
+	d.exited, d.watch = exited, task.NewGroup(context.Background())
+	d.watch.Go("wait for "+name, func(context.Context) error {
+		_ = cmd.Wait() // how it ended is in its state
+		close(exited)
+		return nil
+	})
+	return execAt, nil
+}
+
+func (d *daemon) pid() int {
+	if d.cmd == nil {
+		return 0
+	}
+	return d.cmd.Process.Pid
+}
+
+// end sends the signal and waits until the process is gone; one that does not obey is killed, which is an error.
+func (d *daemon) end(signal syscall.Signal) error {
+	if d.cmd == nil {
+		return nil
+	}
+	cmd := d.cmd
+	d.cmd = nil
+	if err := cmd.Process.Signal(signal); err != nil {
+		if errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("%s ended by itself: %s\n%s", cmd.Path, cmd.ProcessState, d.tail())
+		}
+		return err
+	}
+	select {
+	case <-d.exited:
+		return nil
+	case <-time.After(stopWithin):
+		err := cmd.Process.Kill()
+		<-d.exited
+		return errors.Join(fmt.Errorf("%s did not end within %v of %v", cmd.Path, stopWithin, signal), err)
+	}
+}
+
+// tail is the end of the log.
+func (d *daemon) tail() string {
+	text, err := os.ReadFile(d.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-2000):])
+}
+
+// dialable returns when address accepts a connection, or an error once exited is closed. Kafka accepts none before it has
+// recovered every partition.
+func dialable(ctx context.Context, address string, exited <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, scaleWithin)
+	defer cancel()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ticker.C:
+		case <-exited:
+			return fmt.Errorf("the broker ended before %s accepted a connection", address)
+		case <-ctx.Done():
+			return fmt.Errorf("%s accepts no connection: %w", address, err)
+		}
+	}
+}
+
+// serving is dialable for the daemon, with the end of its log.
+func (d *daemon) serving(ctx context.Context, address string) error {
+	if err := dialable(ctx, address, d.exited); err != nil {
+		return fmt.Errorf("%w\n%s", err, d.tail())
+	}
+	return nil
+}
+
+// freeAddresses fills addresses with loopback addresses whose ports are free on TCP and UDP.
+func freeAddresses(addresses ...*string) error {
+	for _, address := range addresses {
+		var err error
+		if *address, err = freeAddress(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func freeAddress() (string, error) {
+	for range 32 {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		address := tcp.Addr().String()
+		udp, err := net.ListenPacket("udp", address)
+		if closeErr := tcp.Close(); closeErr != nil {
+			return "", closeErr
+		}
+		if err == nil {
+			return address, udp.Close()
+		}
+	}
+	return "", errors.New("no port is free on both TCP and UDP")
+}
+
+// cpuOf returns the CPU time that a process has used, to the nanosecond, which /proc has only in ticks; process 0 has none.
 func cpuOf(process int) (time.Duration, error) {
 	if process == 0 {
 		return 0, nil
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process))
-	if err != nil {
-		return 0, fmt.Errorf("read CPU times: %w", err)
+	// Linux makes a clock of each process, see clock_getcpuclockid(3): the complement of its id, and 2 for the scheduler's count.
+	const schedulerClock = 2
+	var used unix.Timespec
+	if err := unix.ClockGettime(int32(^process<<3|schedulerClock), &used); err != nil {
+		return 0, fmt.Errorf("read the CPU time of process %d: %w", process, err)
 	}
-	// The command may hold anything, up to its closing parenthesis; utime and stime are fields 14 and 15.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("read CPU times: %q", stat)
-	}
-	total := time.Duration(0)
-	for _, field := range fields[11:13] {
-		ticks, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("read CPU times: %w", err)
-		}
-		total += time.Duration(ticks) * clockTick
-	}
-	return total, nil
+	return time.Duration(used.Nano()), nil
 }
 
-// ownCPU returns the CPU time of this process, the driver.
+// ownCPU returns the CPU time of the driver: this process, and the drivers that it ran and that have ended.
 func ownCPU() (time.Duration, error) {
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		return 0, fmt.Errorf("read own CPU time: %w", err)
+	total := time.Duration(0)
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var used syscall.Rusage
+		if err := syscall.Getrusage(who, &used); err != nil {
+			return 0, fmt.Errorf("read own CPU time: %w", err)
+		}
+		total += time.Duration(used.Utime.Nano() + used.Stime.Nano())
 	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano()), nil
+	return total, nil
 }
 
 // residentMB returns the resident memory of a process.

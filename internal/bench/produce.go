@@ -3,37 +3,58 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // keyBytes is the length of every record's key.
 const keyBytes = 16
 
-// load is what a scenario writes or reads.
-type load struct {
-	topic      string
-	partitions int32
-	records    int
-	size       int // bytes of key and value together
-}
+// kafkaDriver loads a broker with franz-go.
+type kafkaDriver struct{ address string }
 
-func (l load) bytes() int64 { return int64(l.records) * int64(l.size) }
+// createWithin is how long a broker that has just started may take to make a topic.
+const createWithin = time.Minute
 
-// createTopic makes the load's topic.
-func (l load) createTopic(ctx context.Context, address string) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(address))
+// CreateTopic implements driver. A broker that answers before it can make a topic is asked again.
+func (d kafkaDriver) CreateTopic(ctx context.Context, topic string, partitions int32) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(d.address))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	if _, err := kadm.NewClient(client).CreateTopic(ctx, l.partitions, 1, nil, l.topic); err != nil {
-		return fmt.Errorf("create topic %s: %w", l.topic, err)
+	ctx, cancel := context.WithTimeout(ctx, createWithin)
+	defer cancel()
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		_, err := kadm.NewClient(client).CreateTopic(ctx, partitions, 1, nil, topic)
+		if err == nil {
+			return nil
+		}
+		// Kafka has no broker for the replica before its own has registered; what is not of the protocol is the connection's.
+		if refused := new(kerr.Error); errors.As(err, &refused) && !refused.Retriable && refused != kerr.InvalidReplicationFactor {
+			return fmt.Errorf("create topic %s: %w", topic, err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("create topic %s: %w", topic, err)
+		}
 	}
-	return nil
+}
+
+// writing is how a load's batches are made, where it is not as franz-go does by itself.
+type writing struct {
+	zstd         bool
+	batchRecords int // at most, if not 0
+	repeats      int // each so many records a key comes again, if not 0
 }
 
 // producer returns a client that writes as applications do: idempotent, acks=all, batches as kgo makes them. Records are
@@ -46,9 +67,21 @@ func producer(address, topic string, more ...kgo.Opt) (*kgo.Client, error) {
 	}, more...)...)
 }
 
-// produce writes the load as fast as it goes and returns when all of it is acknowledged. Keys are unique.
-func (l load) produce(ctx context.Context, address string) error {
-	client, err := producer(address, l.topic)
+// options are what the load changes about a producer.
+func (l load) options() (options []kgo.Opt) {
+	if l.writing.zstd {
+		options = append(options, kgo.ProducerBatchCompression(kgo.ZstdCompression()))
+	}
+	if n := l.writing.batchRecords; n > 0 {
+		// 61 bytes are a batch's header, and up to 12 come with each record.
+		options = append(options, kgo.ProducerBatchMaxBytes(int32(61+n*(l.size+12))))
+	}
+	return options
+}
+
+// Produce implements driver. Keys are unique, unless the load says otherwise.
+func (d kafkaDriver) Produce(ctx context.Context, l load) error {
+	client, err := producer(d.address, l.topic, l.options()...)
 	if err != nil {
 		return err
 	}
@@ -61,6 +94,7 @@ func (l load) produce(ctx context.Context, address string) error {
 		}
 	}
 	records := newRecords(l.size)
+	records.repeats = uint64(l.writing.repeats)
 	for range l.records {
 		client.Produce(ctx, records.next(), promise)
 	}
@@ -74,12 +108,13 @@ func (l load) produce(ctx context.Context, address string) error {
 	return nil
 }
 
-// records makes records with unique keys and one value, a chunk at a time, so that the driver's share stays small.
+// records makes records with one value, a chunk at a time, so that the driver's share stays small.
 type records struct {
-	value []byte
-	chunk []kgo.Record
-	keys  []byte
-	made  uint64
+	value   []byte
+	chunk   []kgo.Record
+	keys    []byte
+	made    uint64
+	repeats uint64 // each so many records the key is that of the record before
 }
 
 const recordsChunk = 1024
@@ -101,8 +136,12 @@ func (r *records) next() *kgo.Record {
 	record, key := &r.chunk[0], r.keys[:keyBytes:keyBytes]
 	r.chunk, r.keys = r.chunk[1:], r.keys[keyBytes:]
 	r.made++
-	binary.BigEndian.PutUint64(key, r.made)
-	binary.BigEndian.PutUint64(key[8:], r.made*0x9E3779B97F4A7C15)
+	id := r.made
+	if r.repeats > 0 && id%r.repeats == 0 {
+		id--
+	}
+	binary.BigEndian.PutUint64(key, id)
+	binary.BigEndian.PutUint64(key[8:], id*0x9E3779B97F4A7C15)
 	record.Key, record.Value = key, r.value
 	return record
 }

@@ -13,9 +13,6 @@ import (
 	"time"
 )
 
-// controlMovesMax is how far a control may move between rounds before the figures beside it are in doubt.
-const controlMovesMax = 0.25
-
 // report is everything that a run found.
 type report struct {
 	Command  []string  `json:"command"`
@@ -24,9 +21,11 @@ type report struct {
 	Client   string    `json:"client"`
 	CPUs     int       `json:"cpus"`
 	Systems  []string  `json:"systems"`
-	Measures []measure `json:"measures"`
-	Rows     []row     `json:"rows"`
+	Failures []string  `json:"failed_visits,omitempty"`
+	Reach    []reached `json:"reach"`
 	Ratios   []ratio   `json:"ratios"`
+	Rows     []row     `json:"rows"`
+	Measures []measure `json:"measures"`
 }
 
 // spread is a figure over the rounds.
@@ -45,42 +44,37 @@ func spreadOf(values []float64) spread {
 	return spread{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Min: sorted[0], Max: sorted[n-1]}
 }
 
-// row is one scenario at one size on one system, over the rounds.
-type row struct {
-	System      string `json:"system"`
-	Scenario    string `json:"scenario"`
-	Size        int    `json:"size_bytes"`
-	PerSecond   spread `json:"records_per_second"`
-	Megabytes   spread `json:"megabytes_per_second"`
-	BrokerCPU   spread `json:"broker_cpu_seconds_per_million"`
-	DriverCPU   spread `json:"driver_cpu_seconds_per_million"`
-	ResidentMB  spread `json:"broker_resident_mb"`
-	P50, P99    spread
-	Seconds     spread `json:"seconds"`
-	GuestCalls  *spread
-	Control     spread `json:"control"`
-	ControlName string `json:"control_name"`
-	ControlUnit string `json:"control_unit"`
-	Doubtful    bool   `json:"control_moved"`
+// cell is one scenario at one size on one system.
+type cell struct {
+	System   string `json:"system"`
+	Scenario string `json:"scenario"`
+	Size     int    `json:"size_bytes"`
 }
 
-// ratio is one scenario over another, round by round.
-type ratio struct {
-	System string `json:"system"`
-	Name   string `json:"name"`
-	Size   int    `json:"size_bytes"`
-	Value  spread `json:"value"`
+// row is a cell over the rounds.
+type row struct {
+	cell
+	Seconds    spread  `json:"seconds"`
+	PerSecond  spread  `json:"records_per_second"`
+	Megabytes  spread  `json:"megabytes_per_second"`
+	BrokerCPU  spread  `json:"broker_cpu_seconds_per_million"`
+	DriverCPU  spread  `json:"driver_cpu_seconds_per_million"`
+	Cores      spread  `json:"broker_cores"`
+	ResidentMB spread  `json:"broker_resident_mb"`
+	P50        spread  `json:"p50_ms"`
+	P99        spread  `json:"p99_ms"`
+	AddedP99   spread  `json:"added_p99_ms"`
+	Pause      *spread `json:"gc_stopping_ms,omitempty"`
+	Doubt      string  `json:"doubt,omitempty"`
+	GuestCalls float64 `json:"guest_calls,omitempty"`
+	measures   []*measure
 }
 
 func newReport(b *bench, command []string) *report {
 	r := &report{Command: command, Time: time.Now().UTC(), Go: runtime.Version(), Client: moduleVersion("github.com/twmb/franz-go"),
-		CPUs: runtime.NumCPU(), Measures: b.measures}
+		CPUs: runtime.NumCPU(), Failures: b.failures, Measures: b.measures}
 	for _, s := range b.systems {
 		r.Systems = append(r.Systems, s.Name()+": "+s.Version())
-	}
-	type cell struct {
-		system, scenario string
-		size             int
 	}
 	var order []cell
 	cells := map[cell][]*measure{}
@@ -92,17 +86,18 @@ func newReport(b *bench, command []string) *report {
 		}
 		cells[c] = append(cells[c], m)
 	}
-	for _, c := range order {
-		r.Rows = append(r.Rows, rowOf(cells[c]))
-	}
-	for _, c := range order {
-		suffix, ok := strings.CutPrefix(c.scenario, "consume-")
-		if !ok || !strings.Contains(suffix, "judged") {
-			continue
+	slices.SortStableFunc(order, func(a, b cell) int {
+		if a.Size != b.Size {
+			return b.Size - a.Size
 		}
-		plain := cells[cell{c.system, "consume" + c.scenario[strings.LastIndex(c.scenario, "-"):], c.size}]
-		r.Ratios = append(r.Ratios, ratio{System: c.system, Name: c.scenario + " / consume", Size: c.size, Value: ratioOf(cells[c], plain)})
+		return slices.IndexFunc(order, func(c cell) bool { return c.Scenario == a.Scenario }) -
+			slices.IndexFunc(order, func(c cell) bool { return c.Scenario == b.Scenario })
+	})
+	for _, c := range order {
+		r.Rows = append(r.Rows, rowOf(c, cells[c]))
 	}
+	r.Ratios = ratiosOf(r)
+	r.Reach = reachOf(r)
 	return r
 }
 
@@ -117,48 +112,46 @@ func moduleVersion(path string) string {
 	return path
 }
 
-// ratioOf divides speeds round by round: what disturbs a round disturbs both.
-func ratioOf(on, off []*measure) spread {
+// over is a figure of the measures.
+func over(all []*measure, f func(m *measure) float64) spread {
 	var values []float64
-	for _, a := range on {
-		for _, b := range off {
-			if a.Round == b.Round {
-				values = append(values, a.perSecond()/b.perSecond())
-			}
-		}
+	for _, m := range all {
+		values = append(values, f(m))
 	}
 	return spreadOf(values)
 }
 
-func rowOf(all []*measure) row {
-	over := func(f func(m *measure) float64) spread {
-		var values []float64
-		for _, m := range all {
-			values = append(values, f(m))
-		}
-		return spreadOf(values)
-	}
-	perMillion := func(m *measure, seconds float64) float64 { return seconds / float64(m.Records) * 1e6 }
+func rowOf(c cell, all []*measure) row {
 	r := row{
-		System: all[0].System, Scenario: all[0].Scenario, Size: all[0].Size,
-		PerSecond: over((*measure).perSecond), Megabytes: over((*measure).megabytes),
-		BrokerCPU:  over(func(m *measure) float64 { return perMillion(m, m.BrokerCPUSeconds) }),
-		DriverCPU:  over(func(m *measure) float64 { return perMillion(m, m.DriverCPUSeconds) }),
-		ResidentMB: over(func(m *measure) float64 { return m.ResidentMB }),
-		P50:        over(func(m *measure) float64 { return m.P50Millis }),
-		P99:        over(func(m *measure) float64 { return m.P99Millis }),
-		Seconds:    over(func(m *measure) float64 { return m.Seconds }),
+		cell: c, measures: all,
+		Seconds: over(all, func(m *measure) float64 { return m.Seconds }), PerSecond: over(all, (*measure).perSecond),
+		Megabytes: over(all, (*measure).megabytes), BrokerCPU: over(all, (*measure).brokerCPU),
+		DriverCPU: over(all, (*measure).driverCPU), Cores: over(all, (*measure).cores),
+		ResidentMB: over(all, func(m *measure) float64 { return m.ResidentMB }),
+		P50:        over(all, func(m *measure) float64 { return m.P50Millis }),
+		P99:        over(all, func(m *measure) float64 { return m.P99Millis }),
+		Doubt:      doubtOf(all),
 	}
-	if all[0].GuestCalls != nil {
-		calls := over(func(m *measure) float64 { return float64(*m.GuestCalls) })
-		r.GuestCalls = &calls
+	if all[0].PauseMillis != nil {
+		pause := over(all, func(m *measure) float64 { return *m.PauseMillis })
+		r.Pause, r.AddedP99 = &pause, over(all, func(m *measure) float64 { return m.AddedP99Millis })
 	}
-	if c := all[0].Control; c != nil {
-		r.Control = over(func(m *measure) float64 { return m.Control.Value })
-		r.ControlName, r.ControlUnit = c.Name, c.Unit
-		r.Doubtful = r.Control.Max > r.Control.Min*(1+controlMovesMax)
+	for _, m := range all {
+		if m.GuestCalls != nil {
+			r.GuestCalls = max(r.GuestCalls, float64(*m.GuestCalls))
+		}
 	}
 	return r
+}
+
+// row finds a cell.
+func (r *report) row(c cell) *row {
+	for i := range r.Rows {
+		if r.Rows[i].cell == c {
+			return &r.Rows[i]
+		}
+	}
+	return nil
 }
 
 // print writes the tables.
@@ -167,82 +160,90 @@ func (r *report) print(w io.Writer) {
 	for _, s := range r.Systems {
 		fmt.Fprintln(w, s)
 	}
-	fmt.Fprintf(w, "acks=all, idempotent, no compression, fsync before acknowledging; median [min, max] of rounds\n\n")
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "scenario\tbytes\tthousand records/s\tMB/s\tbroker CPU s/M\tdriver CPU s/M\tRSS MB\tguest calls\tcontrol\t")
-	for i := range r.Rows {
-		r.Rows[i].print(table)
-	}
-	flush(table)
-	r.printLatency(w)
-	if len(r.Ratios) > 0 {
-		fmt.Fprintln(w)
-		table = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(table, "plugin on / off, round by round\tbytes\tratio\t")
-		for _, x := range r.Ratios {
-			fmt.Fprintf(table, "%s\t%d\t%.2f [%.2f, %.2f]\t\n", x.Name, x.Size, x.Value.Median, x.Value.Min, x.Value.Max)
+	fmt.Fprintf(w, "acks=all, idempotent, no compression unless named; median [min, max] of rounds; CPU seconds per million records\n\n")
+	r.table(w, "scenario\tbytes\tsystem\tthousand records/s\tMB/s\tbroker CPU s/M\tdriver CPU s/M\tRSS MB\tguest calls\tdoubt\t",
+		func(x *row) string {
+			if x.PerSecond.Median == 0 || x.P50.Median > 0 {
+				return ""
+			}
+			calls := ""
+			if x.GuestCalls > 0 {
+				calls = fmt.Sprintf("%.0f", x.GuestCalls)
+			}
+			return fmt.Sprintf("%.0f [%.0f, %.0f]\t%.0f\t%.2f\t%.2f\t%.0f\t%s\t%s\t", x.PerSecond.Median/1000, x.PerSecond.Min/1000,
+				x.PerSecond.Max/1000, x.Megabytes.Median, x.BrokerCPU.Median, x.DriverCPU.Median, x.ResidentMB.Median, calls, x.Doubt)
+		})
+	r.table(w, "scenario\tbytes\tsystem\trecords/s\tp50 ms\tp99 ms\tRSS MB\tdoubt\t", func(x *row) string {
+		if x.P50.Median == 0 || x.Pause != nil {
+			return ""
 		}
-		flush(table)
+		return fmt.Sprintf("%.0f\t%.3f [%.3f, %.3f]\t%.2f [%.2f, %.2f]\t%.0f\t%s\t", x.PerSecond.Median, x.P50.Median, x.P50.Min, x.P50.Max,
+			x.P99.Median, x.P99.Min, x.P99.Max, x.ResidentMB.Median, x.Doubt)
+	})
+	r.table(w, "scenario\tbytes\tsystem\trecords/s\tp50 ms\tp99 ms\tadded p99 ms\tstopping for GC ms\tguest calls\tdoubt\t", func(x *row) string {
+		if x.Pause == nil {
+			return ""
+		}
+		return fmt.Sprintf("%.0f\t%.3f\t%.2f [%.2f, %.2f]\t%.2f [%.2f, %.2f]\t%.3f [%.3f, %.3f]\t%.0f\t%s\t", x.PerSecond.Median, x.P50.Median,
+			x.P99.Median, x.P99.Min, x.P99.Max, x.AddedP99.Median, x.AddedP99.Min, x.AddedP99.Max,
+			x.Pause.Median, x.Pause.Min, x.Pause.Max, x.GuestCalls, x.Doubt)
+	})
+	r.table(w, "scenario\tbytes\tsystem\tseconds\tRSS MB\t% of a core\tdoubt\t", func(x *row) string {
+		if x.PerSecond.Median > 0 || x.P50.Median > 0 {
+			return ""
+		}
+		return fmt.Sprintf("%.3f [%.3f, %.3f]\t%.0f [%.0f, %.0f]\t%.1f\t%s\t", x.Seconds.Median, x.Seconds.Min, x.Seconds.Max,
+			x.ResidentMB.Median, x.ResidentMB.Min, x.ResidentMB.Max, 100*x.Cores.Median, x.Doubt)
+	})
+	r.printControls(w)
+	printRatios(w, r.Ratios)
+	printReach(w, r.Reach)
+	for _, failure := range r.Failures {
+		fmt.Fprintln(w, "failed:", failure)
 	}
-	r.printDoubts(w)
+}
+
+// table prints the rows for which line says something.
+func (r *report) table(w io.Writer, head string, line func(*row) string) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, head)
+	lines := 0
+	for i := range r.Rows {
+		x := &r.Rows[i]
+		if text := line(x); text != "" {
+			fmt.Fprintf(table, "%s\t%d\t%s\t%s\n", x.Scenario, x.Size, x.System, text)
+			lines++
+		}
+	}
+	if lines > 0 {
+		flush(table)
+		fmt.Fprintln(w)
+	}
 }
 
 // flush ends a table. Standard output that cannot be written has nobody to be told.
 func flush(table *tabwriter.Writer) { _ = table.Flush() }
 
-func (r *row) print(w io.Writer) {
-	if r.Scenario == "start" || r.P50.Median > 0 {
-		return
+// printControls shows how the machine did over the run.
+func (r *report) printControls(w io.Writer) {
+	var all []*measure
+	for i := range r.Measures {
+		all = append(all, &r.Measures[i])
 	}
-	calls := ""
-	if r.GuestCalls != nil {
-		calls = fmt.Sprintf("%.0f", r.GuestCalls.Median)
-	}
-	fmt.Fprintf(w, "%s\t%d\t%.0f [%.0f, %.0f]\t%.0f\t%.2f\t%.2f\t%.0f\t%s\t%.0f %s\t\n", r.Scenario, r.Size,
-		r.PerSecond.Median/1000, r.PerSecond.Min/1000, r.PerSecond.Max/1000, r.Megabytes.Median,
-		r.BrokerCPU.Median, r.DriverCPU.Median, r.ResidentMB.Median, calls, r.Control.Median, r.ControlUnit)
-}
-
-func (r *report) printLatency(w io.Writer) {
-	fmt.Fprintln(w)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "scenario\tbytes\trecords/s\tp50 ms\tp99 ms\tRSS MB\tcontrol\t")
-	for _, x := range r.Rows {
-		switch {
-		case x.Scenario == "start":
-			fmt.Fprintf(table, "%s: exec to first ack, ms\t%d\t\t%.0f [%.0f, %.0f]\t\t%.0f\t\t\n", x.Scenario, x.Size,
-				x.Seconds.Median*1000, x.Seconds.Min*1000, x.Seconds.Max*1000, x.ResidentMB.Median)
-		case x.P50.Median > 0:
-			fmt.Fprintf(table, "%s\t%d\t%.0f\t%.3f [%.3f, %.3f]\t%.2f\t%.0f\t%.3f %s\t\n", x.Scenario, x.Size, x.PerSecond.Median,
-				x.P50.Median, x.P50.Min, x.P50.Max, x.P99.Median, x.ResidentMB.Median, x.Control.Median, x.ControlUnit)
-		}
-	}
-	flush(table)
-}
-
-// printDoubts explains the controls, and names the figures beside which they moved.
-func (r *report) printDoubts(w io.Writer) {
-	fmt.Fprintln(w)
-	var names []string
-	for _, x := range r.Rows {
-		if x.ControlName != "" && !slices.Contains(names, x.ControlName) {
-			names = append(names, x.ControlName)
-			fmt.Fprintf(w, "control in %s beside %s...: %s\n", x.ControlUnit, x.Scenario, x.ControlName)
-		}
-	}
-	for _, x := range r.Rows {
-		if x.Doubtful {
-			fmt.Fprintf(w, "in doubt: %s, %d bytes: its control moved from %.3g to %.3g %s between rounds; the machine was not at rest\n",
-				x.Scenario, x.Size, x.Control.Min, x.Control.Max, x.ControlUnit)
-		}
+	for _, c := range controlNames {
+		s := over(all, func(m *measure) float64 { return c.of(&m.Controls) })
+		fmt.Fprintf(w, "control: %s %.3g [%.3g, %.3g] %s\n", c.name, s.Median, s.Min, s.Max, c.unit)
 	}
 }
 
-// write writes everything as JSON.
+// write writes everything as JSON, whole or not at all.
 func (r *report) write(name string) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(name, append(b, '\n'), 0o600)
+	if err := os.WriteFile(name+".new", append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -11,24 +10,23 @@ import (
 	"github.com/millrace-io/millrace/internal/task"
 )
 
-// syncFor is how long synchronous producers run; the first tenth is not counted.
-const syncFor = 1500 * time.Millisecond
+// syncFor is how long synchronous producers run; the first quarter is not counted.
+const syncFor = 2 * time.Second
 
-// oneAtATime has producers write one record after another, each waiting for its acknowledgement, and returns how long
-// each took, sorted.
-func oneAtATime(ctx context.Context, address, topic string, producers, size int) ([]time.Duration, time.Duration, error) {
+// OneAtATime implements driver, with a client for each producer.
+func (d kafkaDriver) OneAtATime(ctx context.Context, topic string, producers, size int) (latencies, error) {
 	clients := make([]*kgo.Client, producers)
 	for i := range clients {
 		var err error
-		if clients[i], err = producer(address, topic, kgo.ProducerLinger(0)); err != nil {
-			return nil, 0, err
+		if clients[i], err = producer(d.address, topic, kgo.ProducerLinger(0)); err != nil {
+			return latencies{}, err
 		}
 		defer clients[i].Close()
 	}
-	took := make([][]time.Duration, producers)
+	took := make([]histogram, producers)
 	group := task.NewGroup(ctx)
 	begin := time.Now()
-	counted := begin.Add(syncFor / 10)
+	counted := begin.Add(syncFor / 4)
 	for i, client := range clients {
 		group.Go("synchronous producer", func(ctx context.Context) error {
 			records := newRecords(size)
@@ -38,25 +36,18 @@ func oneAtATime(ctx context.Context, address, topic string, producers, size int)
 					return fmt.Errorf("produce one record: %w", err)
 				}
 				if sent.After(counted) {
-					took[i] = append(took[i], time.Since(sent))
+					took[i].add(time.Since(sent))
 				}
 			}
 			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, 0, err
+		return latencies{}, err
 	}
-	all := slices.Concat(took...)
-	slices.Sort(all)
-	return all, time.Since(counted), nil
-}
-
-// quantile returns the value below which share of the sorted durations lie, in milliseconds.
-func quantile(sorted []time.Duration, share float64) float64 {
-	if len(sorted) == 0 {
-		return 0
+	span := time.Since(counted)
+	for i := range took[1:] {
+		took[0].merge(&took[i+1])
 	}
-	at := min(int(share*float64(len(sorted))), len(sorted)-1)
-	return sorted[at].Seconds() * 1000
+	return latencies{Records: int(took[0].total), Seconds: span.Seconds(), P50: took[0].millis(0.5), P99: took[0].millis(0.99)}, nil
 }

@@ -23,6 +23,9 @@ type brokerProcess struct {
 	cmd    *exec.Cmd
 }
 
+// quickGroups has the members of consumer groups (KIP-848) speak often: they hear of a rebalance at their next heartbeat.
+const quickGroups = "group.consumer.min.heartbeat.interval.ms: 1000\ngroup.consumer.heartbeat.interval.ms: 1000\n"
+
 // startBroker formats a directory below dir and runs a broker in it, on ports that are free, with more lines of
 // configuration.
 func startBroker(ctx context.Context, program, dir string, more ...string) (*brokerProcess, error) {
@@ -38,8 +41,8 @@ func startBroker(ctx context.Context, program, dir string, more ...string) (*bro
 	if out, err := exec.CommandContext(ctx, program, "init", "--data", data).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
 	}
-	text := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\n",
-		data, b.client, cluster, b.admin)
+	text := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\n%s",
+		data, b.client, cluster, b.admin, quickGroups)
 	text += strings.Join(append(more, ""), "\n")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
