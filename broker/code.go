@@ -44,6 +44,8 @@ const (
 	GroupAuthorizationFailed     Code = 30
 	ClusterAuthorizationFailed   Code = 31
 	InvalidTimestamp             Code = 32
+	UnsupportedSaslMechanism     Code = 33
+	IllegalSaslState             Code = 34
 	UnsupportedVersion           Code = 35
 	TopicAlreadyExists           Code = 36
 	InvalidPartitions            Code = 37
@@ -60,7 +62,9 @@ const (
 	InvalidTxnState              Code = 48
 	InvalidProducerIDMapping     Code = 49
 	TransactionalIDAuthFailed    Code = 53
+	SecurityDisabled             Code = 54
 	StorageError                 Code = 56
+	SaslAuthenticationFailed     Code = 58
 	UnknownProducerID            Code = 59
 	ReassignmentInProgress       Code = 60
 	NonEmptyGroup                Code = 68
@@ -86,6 +90,7 @@ const (
 	ProducerFenced               Code = 90
 	ResourceNotFound             Code = 91
 	DuplicateResource            Code = 92
+	UnacceptableCredential       Code = 93
 	InconsistentVoterSet         Code = 94
 	InvalidUpdateVersion         Code = 95
 	FeatureUpdateFailed          Code = 96

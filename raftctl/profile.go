@@ -19,6 +19,13 @@ type profile struct {
 	Brokers []string `yaml:"brokers"`
 	Admin   string   `yaml:"admin"`
 	TLSCA   string   `yaml:"tls_ca,omitempty"`
+
+	TLS       bool   `yaml:"tls,omitempty"`
+	TLSCert   string `yaml:"tls_cert,omitempty"`
+	TLSKey    string `yaml:"tls_key,omitempty"`
+	User      string `yaml:"user,omitempty"`
+	Password  string `yaml:"password,omitempty"`
+	Mechanism string `yaml:"sasl_mechanism,omitempty"`
 }
 
 // profiles is the configuration file: $XDG_CONFIG_HOME/millrace/config.yaml.
@@ -107,6 +114,8 @@ func (c *cli) resolve() error {
 	if v, ok := c.lookup("MILLRACE_BROKERS"); ok && len(c.brokers) == 0 && v != "" {
 		c.brokers = strings.Split(v, ",")
 	}
+	setting(&c.access.user, "MILLRACE_USER")
+	setting(&c.access.password, "MILLRACE_PASSWORD")
 	all, err := c.readProfiles()
 	if err != nil {
 		return err
@@ -125,6 +134,7 @@ func (c *cli) resolve() error {
 	if c.caFile == "" {
 		c.caFile = chosen.TLSCA
 	}
+	c.access.fill(chosen)
 	if len(c.brokers) == 0 {
 		c.brokers = chosen.Brokers
 	}
@@ -152,6 +162,7 @@ type jsonProfile struct {
 	Brokers []string `json:"brokers"`
 	Admin   string   `json:"admin"`
 	TLSCA   string   `json:"tls_ca"`
+	User    string   `json:"user"`
 }
 
 func (c *cli) profileList() *cobra.Command {
@@ -160,12 +171,12 @@ func (c *cli) profileList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		t := &table{columns: []string{"profile", "current", "brokers", "admin", "+tls ca"}}
+		t := &table{columns: []string{"profile", "current", "brokers", "admin", "+tls ca", "+user"}}
 		list := []jsonProfile{}
 		for _, name := range slices.Sorted(maps.Keys(all.Profiles)) {
 			p := all.Profiles[name]
-			list = append(list, jsonProfile{Name: name, Current: name == all.Current, Brokers: p.Brokers, Admin: p.Admin, TLSCA: p.TLSCA})
-			t.add(name, name == all.Current, p.Brokers, p.Admin, p.TLSCA)
+			list = append(list, jsonProfile{Name: name, Current: name == all.Current, Brokers: p.Brokers, Admin: p.Admin, TLSCA: p.TLSCA, User: p.User})
+			t.add(name, name == all.Current, p.Brokers, p.Admin, p.TLSCA, p.User)
 		}
 		return c.showValue(map[string]any{"profiles": list}, t)
 	}}
@@ -179,7 +190,7 @@ func (c *cli) profileUse() *cobra.Command {
 
 func (c *cli) profileCreate() *cobra.Command {
 	return &cobra.Command{
-		Use:   "create NAME --brokers HOST:PORT,... --admin HOST:PORT [--tls-ca FILE]",
+		Use:   "create NAME --brokers HOST:PORT,... --admin HOST:PORT [--tls-ca FILE] [--user NAME --password-file FILE]",
 		Short: "Make or replace a profile, from the global flags, and make it the current one",
 		Args:  exactly("NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -192,6 +203,9 @@ func (c *cli) profileCreate() *cobra.Command {
 				if made.TLSCA, err = filepath.Abs(c.caFile); err != nil {
 					return err
 				}
+			}
+			if err := c.access.keep(&made); err != nil {
+				return err
 			}
 			all, err := c.readProfiles()
 			if err != nil {

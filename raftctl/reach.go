@@ -23,6 +23,9 @@ func (c *cli) checkTopics(ctx context.Context, client *kgo.Client, topics ...str
 		request.Topics = append(request.Topics, named)
 	}
 	response, err := request.RequestWith(ctx, client)
+	if errors.Is(err, kerr.SaslAuthenticationFailed) {
+		return fmt.Errorf("the brokers at %s refuse user %q: %w", strings.Join(c.brokers, ", "), c.access.user, err)
+	}
 	if err != nil {
 		return unhealthy("no broker answers at %s: %w\nhint: `raftctl dev up` starts a local cluster; --brokers or a profile names another%s",
 			strings.Join(c.brokers, ", "), err, c.transportHint())

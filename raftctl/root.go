@@ -27,6 +27,7 @@ type cli struct {
 	admin    string
 	caFile   string
 	tcp      bool
+	access   access
 	quiet    bool
 	now      func() time.Time
 	resolved bool
@@ -71,14 +72,16 @@ func (c *cli) root() *cobra.Command {
 	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long one request may take")
 	flags.StringVar(&c.profile, "profile", "", "profile to use (default: the current one)")
 	flags.StringSliceVar(&c.brokers, "brokers", nil, "client listeners, HOST:PORT, to produce and consume")
-	flags.StringVar(&c.admin, "admin", "", "admin listener, HOST:PORT")
+	flags.StringVar(&c.admin, "admin", "", "admin listener, HOST:PORT or https://HOST:PORT")
 	flags.StringVar(&c.caFile, "tls-ca", "", "certificate authority that signed the brokers' certificates (PEM)")
 	flags.BoolVar(&c.tcp, "tcp", false, "produce and consume over TCP instead of QUIC")
+	c.access.flags(flags)
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "no progress on standard error")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%w", err) })
 	root.AddCommand(
 		c.devCommand(), c.clusterCommand(), c.topicCommand(), c.configCommand(), c.produceCommand(), c.consumeCommand(),
 		c.groupCommand(), c.pluginCommand(), c.bindCommand(), c.viewCommand(), c.profileCommand(), c.debugCommand(),
+		c.userCommand(), c.aclCommand(),
 		c.versionCommand(),
 	)
 	c.completeNames(root)
@@ -134,13 +137,17 @@ func (c *cli) client(more ...sdk.Option) (*sdk.Client, error) {
 		return nil, err
 	}
 	opts := append([]sdk.Option{sdk.WithBrokers(c.brokers...), sdk.WithAdmin(c.admin)}, more...)
-	if c.tcp {
+	switch {
+	case c.access.tls:
+		opts = append(opts, sdk.WithTransport(sdk.TLS))
+	case c.tcp:
 		opts = append(opts, sdk.WithTransport(sdk.TCP))
 	}
-	if c.caFile != "" {
-		opts = append(opts, sdk.WithCAFile(c.caFile))
+	proof, err := c.proof(true)
+	if err != nil {
+		return nil, err
 	}
-	return sdk.New(opts...)
+	return sdk.New(append(opts, proof...)...)
 }
 
 // call runs one request to the admin API within the time limit.
@@ -148,7 +155,11 @@ func (c *cli) call(ctx context.Context, f func(ctx context.Context, client *sdk.
 	if err := c.resolve(); err != nil {
 		return err
 	}
-	client, err := sdk.New(sdk.WithAdmin(c.admin)) // No brokers: no socket is opened for them.
+	proof, err := c.proof(strings.HasPrefix(c.admin, "https://"))
+	if err != nil {
+		return err
+	}
+	client, err := sdk.New(append(proof, sdk.WithAdmin(c.admin))...) // No brokers: no socket is opened for them.
 	if err != nil {
 		return err
 	}

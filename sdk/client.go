@@ -3,12 +3,10 @@ package sdk
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -31,13 +29,18 @@ type Transport uint8
 const (
 	QUIC Transport = iota // always encrypted; the default
 	TCP
+	TLS // TCP with TLS, where the brokers' listeners have it
 )
 
 func (t Transport) String() string {
-	if t == TCP {
+	switch t {
+	case TCP:
 		return "tcp"
+	case TLS:
+		return "tls"
+	default:
+		return "quic"
 	}
-	return "quic"
 }
 
 // options is what New was told.
@@ -46,9 +49,12 @@ type options struct {
 	adminURL  string
 	transport Transport
 	tls       *tls.Config
-	kafka     []kgo.Opt
-	http      *http.Client
-	problems  []error
+	// certificates are presented beside those of tls.
+	certificates []tls.Certificate
+	credentials  credentials
+	kafka        []kgo.Opt
+	http         *http.Client
+	problems     []error
 }
 
 // Option tells New one thing.
@@ -70,28 +76,23 @@ func WithAdmin(address string) Option {
 	}
 }
 
-// WithTransport chooses QUIC or TCP.
+// WithTransport chooses QUIC, TCP, or TCP with TLS.
 func WithTransport(t Transport) Option { return func(o *options) { o.transport = t } }
 
-// WithCAFile trusts the certificate authorities in a PEM file, such as tls/ca.crt of a data directory. QUIC needs it
+// WithCAFile trusts the certificate authorities in a PEM file, such as tls/ca.crt of a data directory. QUIC and TLS need it
 // unless the brokers' certificates come from an authority that the system trusts.
 func WithCAFile(name string) Option {
 	return func(o *options) {
-		pem, err := os.ReadFile(name)
+		pool, err := authorities(name)
 		if err != nil {
-			o.problems = append(o.problems, fmt.Errorf("read certificate authority: %w", err))
+			o.problems = append(o.problems, err)
 			return
 		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			o.problems = append(o.problems, fmt.Errorf("%s holds no PEM certificate", name))
-			return
-		}
-		o.tls = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}
+		o.tls = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 }
 
-// WithTLS uses a configuration of the caller's for QUIC.
+// WithTLS uses a configuration of the caller's for QUIC, TLS and an admin listener with https.
 func WithTLS(config *tls.Config) Option { return func(o *options) { o.tls = config.Clone() } }
 
 // WithKafka passes options to every Kafka client that the SDK makes; they come after its own.
@@ -107,11 +108,12 @@ type Client struct {
 	options  options
 	producer *kgo.Client
 	dialer   *transport.QUICDialer // of the producer; nil over TCP
+	ownHTTP  bool                  // the HTTP client is not the caller's
 }
 
 // New returns a client. It does not wait for a broker: the first call that needs one does.
 func New(opts ...Option) (*Client, error) {
-	o := options{http: &http.Client{Timeout: 2 * time.Minute}}
+	var o options
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -121,7 +123,11 @@ func New(opts ...Option) (*Client, error) {
 	if err := errors.Join(o.problems...); err != nil {
 		return nil, fmt.Errorf("millrace client: %w", err)
 	}
-	c := &Client{options: o}
+	ownHTTP := o.http == nil
+	if ownHTTP {
+		o.http = o.httpClient()
+	}
+	c := &Client{options: o, ownHTTP: ownHTTP}
 	if len(o.brokers) == 0 {
 		return c, nil
 	}
@@ -135,6 +141,9 @@ func New(opts ...Option) (*Client, error) {
 
 // Close flushes nothing and ends every connection of c; consumers are closed by their own Close.
 func (c *Client) Close() error {
+	if c.ownHTTP && c.options.http.Transport != nil {
+		c.options.http.CloseIdleConnections()
+	}
 	if c.producer == nil {
 		return nil
 	}
@@ -158,6 +167,10 @@ func (c *Client) kafka(preamble *adminapi.Preamble, opts ...kgo.Opt) (*kgo.Clien
 		kgo.SoftwareNameAndVersion("millrace-go", Version),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 	}
+	own = append(own, c.options.authentication()...)
+	if c.options.transport == TLS {
+		own = append(own, kgo.DialTLSConfig(c.options.tlsConfig()))
+	}
 	var dialer *transport.QUICDialer
 	if c.options.transport == QUIC {
 		var err error
@@ -179,10 +192,7 @@ func (c *Client) kafka(preamble *adminapi.Preamble, opts ...kgo.Opt) (*kgo.Clien
 }
 
 func (c *Client) dialQUIC(preamble *adminapi.Preamble) (*transport.QUICDialer, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS13}
-	if c.options.tls != nil {
-		config = c.options.tls.Clone()
-	}
+	config := c.options.tlsConfig()
 	config.NextProtos = []string{transport.ALPNKafka}
 	var opening []byte
 	if preamble != nil {

@@ -103,7 +103,7 @@ func (c *Core) decideChain(head *metadata.Image, req Request) (Decision, error) 
 	case DeleteView:
 		return deleteView(head, r)
 	default:
-		return Decision{}, broker.Errorf(broker.InvalidRequest, "the controller does not know the request %T", req)
+		return decideAccess(head, req)
 	}
 }
 

@@ -73,16 +73,25 @@ func (s *session) alter(ctx context.Context, resource configResource, repeated b
 	}
 	switch resource.kind {
 	case kmsg.ConfigResourceTypeTopic:
+		if !s.mayTopic(resource.name) {
+			return broker.Errorf(broker.TopicAuthorizationFailed, "no permission to change the configs of topic %q", resource.name)
+		}
 		request.Resource = metadata.TopicResource(resource.name)
 	case kmsg.ConfigResourceTypeGroupConfig:
 		if resource.name == "" {
 			return broker.Errorf(broker.InvalidRequest, "a group has a name")
+		}
+		if !s.mayGroup(resource.name) {
+			return broker.Errorf(broker.GroupAuthorizationFailed, "no permission to change the configs of group %q", resource.name)
 		}
 		if err := s.checkGroupLimits(request.Set); err != nil {
 			return err
 		}
 		request.Resource = metadata.GroupResource(resource.name)
 	case kmsg.ConfigResourceTypeBroker:
+		if !s.mayCluster() {
+			return broker.Errorf(broker.ClusterAuthorizationFailed, "no permission to change the configs of brokers")
+		}
 		return broker.Errorf(broker.InvalidRequest, "a broker's configs are in its file; change them there and start it again")
 	default:
 		return broker.Errorf(broker.InvalidRequest, "configs of resource type %d cannot be changed", resource.kind)

@@ -25,7 +25,7 @@ func (s *session) alterPartitionReassignments(req *kmsg.AlterPartitionAssignment
 		rt := &req.Topics[i]
 		answer := kmsg.NewAlterPartitionAssignmentsResponseTopic()
 		answer.Topic = rt.Topic
-		found, code := resolveName(img, rt.Topic)
+		found, code := s.resolveName(img, rt.Topic)
 		for j := range rt.Partitions {
 			rp := &rt.Partitions[j]
 			var err error = code

@@ -54,7 +54,7 @@ func TestGroupBehindAFetchIsResolvedByViewThenPreambleThenRack(t *testing.T) {
 		"require chain, met":                      {topic: "orders", preamble: preamble("spoken", true), want: chain{binding: spoken, group: "spoken"}},
 	} {
 		img := f.Image()
-		target, code := resolveName(img, tc.topic)
+		target, code := findName(img, tc.topic)
 		if code != broker.None {
 			t.Fatal(code)
 		}

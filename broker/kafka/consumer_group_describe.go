@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -34,27 +35,27 @@ func (s *session) consumerGroupDescribe(ctx context.Context, req *kmsg.ConsumerG
 		answer.State, answer.AssignorName = described.State.String(), described.Assignor
 		answer.Epoch, answer.AssignmentEpoch = described.Epoch, described.AssignmentEpoch
 		for i := range described.Members {
-			answer.Members = append(answer.Members, consumerMember(img, &described.Members[i]))
+			answer.Members = append(answer.Members, s.consumerMember(img, &described.Members[i]))
 		}
 		resp.Groups = append(resp.Groups, answer)
 	}
 	return resp
 }
 
-func consumerMember(img *metadata.Image, m *group.ConsumerMember) kmsg.ConsumerGroupDescribeResponseGroupMember {
+func (s *session) consumerMember(img *metadata.Image, m *group.ConsumerMember) kmsg.ConsumerGroupDescribeResponseGroupMember {
 	member := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 	member.MemberID, member.InstanceID, member.RackID = m.MemberID, ref(m.InstanceID), ref(m.RackID)
 	member.MemberEpoch, member.ClientID, member.ClientHost = m.Epoch, m.ClientID, m.ClientHost
-	member.SubscribedTopics, member.SubscribedTopicRegex = m.Names, ref(m.Regex)
-	member.Assignment, member.TargetAssignment = assignment(img, m.Assigned), assignment(img, m.Target)
+	member.SubscribedTopics, member.SubscribedTopicRegex = s.seen(m.Names), ref(m.Regex)
+	member.Assignment, member.TargetAssignment = s.assignment(img, m.Assigned), s.assignment(img, m.Target)
 	member.MemberType = memberTypeConsumer
 	return member
 }
 
-func assignment(img *metadata.Image, partitions []broker.TopicPartition) kmsg.Assignment {
+func (s *session) assignment(img *metadata.Image, partitions []broker.TopicPartition) kmsg.Assignment {
 	a := kmsg.NewAssignment()
 	for run := range byTopic(partitions) {
-		t, code := resolve(img, true, run[0].Topic, "")
+		t, code := s.resolve(img, true, run[0].Topic, "")
 		if code != broker.None {
 			continue
 		}
@@ -63,4 +64,12 @@ func assignment(img *metadata.Image, partitions []broker.TopicPartition) kmsg.As
 		a.TopicPartitions = append(a.TopicPartitions, topic)
 	}
 	return a
+}
+
+// seen returns those of the names that the principal may see.
+func (s *session) seen(names []string) []string {
+	if s.Authorizer == nil {
+		return names
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !s.mayTopic(name) })
 }

@@ -49,9 +49,9 @@ func (s *session) createPartitions(ctx context.Context, req *kmsg.CreatePartitio
 }
 
 func (s *session) growTopic(ctx context.Context, rt *kmsg.CreatePartitionsRequestTopic, validateOnly bool) error {
-	t, code := resolveName(s.Metadata.Image(), rt.Topic)
+	t, code := s.resolveName(s.Metadata.Image(), rt.Topic)
 	if code != broker.None {
-		return broker.Errorf(code, "topic %q does not exist", rt.Topic)
+		return notUsable(code, rt.Topic)
 	}
 	request := controller.CreatePartitions{Topic: t.id, Count: rt.Count, ValidateOnly: validateOnly}
 	for _, a := range rt.Assignment {

@@ -73,6 +73,9 @@ func (s *session) createTopic(ctx context.Context, rt *kmsg.CreateTopicsRequestT
 	if err := broker.CheckTopicName(rt.Topic); err != nil {
 		return controller.TopicCreated{}, err
 	}
+	if !s.mayCreate(rt.Topic) {
+		return controller.TopicCreated{}, broker.Errorf(broker.TopicAuthorizationFailed, "no permission to create topic %q", rt.Topic)
+	}
 	if slices.Contains(reservedTopics, rt.Topic) {
 		return controller.TopicCreated{}, broker.Errorf(broker.InvalidTopic, "topic %q is internal; the broker makes it itself", rt.Topic)
 	}

@@ -27,7 +27,7 @@ func (s *session) deleteRecords(ctx context.Context, req *kmsg.DeleteRecordsRequ
 		rt := &req.Topics[i]
 		answer := kmsg.NewDeleteRecordsResponseTopic()
 		answer.Topic = rt.Topic
-		t, code := erasable(img, rt.Topic)
+		t, code := s.erasable(img, rt.Topic)
 		for _, rp := range rt.Partitions {
 			ap := kmsg.NewDeleteRecordsResponseTopicPartition()
 			ap.Partition, ap.LowWatermark, ap.ErrorCode = rp.Partition, -1, s.note(code)
@@ -47,8 +47,8 @@ func (s *session) deleteRecords(ctx context.Context, req *kmsg.DeleteRecordsRequ
 }
 
 // erasable finds a topic whose records may be deleted by offset.
-func erasable(img *metadata.Image, name string) (target, broker.Code) {
-	t, code := resolveName(img, name)
+func (s *session) erasable(img *metadata.Image, name string) (target, broker.Code) {
+	t, code := s.resolveName(img, name)
 	switch {
 	case code != broker.None:
 		return t, code

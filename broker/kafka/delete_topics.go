@@ -79,7 +79,7 @@ func (s *session) topicToDelete(named namedTopic) (target, error) {
 	if named.id.IsZero() != named.byName {
 		return target{}, broker.Errorf(broker.InvalidRequest, "a topic is deleted by its name or by its id, exactly one of them")
 	}
-	t, code := resolve(s.Metadata.Image(), !named.byName, named.id, named.name)
+	t, code := s.resolve(s.Metadata.Image(), !named.byName, named.id, named.name)
 	switch {
 	case t.view != nil:
 		return t, broker.Errorf(broker.PolicyViolation, "%q is a view; delete it with raftctl view delete", t.name)

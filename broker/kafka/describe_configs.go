@@ -58,8 +58,14 @@ func (s *session) configsOf(rr *kmsg.DescribeConfigsRequestResource, documented 
 	case kmsg.ConfigResourceTypeTopic:
 		return s.topicConfigsOf(rr.ResourceName, documented)
 	case kmsg.ConfigResourceTypeBroker:
+		if !s.mayCluster() {
+			return nil, broker.Errorf(broker.ClusterAuthorizationFailed, "no permission to see the configs of brokers")
+		}
 		return s.brokerConfigsOf(rr.ResourceName)
 	case kmsg.ConfigResourceTypeGroupConfig:
+		if !s.mayGroup(rr.ResourceName) {
+			return nil, broker.Errorf(broker.GroupAuthorizationFailed, "no permission to see the configs of group %q", rr.ResourceName)
+		}
 		return s.groupConfigsOf(rr.ResourceName, documented)
 	default:
 		return nil, broker.Errorf(broker.InvalidRequest, "configs of resource type %d are not described", rr.ResourceType)
@@ -68,9 +74,9 @@ func (s *session) configsOf(rr *kmsg.DescribeConfigsRequestResource, documented 
 
 func (s *session) topicConfigsOf(name string, documented bool) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
 	img := s.Metadata.Image()
-	t, code := resolveAskedName(img, name)
+	t, code := s.resolveAskedName(img, name)
 	if code != broker.None {
-		return nil, broker.Errorf(code, "there is no topic %q", name)
+		return nil, notUsable(code, name)
 	}
 	if t.view != nil {
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()

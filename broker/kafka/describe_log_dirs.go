@@ -40,6 +40,9 @@ func (s *session) describeLogDirs(req *kmsg.DescribeLogDirsRequest) kmsg.Respons
 	}
 	img := s.Metadata.Image()
 	for topic := range img.Topics() {
+		if !s.mayTopic(topic.Name) {
+			continue
+		}
 		described := kmsg.NewDescribeLogDirsResponseDirTopic()
 		described.Topic = topic.Name
 		for _, p := range img.Partitions(topic.ID) {

@@ -27,7 +27,7 @@ func (s *session) describeProducers(req *kmsg.DescribeProducersRequest) kmsg.Res
 	for _, rt := range req.Topics {
 		answer := kmsg.NewDescribeProducersResponseTopic()
 		answer.Topic = rt.Topic
-		t, code := resolveName(img, rt.Topic)
+		t, code := s.resolveName(img, rt.Topic)
 		if t.view != nil {
 			code = broker.PolicyViolation
 		}

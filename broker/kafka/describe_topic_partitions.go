@@ -23,7 +23,7 @@ func (s *session) describeTopicPartitions(req *kmsg.DescribeTopicPartitionsReque
 	resp := req.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
 	img := s.Metadata.Image()
 	first := int32(0)
-	names := topicsAsked(img, req)
+	names := s.topicsAsked(img, req)
 	if req.Cursor != nil && req.Cursor.Partition < 0 {
 		for _, name := range names {
 			answer := kmsg.NewDescribeTopicPartitionsResponseTopic()
@@ -44,7 +44,7 @@ func (s *session) describeTopicPartitions(req *kmsg.DescribeTopicPartitionsReque
 			resp.NextCursor = cursorAt(name, 0)
 			return resp
 		}
-		t, code := resolveAskedName(img, name)
+		t, code := s.resolveAskedName(img, name)
 		answer := kmsg.NewDescribeTopicPartitionsResponseTopic()
 		answer.Topic, answer.TopicID, answer.ErrorCode = &name, t.id, s.note(code)
 		if code != broker.None {
@@ -75,17 +75,19 @@ func cursorAt(topic string, partition int32) *kmsg.DescribeTopicPartitionsRespon
 }
 
 // topicsAsked lists the names that a request asks for, in order and each once.
-func topicsAsked(img *metadata.Image, req *kmsg.DescribeTopicPartitionsRequest) []string {
+func (s *session) topicsAsked(img *metadata.Image, req *kmsg.DescribeTopicPartitionsRequest) []string {
 	var names []string
 	for _, rt := range req.Topics {
 		names = append(names, rt.Topic)
 	}
 	if len(req.Topics) == 0 {
 		for topic := range img.Topics() {
-			names = append(names, topic.Name)
+			if s.mayTopic(topic.Name) {
+				names = append(names, topic.Name)
+			}
 		}
 		for _, view := range img.Views() {
-			if _, code := resolveView(img, view); code == broker.None {
+			if _, code := resolveView(img, view); code == broker.None && s.mayTopic(view.Name) {
 				names = append(names, view.Name)
 			}
 		}

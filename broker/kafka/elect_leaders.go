@@ -35,6 +35,9 @@ func (s *session) electLeaders(ctx context.Context, req *kmsg.ElectLeadersReques
 	topics, all := req.Topics, req.Topics == nil
 	if all {
 		for topic := range img.Topics() {
+			if !s.mayTopic(topic.Name) {
+				continue
+			}
 			rt := kmsg.NewElectLeadersRequestTopic()
 			rt.Topic = topic.Name
 			for _, p := range img.Partitions(topic.ID) {
@@ -93,12 +96,12 @@ func (s *session) elect(ctx context.Context, rt *kmsg.ElectLeadersRequestTopic, 
 		return results
 	}
 	img := s.Metadata.Image()
-	t, code := resolveName(img, rt.Topic)
+	t, code := s.resolveName(img, rt.Topic)
 	switch {
 	case t.view != nil:
 		return fill(broker.Errorf(broker.PolicyViolation, "%q is a view; its leaders are those of its base topic", rt.Topic))
 	case code != broker.None:
-		return fill(broker.Errorf(code, "topic %q does not exist", rt.Topic))
+		return fill(notUsable(code, rt.Topic))
 	}
 	request := controller.ElectLeaders{}
 	for i, number := range rt.Partitions {

@@ -134,12 +134,15 @@ func (s *session) fetchTargets(img *metadata.Image, req *kmsg.FetchRequest, want
 
 // fetchTopic finds the topic of a partition, and who reads it.
 func (s *session) fetchTopic(img *metadata.Image, f *fetched, req *kmsg.FetchRequest, replica bool) {
-	f.target, f.topicCode = resolveAsked(img, &f.asked, req.Version >= 13)
+	f.target, f.topicCode = s.resolveAsked(img, &f.asked, req.Version >= 13)
 	if replica {
 		f.topicCode = broker.ClusterAuthorizationFailed
 	}
 	if f.topicCode == broker.None {
 		f.chain, f.topicCode = resolveChain(img, f.target, s.preamble, req.Rack)
+	}
+	if f.topicCode == broker.None && f.chain.group != "" && !s.mayGroup(f.chain.group) {
+		f.topicCode = broker.GroupAuthorizationFailed
 	}
 	if f.topicCode == broker.None && f.chain.group != "" {
 		s.bypass.sawFetch(f.chain.binding)
@@ -185,11 +188,26 @@ func (s *session) fetchUntil(ctx context.Context, all []fetched, req *kmsg.Fetch
 	for !s.fetchOnce(all, req) {
 		select {
 		case <-changed:
+			s.recheck(all)
 		case <-timer.C:
+			s.recheck(all)
 			s.fetchOnce(all, req) // ends may have moved since
 			return
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// recheck takes back what the principal may not read any more: a rule may have come while the Fetch was parked (X8).
+func (s *session) recheck(all []fetched) {
+	for i := range all {
+		switch f := &all[i]; {
+		case f.code != broker.None:
+		case !s.mayTopic(f.target.name):
+			f.code = broker.TopicAuthorizationFailed
+		case f.chain.group != "" && !s.mayGroup(f.chain.group):
+			f.code = broker.GroupAuthorizationFailed
 		}
 	}
 }

@@ -256,8 +256,8 @@ func (p *fetchPlan) answered(all []fetched) []fetched {
 
 // resolveAsked finds the topic of one partition. A session whose topic was deleted and made again under its name is told
 // so: INCONSISTENT_TOPIC_ID, where a stranger's id is UNKNOWN_TOPIC_ID (T8).
-func resolveAsked(img *metadata.Image, a *asked, byID bool) (target, broker.Code) {
-	t, code := resolve(img, byID, a.id, a.topic)
+func (s *session) resolveAsked(img *metadata.Image, a *asked, byID bool) (target, broker.Code) {
+	t, code := s.resolve(img, byID, a.id, a.topic)
 	if a.entry == nil || !byID {
 		return t, code
 	}

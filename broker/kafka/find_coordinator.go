@@ -56,6 +56,9 @@ func (s *session) findGroup(ctx context.Context, kind int8, key string) (address
 	case kind != coordinatorGroup:
 		return address{}, broker.Errorf(broker.InvalidRequest, "coordinator type %d is not supported", kind)
 	}
+	if !s.mayGroup(key) {
+		return address{}, broker.Errorf(broker.GroupAuthorizationFailed, "no access to group %s", key)
+	}
 	img := s.Metadata.Image()
 	offsets, exists := img.TopicNamed(broker.OffsetsTopic)
 	if !exists {

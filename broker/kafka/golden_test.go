@@ -63,6 +63,14 @@ func (g golden) readResponse(t *testing.T) kmsg.Response {
 	return resp
 }
 
+// notRecorded are the keys that were not captured from Apache Kafka yet: those of users and rules, for which that broker
+// needs SASL and an authorizer, and those that the script does not ask.
+var notRecorded = []int16{
+	keySaslHandshake, keySaslAuthenticate, keyDescribeACLs, keyCreateACLs, keyDeleteACLs, keyDescribeUserScramCredentials,
+	keyAlterUserScramCredentials, keyConsumerGroupHeartbeat, keyConsumerGroupDescribe,
+	keyAlterPartitionReassignments, keyDescribeClientQuotas, keyAlterClientQuotas,
+}
+
 // TestGoldenRequestsAreTakenWhole decodes each request on the way that a connection's frames go.
 func TestGoldenRequestsAreTakenWhole(t *testing.T) {
 	s := &session{Server: &Server{Config: Config{Metrics: NoMetrics{}}}, authenticated: true}
@@ -81,12 +89,9 @@ func TestGoldenRequestsAreTakenWhole(t *testing.T) {
 			t.Errorf("%s version %d, %s: read as %+v", kmsg.NameForKey(g.key), g.version, g.label, req)
 		}
 	}
-	// The capture from Apache Kafka does not ask these yet.
-	uncaptured := []int16{keyConsumerGroupHeartbeat, keyConsumerGroupDescribe,
-		keyAlterPartitionReassignments, keyDescribeClientQuotas, keyAlterClientQuotas}
 	for _, row := range matrix {
-		if !taken[row.key] && !slices.Contains(uncaptured, row.key) {
-			t.Errorf("no golden request of %s", row.name)
+		if taken[row.key] == slices.Contains(notRecorded, row.key) {
+			t.Errorf("golden request of %s: taken %v", row.name, taken[row.key])
 		}
 	}
 }

@@ -10,6 +10,9 @@ import (
 
 // handle answers every request but Produce and Fetch, which answer for themselves: here what concerns topics and brokers.
 func (s *session) handle(ctx context.Context, req kmsg.Request) kmsg.Response {
+	if refused := s.refuseWhole(req); refused != nil {
+		return refused
+	}
 	switch req := req.(type) {
 	case *kmsg.ApiVersionsRequest:
 		return s.apiVersions(req)
@@ -68,7 +71,7 @@ func (s *session) handleCluster(ctx context.Context, req kmsg.Request) kmsg.Resp
 	case *kmsg.DescribeTopicPartitionsRequest:
 		return s.describeTopicPartitions(req)
 	default:
-		return s.handleGroup(ctx, req)
+		return s.handleSecurity(ctx, req)
 	}
 }
 

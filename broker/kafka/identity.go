@@ -21,8 +21,8 @@ func (t target) partition(number int32) broker.TopicPartition {
 	return broker.TopicPartition{Topic: t.topic.ID, Partition: number}
 }
 
-// resolveName finds a topic or view by name. A view whose base was deleted answers UNKNOWN_TOPIC_OR_PARTITION.
-func resolveName(img *metadata.Image, name string) (target, broker.Code) {
+// findName finds a topic or view by name. A view whose base was deleted answers UNKNOWN_TOPIC_OR_PARTITION.
+func findName(img *metadata.Image, name string) (target, broker.Code) {
 	if topic, ok := img.TopicNamed(name); ok {
 		return target{id: topic.ID, name: name, topic: topic}, broker.None
 	}
@@ -32,17 +32,8 @@ func resolveName(img *metadata.Image, name string) (target, broker.Code) {
 	return target{name: name}, broker.UnknownTopicOrPartition
 }
 
-// resolveAskedName is resolveName where a name that no topic can have is told apart: INVALID_TOPIC.
-func resolveAskedName(img *metadata.Image, name string) (target, broker.Code) {
-	t, code := resolveName(img, name)
-	if code != broker.None && t.view == nil && broker.CheckTopicName(name) != nil {
-		code = broker.InvalidTopic
-	}
-	return t, code
-}
-
-// resolveID finds a topic or view by its own id (T8).
-func resolveID(img *metadata.Image, id broker.TopicID) (target, broker.Code) {
+// findID finds a topic or view by its own id (T8).
+func findID(img *metadata.Image, id broker.TopicID) (target, broker.Code) {
 	if topic, ok := img.Topic(id); ok {
 		return target{id: id, name: topic.Name, topic: topic}, broker.None
 	}
@@ -60,14 +51,6 @@ func resolveView(img *metadata.Image, view *metadata.View) (target, broker.Code)
 	}
 	found.topic = base
 	return found, broker.None
-}
-
-// resolve finds a topic or view by id from the version on that drops names, and by name before.
-func resolve(img *metadata.Image, byID bool, id broker.TopicID, name string) (target, broker.Code) {
-	if byID {
-		return resolveID(img, id)
-	}
-	return resolveName(img, name)
 }
 
 // chain is the filtered log that a Fetch of one topic reads. The zero chain is the log itself.

@@ -30,6 +30,10 @@ func (s *session) initProducerID(ctx context.Context, req *kmsg.InitProducerIDRe
 		resp.ErrorCode = s.note(broker.TransactionalIDAuthFailed)
 		return resp
 	}
+	if !s.mayProduceSomewhere() {
+		resp.ErrorCode = s.note(broker.ClusterAuthorizationFailed)
+		return resp
+	}
 	id, err := s.producerIDs.take(ctx, s.allocateProducerIDs)
 	if err != nil {
 		resp.ErrorCode = s.fail(err)

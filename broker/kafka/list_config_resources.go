@@ -42,10 +42,12 @@ func (s *session) listConfigResources(req *kmsg.ListConfigResourcesRequest) kmsg
 	img := s.Metadata.Image()
 	if wanted(kmsg.ConfigResourceTypeTopic) {
 		for topic := range img.Topics() {
-			list(kmsg.ConfigResourceTypeTopic, topic.Name)
+			if s.mayTopic(topic.Name) {
+				list(kmsg.ConfigResourceTypeTopic, topic.Name)
+			}
 		}
 		for _, view := range img.Views() {
-			if _, code := resolveView(img, view); code == broker.None {
+			if _, code := resolveView(img, view); code == broker.None && s.mayTopic(view.Name) {
 				list(kmsg.ConfigResourceTypeTopic, view.Name)
 			}
 		}

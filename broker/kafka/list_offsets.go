@@ -65,7 +65,7 @@ func (s *session) listOffsets(req *kmsg.ListOffsetsRequest) kmsg.Response {
 		rt := &req.Topics[i]
 		answer := kmsg.NewListOffsetsResponseTopic()
 		answer.Topic = rt.Topic
-		t, code := resolveName(img, rt.Topic)
+		t, code := s.resolveName(img, rt.Topic)
 		for j := range rt.Partitions {
 			rp := &rt.Partitions[j]
 			lp := kmsg.NewListOffsetsResponseTopicPartition()

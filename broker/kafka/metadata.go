@@ -31,10 +31,13 @@ func (s *session) metadata(ctx context.Context, req *kmsg.MetadataRequest) kmsg.
 	all := req.Topics == nil || req.Version == 0 && len(req.Topics) == 0
 	if all {
 		for topic := range img.Topics() {
+			if !s.mayTopic(topic.Name) {
+				continue
+			}
 			resp.Topics = append(resp.Topics, s.describeTopic(img, target{id: topic.ID, name: topic.Name, topic: topic}, broker.None))
 		}
 		for _, view := range img.Views() {
-			if t, code := resolveView(img, view); code == broker.None {
+			if t, code := resolveView(img, view); code == broker.None && s.mayTopic(view.Name) {
 				resp.Topics = append(resp.Topics, s.describeTopic(img, t, broker.None))
 			}
 		}
@@ -45,14 +48,14 @@ func (s *session) metadata(ctx context.Context, req *kmsg.MetadataRequest) kmsg.
 		var code broker.Code
 		switch {
 		case rt.TopicID != [16]byte{}:
-			t, code = resolveID(img, rt.TopicID)
+			t, code = s.resolveID(img, rt.TopicID)
 		default:
-			t, code = resolveName(img, *rt.Topic)
+			t, code = s.resolveName(img, *rt.Topic)
 			if code == broker.UnknownTopicOrPartition && t.view == nil {
 				code = s.autoCreate(ctx, *rt.Topic, req.Version < 4 || req.AllowAutoTopicCreation)
 				if code == broker.None {
 					img = s.Metadata.Image()
-					t, code = resolveName(img, *rt.Topic)
+					t, code = s.resolveName(img, *rt.Topic)
 				}
 			}
 		}
@@ -128,6 +131,9 @@ func (s *session) autoCreate(ctx context.Context, name string, asked bool) broke
 	}
 	if !s.AutoCreateTopics || !asked || slices.Contains(reservedTopics, name) {
 		return broker.UnknownTopicOrPartition
+	}
+	if !s.mayCreate(name) {
+		return broker.TopicAuthorizationFailed
 	}
 	_, err := s.Controller.Submit(ctx, controller.CreateTopic{Name: name, Partitions: -1, ReplicationFactor: -1})
 	if code := broker.CodeOf(err); code != broker.None && code != broker.TopicAlreadyExists {

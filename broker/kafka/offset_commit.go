@@ -37,7 +37,7 @@ func (s *session) offsetCommit(ctx context.Context, req *kmsg.OffsetCommitReques
 		answer := kmsg.NewOffsetCommitResponseTopic()
 		answer.Topic, answer.TopicID = rt.Topic, rt.TopicID
 		answer.Partitions = make([]kmsg.OffsetCommitResponseTopicPartition, len(rt.Partitions))
-		t, unknown := resolve(img, req.Version >= 10, rt.TopicID, rt.Topic)
+		t, unknown := s.resolve(img, req.Version >= 10, rt.TopicID, rt.Topic)
 		for j := range rt.Partitions {
 			rp, ap := &rt.Partitions[j], &answer.Partitions[j]
 			ap.Partition = rp.Partition

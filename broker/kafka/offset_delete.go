@@ -22,6 +22,9 @@ func (s *session) offsetDelete(ctx context.Context, req *kmsg.OffsetDeleteReques
 	var asked []group.NamedPartition
 	for _, rt := range req.Topics {
 		for _, rp := range rt.Partitions {
+			if !s.mayTopic(rt.Topic) {
+				continue
+			}
 			asked = append(asked, group.NamedPartition{Topic: rt.Topic, Partition: rp.Partition})
 		}
 	}
@@ -39,6 +42,11 @@ func (s *session) offsetDelete(ctx context.Context, req *kmsg.OffsetDeleteReques
 		answer.Topic = rt.Topic
 		for _, rp := range rt.Partitions {
 			ap := kmsg.NewOffsetDeleteResponseTopicPartition()
+			if !s.mayTopic(rt.Topic) {
+				ap.Partition, ap.ErrorCode = rp.Partition, s.note(broker.TopicAuthorizationFailed)
+				answer.Partitions = append(answer.Partitions, ap)
+				continue
+			}
 			ap.Partition, ap.ErrorCode = rp.Partition, s.note(codes[0])
 			answer.Partitions, codes = append(answer.Partitions, ap), codes[1:]
 		}

@@ -66,8 +66,8 @@ func (s *session) offsetsOf(ctx context.Context, req *kmsg.OffsetFetchRequest, r
 	codes := make([]broker.Code, len(rg.Topics))
 	for i := range rg.Topics {
 		rt := &rg.Topics[i]
-		targets[i], codes[i] = resolve(img, req.Version >= 10, rt.TopicID, rt.Topic)
-		if req.Version < 10 {
+		targets[i], codes[i] = s.resolve(img, req.Version >= 10, rt.TopicID, rt.Topic)
+		if codes[i] == broker.UnknownTopicOrPartition {
 			codes[i] = broker.None
 		}
 		for _, partition := range rt.Partitions {
@@ -82,7 +82,7 @@ func (s *session) offsetsOf(ctx context.Context, req *kmsg.OffsetFetchRequest, r
 		return answer
 	}
 	if fetch.All {
-		answer.Topics = allOffsets(img, found, req.Version >= 10)
+		answer.Topics = s.allOffsets(img, found, req.Version >= 10)
 		return answer
 	}
 	byPartition := make(map[group.NamedPartition]FetchedOffset, len(found))
@@ -110,7 +110,7 @@ func (s *session) offsetsOf(ctx context.Context, req *kmsg.OffsetFetchRequest, r
 
 // allOffsets groups every stored position by topic, in the order in which topics first appear. Where topics go by id,
 // those that no longer exist are left out: there is nothing to call them.
-func allOffsets(img *metadata.Image, found []FetchedOffset, byID bool) []kmsg.OffsetFetchResponseGroupTopic {
+func (s *session) allOffsets(img *metadata.Image, found []FetchedOffset, byID bool) []kmsg.OffsetFetchResponseGroupTopic {
 	var topics []kmsg.OffsetFetchResponseGroupTopic
 	position := make(map[string]int)
 	for _, f := range found {
@@ -118,8 +118,11 @@ func allOffsets(img *metadata.Image, found []FetchedOffset, byID bool) []kmsg.Of
 		if !seen {
 			topic := kmsg.NewOffsetFetchResponseGroupTopic()
 			topic.Topic = f.Topic
+			if !s.mayTopic(f.Topic) {
+				continue
+			}
 			if byID {
-				t, code := resolveName(img, f.Topic)
+				t, code := s.resolveName(img, f.Topic)
 				if code != broker.None {
 					continue
 				}

@@ -21,7 +21,7 @@ func (s *session) offsetForLeaderEpoch(req *kmsg.OffsetForLeaderEpochRequest) km
 		rt := &req.Topics[i]
 		answer := kmsg.NewOffsetForLeaderEpochResponseTopic()
 		answer.Topic = rt.Topic
-		t, code := resolveName(img, rt.Topic)
+		t, code := s.resolveName(img, rt.Topic)
 		for j := range rt.Partitions {
 			rp := &rt.Partitions[j]
 			op := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()

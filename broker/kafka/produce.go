@@ -69,7 +69,7 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 	o := 0
 	for i := range req.Topics {
 		topic := &req.Topics[i]
-		found, code := resolve(p.image, req.Version >= 13, topic.TopicID, topic.Topic)
+		found, code := s.resolve(p.image, req.Version >= 13, topic.TopicID, topic.Topic)
 		for j := range topic.Partitions {
 			outcome := &p.outcomes[o]
 			o++

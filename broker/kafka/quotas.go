@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -73,8 +74,8 @@ func (b *buckets) makeRoom(now time.Time) {
 	}
 }
 
-// quotaUser is the user whom quotas know the client as.
-func (s *session) quotaUser() string { return "ANONYMOUS" }
+// quotaUser is the user whom quotas know the client as: the principal without its kind.
+func (s *session) quotaUser() string { return strings.TrimPrefix(s.principal, "User:") }
 
 // use counts bytes against a bound of the client at hand and returns how long it is throttled; nothing where there is no
 // such bound.

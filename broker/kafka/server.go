@@ -29,6 +29,10 @@ type Config struct {
 	Metrics    Metrics // nil: nothing is counted
 	Logger     zerolog.Logger
 	Limits     Limits
+	// Authorizer applies the access rules. Nil: everything is allowed.
+	Authorizer *Authorizer
+	// Sasl is how clients prove who they are on listeners that require it.
+	Sasl Sasl
 	// AutoCreateTopics lets Metadata make topics that it is asked for (auto.create.topics.enable).
 	AutoCreateTopics bool
 	// LogDir tells of the node's data directory. Nil: nothing is known.
@@ -103,7 +107,8 @@ type Listener struct {
 	// host stands for the endpoint in the node's registration.
 	AdvertisedHost string
 	AdvertisedPort int32
-	// RequireAuthentication lets a connection without a verified client certificate ask for ApiVersions only.
+	// RequireAuthentication lets a connection without a verified client certificate ask for ApiVersions only, until it
+	// has authenticated by SASL.
 	RequireAuthentication bool
 }
 
@@ -113,6 +118,7 @@ type Server struct {
 	tasks         *task.Group
 	bypass        bypassAlarm
 	producerIDs   producerIDBlock
+	vouchers      vouchers
 	fetchSessions *fetchSessionCache
 	complaints    complaints
 	frames        framePools
@@ -164,6 +170,9 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		s.closeAll()
 		return nil
 	})
+	if len(config.Sasl.Mechanisms) > 0 {
+		s.tasks.Go("kafka credentials", s.expel)
+	}
 	return s, nil
 }
 
@@ -298,6 +307,7 @@ func (s *Server) admit(conn net.Conn) bool {
 
 func (s *Server) dismiss(conn net.Conn) {
 	_ = conn.Close() // the second close of a connection that the session closed itself
+	s.vouchers.drop(conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ip, open := s.conns[conn]

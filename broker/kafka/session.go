@@ -23,18 +23,24 @@ import (
 // session is one connection. The goroutine that runs it owns every field; the outbox has its own rules.
 type session struct {
 	*Server
-	conn          net.Conn
-	reader        *bufio.Reader
-	listener      *Listener
-	preamble      *adminapi.Preamble // nil on a plain Kafka stream
+	conn     net.Conn
+	reader   *bufio.Reader
+	listener *Listener
+	preamble *adminapi.Preamble // nil on a plain Kafka stream
+	// Groups, in the place of the server's, lets the principal touch the groups that it may.
+	Groups        Groups
 	authenticated bool
-	trusted       int  // bytes of the largest frame so far, up to a bound
-	midFrame      bool // a frame that counts against the memory for requests is being read
-	outbox        outbox
-	code          broker.Code   // the first error that the request at hand was answered with
-	fetches       *fetchSession // nil: none
-	client        string        // the client id of the request at hand
-	throttle      time.Duration // how long the connection is not read behind the request at hand
+	authentication
+	asking   access // what the key of the request at hand needs
+	answers  answers
+	ending   error // why the connection ends behind the response at hand
+	trusted  int   // bytes of the largest frame so far, up to a bound
+	midFrame bool  // a frame that counts against the memory for requests is being read
+	outbox   outbox
+	code     broker.Code   // the first error that the request at hand was answered with
+	fetches  *fetchSession // nil: none
+	client   string        // the client id of the request at hand
+	throttle time.Duration // how long the connection is not read behind the request at hand
 }
 
 const (
@@ -49,6 +55,8 @@ func newSession(server *Server, conn net.Conn, listener *Listener) *session {
 		reader:   bufio.NewReaderSize(conn, readBufferBytes),
 		listener: listener,
 	}
+	s.Groups = guardedGroups{s}
+	s.identify(Anonymous)
 	s.outbox.session = s
 	return s
 }
@@ -103,7 +111,8 @@ func refuse(kind, format string, args ...any) error {
 
 // serve reads and answers requests. The first must be here within the handshake time.
 func (s *session) serve(ctx context.Context) error {
-	if err := s.conn.SetReadDeadline(time.Now().Add(s.Limits.Handshake)); err != nil {
+	s.deadline = time.Now().Add(s.Limits.Handshake)
+	if err := s.conn.SetReadDeadline(s.deadline); err != nil {
 		return err
 	}
 	if err := s.handshake(ctx); err != nil {
@@ -113,6 +122,15 @@ func (s *session) serve(ctx context.Context) error {
 		return err
 	}
 	for {
+		if s.raw {
+			if err := s.rawToken(ctx); err != nil {
+				return err
+			}
+			if err := s.readUntil(time.Now().Add(s.Limits.Idle)); err != nil {
+				return err
+			}
+			continue
+		}
 		f, err := s.nextFrame()
 		if err != nil && s.draining.Load() {
 			return io.EOF // Drain ended the wait for a request, and what was submitted is still answered.
@@ -124,7 +142,7 @@ func (s *session) serve(ctx context.Context) error {
 			return err
 		}
 		s.hold()
-		if err := s.conn.SetReadDeadline(time.Now().Add(s.Limits.Idle)); err != nil {
+		if err := s.readUntil(time.Now().Add(s.Limits.Idle)); err != nil {
 			return err
 		}
 		if s.draining.Load() { // after the deadline, which may have replaced Drain's
@@ -138,15 +156,30 @@ func (s *session) handshake(ctx context.Context) error {
 	var state tls.ConnectionState
 	switch conn := s.conn.(type) {
 	case *transport.Stream:
-		state = conn.TLS()
+		state, s.encrypted = conn.TLS(), true
 	case *tls.Conn:
 		if err := conn.HandshakeContext(ctx); err != nil {
 			return fmt.Errorf("tls handshake: %w", err)
 		}
-		state = conn.ConnectionState()
+		state, s.encrypted = conn.ConnectionState(), true
+	}
+	if len(state.VerifiedChains) > 0 {
+		s.identify(CertifiedPrincipal(state.VerifiedChains[0][0]))
 	}
 	s.authenticated = !s.listener.RequireAuthentication || len(state.VerifiedChains) > 0
+	if s.authenticated {
+		s.deadline = time.Time{}
+	}
 	return nil
+}
+
+// readUntil sets until when the next bytes must be here. A client that has not proved who it is has its whole time to do so
+// once, however often it sends something (X3).
+func (s *session) readUntil(deadline time.Time) error {
+	if !s.deadline.IsZero() && s.deadline.Before(deadline) {
+		deadline = s.deadline
+	}
+	return s.conn.SetReadDeadline(deadline)
 }
 
 func (s *session) readPreamble() error {
@@ -173,7 +206,7 @@ func (s *session) nextFrame() (frame, error) {
 	if _, err := s.reader.Peek(1); err != nil {
 		return frame{}, err
 	}
-	if err := s.conn.SetReadDeadline(s.transferDeadline(0)); err != nil {
+	if err := s.readUntil(s.transferDeadline(0)); err != nil {
 		return frame{}, err
 	}
 	size, err := readSize(s.reader, limit)
@@ -183,7 +216,7 @@ func (s *session) nextFrame() (frame, error) {
 	case err != nil:
 		return frame{}, refuse("frame size", "%w", err)
 	}
-	if err := s.conn.SetReadDeadline(s.transferDeadline(size)); err != nil {
+	if err := s.readUntil(s.transferDeadline(size)); err != nil {
 		return frame{}, err
 	}
 	f, err := s.frames.readFrame(s.reader, size, s.trusted, frameRules{
@@ -239,6 +272,11 @@ func (s *session) request(ctx context.Context, f *frame) error {
 		return err
 	}
 	s.code, s.client = broker.None, h.clientID
+	if s.expired(start) && !beforeAuthentication(h.key) {
+		f.release()
+		return refuse("session expired", "the session of %s is over and was not renewed", s.principal)
+	}
+	s.asking = accesses[h.key]
 	if produce, ok := req.(*kmsg.ProduceRequest); ok {
 		return s.produce(ctx, h, produce, f, start)
 	}
@@ -255,6 +293,9 @@ func (s *session) request(ctx context.Context, f *frame) error {
 	}
 	row, _ := lookup(h.key)
 	s.Metrics.Request(row.name, s.code, time.Since(start))
+	if err == nil {
+		err = s.ending
+	}
 	return err
 }
 
@@ -267,7 +308,7 @@ func (s *session) decode(body []byte) (header, kmsg.Request, error) {
 	case !known:
 		s.Metrics.UnsupportedVersion(-1, -1) // a label for each number that a client can think of would be too many
 		return h, nil, refuse("unknown api", "api %d is not served", h.key)
-	case !s.authenticated && h.key != keyApiVersions:
+	case !s.authenticated && !beforeAuthentication(h.key):
 		return h, nil, refuse("unauthenticated", "%s before authentication", row.name)
 	case !row.serves(h.version):
 		s.Metrics.UnsupportedVersion(h.key, max(min(h.version, row.max+1), -1))
@@ -289,6 +330,11 @@ func (s *session) decode(body []byte) (header, kmsg.Request, error) {
 		return h, nil, refuse("malformed request", "decode %s version %d: %w", row.name, h.version, err)
 	}
 	return h, req, nil
+}
+
+// beforeAuthentication reports whether a key is answered to somebody who has not proved who it is (X3).
+func beforeAuthentication(key int16) bool {
+	return key == keyApiVersions || key == keySaslHandshake || key == keySaslAuthenticate
 }
 
 // respond encodes and writes one response. The outbox is empty.

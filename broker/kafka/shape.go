@@ -104,6 +104,14 @@ var shapes = map[int16][]field{
 	keyConsumerGroupHeartbeat: shape(str(), str(), raw(4), str(), str(), raw(4), strs(), str().from(1), str(),
 		list(raw(16), int32s())),
 	keyConsumerGroupDescribe: shape(strs(), raw(1)),
+	keySaslHandshake:         shape(str()),
+	keySaslAuthenticate:      shape(data()),
+	keyDescribeACLs:          shape(raw(1), str(), raw(1), str(), str(), raw(2)),
+	keyCreateACLs:            shape(list(raw(1), str(), raw(1), str(), str(), raw(2))),
+	keyDeleteACLs:            shape(list(raw(1), str(), raw(1), str(), str(), raw(2))),
+
+	keyDescribeUserScramCredentials: shape(list(str())),
+	keyAlterUserScramCredentials:    shape(list(str(), raw(1)), list(str(), raw(1+4), data(), data())),
 }
 
 // checkShape walks a request's body and reports the first count or length that its bytes cannot hold. Bytes behind the

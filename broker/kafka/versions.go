@@ -4,45 +4,52 @@ import "slices"
 
 // API keys in use, with Kafka's numbers.
 const (
-	keyProduce                     int16 = 0
-	keyFetch                       int16 = 1
-	keyListOffsets                 int16 = 2
-	keyMetadata                    int16 = 3
-	keyOffsetCommit                int16 = 8
-	keyOffsetFetch                 int16 = 9
-	keyFindCoordinator             int16 = 10
-	keyJoinGroup                   int16 = 11
-	keyHeartbeat                   int16 = 12
-	keyLeaveGroup                  int16 = 13
-	keySyncGroup                   int16 = 14
-	keyDescribeGroups              int16 = 15
-	keyListGroups                  int16 = 16
-	keyApiVersions                 int16 = 18
-	keyCreateTopics                int16 = 19
-	keyDeleteTopics                int16 = 20
-	keyDeleteRecords               int16 = 21
-	keyInitProducerID              int16 = 22
-	keyOffsetForLeaderEpoch        int16 = 23
-	keyDescribeConfigs             int16 = 32
-	keyAlterConfigs                int16 = 33
-	keyDescribeLogDirs             int16 = 35
-	keyCreatePartitions            int16 = 37
-	keyDeleteGroups                int16 = 42
-	keyElectLeaders                int16 = 43
-	keyIncrementalAlterConfigs     int16 = 44
-	keyAlterPartitionReassignments int16 = 45
-	keyListPartitionReassignments  int16 = 46
-	keyOffsetDelete                int16 = 47
-	keyDescribeClientQuotas        int16 = 48
-	keyAlterClientQuotas           int16 = 49
-	keyDescribeQuorum              int16 = 55
-	keyUpdateFeatures              int16 = 57
-	keyDescribeCluster             int16 = 60
-	keyDescribeProducers           int16 = 61
-	keyConsumerGroupHeartbeat      int16 = 68
-	keyConsumerGroupDescribe       int16 = 69
-	keyListConfigResources         int16 = 74
-	keyDescribeTopicPartitions     int16 = 75
+	keyProduce                      int16 = 0
+	keyFetch                        int16 = 1
+	keyListOffsets                  int16 = 2
+	keyMetadata                     int16 = 3
+	keyOffsetCommit                 int16 = 8
+	keyOffsetFetch                  int16 = 9
+	keyFindCoordinator              int16 = 10
+	keyJoinGroup                    int16 = 11
+	keyHeartbeat                    int16 = 12
+	keyLeaveGroup                   int16 = 13
+	keySyncGroup                    int16 = 14
+	keyDescribeGroups               int16 = 15
+	keyListGroups                   int16 = 16
+	keySaslHandshake                int16 = 17
+	keyApiVersions                  int16 = 18
+	keyCreateTopics                 int16 = 19
+	keyDeleteTopics                 int16 = 20
+	keyDeleteRecords                int16 = 21
+	keyInitProducerID               int16 = 22
+	keyOffsetForLeaderEpoch         int16 = 23
+	keyDescribeACLs                 int16 = 29
+	keyCreateACLs                   int16 = 30
+	keyDeleteACLs                   int16 = 31
+	keyDescribeConfigs              int16 = 32
+	keyAlterConfigs                 int16 = 33
+	keyDescribeLogDirs              int16 = 35
+	keySaslAuthenticate             int16 = 36
+	keyCreatePartitions             int16 = 37
+	keyDeleteGroups                 int16 = 42
+	keyElectLeaders                 int16 = 43
+	keyIncrementalAlterConfigs      int16 = 44
+	keyAlterPartitionReassignments  int16 = 45
+	keyListPartitionReassignments   int16 = 46
+	keyOffsetDelete                 int16 = 47
+	keyDescribeClientQuotas         int16 = 48
+	keyAlterClientQuotas            int16 = 49
+	keyDescribeUserScramCredentials int16 = 50
+	keyAlterUserScramCredentials    int16 = 51
+	keyDescribeQuorum               int16 = 55
+	keyUpdateFeatures               int16 = 57
+	keyDescribeCluster              int16 = 60
+	keyDescribeProducers            int16 = 61
+	keyConsumerGroupHeartbeat       int16 = 68
+	keyConsumerGroupDescribe        int16 = 69
+	keyListConfigResources          int16 = 74
+	keyDescribeTopicPartitions      int16 = 75
 )
 
 // api is one row of the protocol matrix.
@@ -70,15 +77,20 @@ var matrix = []api{
 	{key: keySyncGroup, name: "SyncGroup", listed: 0, min: 0, max: 5},
 	{key: keyDescribeGroups, name: "DescribeGroups", listed: 0, min: 0, max: 6},
 	{key: keyListGroups, name: "ListGroups", listed: 0, min: 0, max: 5},
+	{key: keySaslHandshake, name: "SaslHandshake", listed: 0, min: 0, max: 1},
 	{key: keyApiVersions, name: "ApiVersions", listed: 0, min: 0, max: 4},
 	{key: keyCreateTopics, name: "CreateTopics", listed: 2, min: 2, max: 7},
 	{key: keyDeleteTopics, name: "DeleteTopics", listed: 1, min: 1, max: 6},
 	{key: keyDeleteRecords, name: "DeleteRecords", listed: 0, min: 0, max: 2},
 	{key: keyInitProducerID, name: "InitProducerId", listed: 0, min: 0, max: 5},
 	{key: keyOffsetForLeaderEpoch, name: "OffsetForLeaderEpoch", listed: 2, min: 2, max: 4},
+	{key: keyDescribeACLs, name: "DescribeAcls", listed: 1, min: 1, max: 3},
+	{key: keyCreateACLs, name: "CreateAcls", listed: 1, min: 1, max: 3},
+	{key: keyDeleteACLs, name: "DeleteAcls", listed: 1, min: 1, max: 3},
 	{key: keyDescribeConfigs, name: "DescribeConfigs", listed: 1, min: 1, max: 4},
 	{key: keyAlterConfigs, name: "AlterConfigs", listed: 0, min: 0, max: 2},
 	{key: keyDescribeLogDirs, name: "DescribeLogDirs", listed: 1, min: 1, max: 5},
+	{key: keySaslAuthenticate, name: "SaslAuthenticate", listed: 0, min: 0, max: 2},
 	{key: keyCreatePartitions, name: "CreatePartitions", listed: 0, min: 0, max: 3},
 	{key: keyDeleteGroups, name: "DeleteGroups", listed: 0, min: 0, max: 3},
 	{key: keyElectLeaders, name: "ElectLeaders", listed: 0, min: 0, max: 2},
@@ -88,6 +100,8 @@ var matrix = []api{
 	{key: keyOffsetDelete, name: "OffsetDelete", listed: 0, min: 0, max: 0},
 	{key: keyDescribeClientQuotas, name: "DescribeClientQuotas", listed: 0, min: 0, max: 1},
 	{key: keyAlterClientQuotas, name: "AlterClientQuotas", listed: 0, min: 0, max: 1},
+	{key: keyDescribeUserScramCredentials, name: "DescribeUserScramCredentials", listed: 0, min: 0, max: 0},
+	{key: keyAlterUserScramCredentials, name: "AlterUserScramCredentials", listed: 0, min: 0, max: 0},
 	{key: keyDescribeQuorum, name: "DescribeQuorum", listed: 0, min: 0, max: 2},
 	{key: keyUpdateFeatures, name: "UpdateFeatures", listed: 0, min: 0, max: 2},
 	{key: keyDescribeCluster, name: "DescribeCluster", listed: 0, min: 0, max: 2},

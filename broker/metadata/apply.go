@@ -170,6 +170,10 @@ func (d *draft) merge(fact *Fact) error {
 		return d.quota(f.Quota)
 	case *metadatapb.Fact_FeatureLevel:
 		return d.featureLevel(f.FeatureLevel)
+	case *metadatapb.Fact_AccessRule:
+		return d.accessRule(f.AccessRule)
+	case *metadatapb.Fact_ScramCredential:
+		return d.scramCredential(f.ScramCredential)
 	default:
 		return fmt.Errorf("%w: no kind that feature level %d has", ErrUnknownFact, FeatureLevel)
 	}

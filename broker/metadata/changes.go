@@ -22,6 +22,7 @@ type Changes struct {
 	Origins    []broker.BindingID
 	Views      []string
 	Cluster    bool // nodes, feature level, producer ids or quotas
+	Access     bool // access rules or credentials
 
 	// Stale lists the facts that failed their preconditions and changed nothing.
 	Stale []Stale
@@ -37,7 +38,7 @@ type Stale struct {
 // Empty reports that nothing changed.
 func (c *Changes) Empty() bool {
 	return len(c.Brokers)+len(c.Topics)+len(c.Partitions)+len(c.Configs)+len(c.Plugins)+len(c.Bindings)+len(c.Rows)+
-		len(c.Origins)+len(c.Views) == 0 && !c.Cluster
+		len(c.Origins)+len(c.Views) == 0 && !c.Cluster && !c.Access
 }
 
 // Merge adds what other names.
@@ -52,6 +53,7 @@ func (c *Changes) Merge(other Changes) {
 	c.Origins = append(c.Origins, other.Origins...)
 	c.Views = append(c.Views, other.Views...)
 	c.Cluster = c.Cluster || other.Cluster
+	c.Access = c.Access || other.Access
 	c.Stale = append(c.Stale, other.Stale...)
 	c.normalise()
 }

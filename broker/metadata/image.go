@@ -31,6 +31,11 @@ type Image struct {
 	views      table[string, *View]
 	viewIDs    table[broker.TopicID, string]
 
+	rules            table[ResourcePattern, []AccessRule] // in order, see access.go
+	rulesIndex       broker.Index                         // of the entry that changed one last
+	credentials      table[CredentialKey, *ScramCredential]
+	credentialsIndex broker.Index // of the entry that changed one last
+
 	nextProducerID broker.ProducerID
 	quotas         *Quotas
 
@@ -60,6 +65,9 @@ func NewImage() *Image {
 		origins:    newTable[broker.BindingID, map[int32]broker.Offset](byNumber),
 		views:      newTable[string, *View](byText),
 		viewIDs:    newTable[broker.TopicID, string](byID),
+
+		rules:       newTable[ResourcePattern, []AccessRule](func(p ResourcePattern) uint8 { return byText(p.Name) }),
+		credentials: newTable[CredentialKey, *ScramCredential](func(k CredentialKey) uint8 { return byText(k.User) }),
 	}
 }
 

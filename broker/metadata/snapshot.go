@@ -198,6 +198,12 @@ func (m *Image) facts() []*Fact {
 			add(QuotaFact(entity, b.Key, b.Value))
 		}
 	}
+	for rule := range m.AccessRules() {
+		add(AccessRuleFact(rule))
+	}
+	for _, c := range m.ScramCredentials() {
+		add(ScramCredentialFact(c))
+	}
 	if m.nextProducerID > 0 {
 		add(ProducerIDBlockFact(m.nextProducerID, 0, broker.NoNode, 0))
 	}

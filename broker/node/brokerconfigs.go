@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/millrace-io/millrace/broker/admin"
@@ -27,13 +28,18 @@ func (n *Node) brokerConfigs() []kafka.BrokerConfig {
 	advertised := ""
 	for _, e := range n.bound.endpoints(n.config) {
 		if e.Listener == "client" {
-			advertised = fmt.Sprintf("PLAINTEXT://%s:%d", e.Host, e.Port)
+			advertised = fmt.Sprintf("%s://%s:%d", n.config.securityProtocol(), e.Host, e.Port)
 		}
 	}
 	c := &n.config
+	flag := func(name string, value bool) kafka.BrokerConfig {
+		return kafka.BrokerConfig{Name: name, Value: strconv.FormatBool(value), Type: metadata.ConfigBoolean}
+	}
 	return []kafka.BrokerConfig{
 		text("advertised.listeners", advertised),
+		flag("allow.everyone.if.no.acl.found", c.AllowUnlessRuled),
 		text("broker.rack", c.Rack),
+		millis("connections.max.reauth.ms", c.ReauthMax),
 		millis("group.consumer.heartbeat.interval.ms", c.GroupConsumer.Heartbeat.Default),
 		millis("group.consumer.max.heartbeat.interval.ms", c.GroupConsumer.Heartbeat.Max),
 		millis("group.consumer.max.session.timeout.ms", c.GroupConsumer.Session.Max),
@@ -57,6 +63,8 @@ func (n *Node) brokerConfigs() []kafka.BrokerConfig {
 		number("num.partitions", int64(c.DefaultPartitions)),
 		number("offsets.retention.minutes", int64(c.OffsetsRetention/time.Minute)),
 		number("producer.id.expiration.ms", c.ProducerIDExpiryMillis),
+		text("sasl.enabled.mechanisms", strings.Join(c.SaslMechanisms, ",")),
+		text("super.users", strings.Join(c.SuperUsers, ";")),
 	}
 }
 

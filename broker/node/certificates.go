@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -97,20 +96,4 @@ func writePEMs(files vfs.FS, dir string, content map[string]any) error {
 		}
 	}
 	return nil
-}
-
-// serverTLS makes a listener's configuration of the node's certificate; key is the private key as it is stored.
-func (n *Node) serverTLS(alpn string) (config *tls.Config, key []byte, err error) {
-	certificate, err := readSmall(n.seams.FS, n.tlsFile(nodeCertName))
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the node's certificate: %w", err)
-	}
-	if key, err = readSmall(n.seams.FS, n.tlsFile(nodeKeyName)); err != nil {
-		return nil, nil, fmt.Errorf("read the node's key: %w", err)
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("load %s and %s: %w", n.tlsFile(nodeCertName), n.tlsFile(nodeKeyName), err)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{alpn}, Certificates: []tls.Certificate{pair}}, key, nil
 }

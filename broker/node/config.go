@@ -31,6 +31,7 @@ type Config struct {
 	LogLevel      zerolog.Level
 	DebugProfiles bool // serve /debug/pprof/ on the admin listener, which must then be on loopback
 	Rack          string
+	Security
 
 	FrameBytesMax          int   // socket.request.max.bytes
 	RequestBytesMax        int   // queued.max.request.bytes
@@ -69,7 +70,7 @@ type setting struct {
 
 // settings is the table that files, variables, flags and the reference page are read against.
 func settings() []setting {
-	return []setting{
+	return append([]setting{
 		{"data", "", "data directory; required", text(func(c *Config, v string) { c.Data = v })},
 		{"node.id", "1", "the node's number, as Kafka clients see it", integer(0, 1<<31-1, func(c *Config, v int64) { c.NodeID = broker.NodeID(v) })},
 		{"listeners.client.bind", "127.0.0.1:9092", "Kafka on TCP and QUIC", address(func(c *Config, v string) { c.Client.Bind = v })},
@@ -109,7 +110,7 @@ func settings() []setting {
 		{"max.connections", "20000", "client connections at most", integer(1, 1<<20, func(c *Config, v int64) { c.ConnectionsMax = int(v) })},
 		{"shutdown.timeout.ms", "30000", "how long SIGTERM waits for requests under way", millis(0, func(c *Config, v time.Duration) { c.ShutdownTimeout = v })},
 		{"producer.id.expiration.ms", "86400000", "idle time after which a producer id is forgotten", integer(1, 1<<62, func(c *Config, v int64) { c.ProducerIDExpiryMillis = v })},
-	}
+	}, securitySettings()...)
 }
 
 // Keys returns every configuration key with its default and a sentence about it, in the order of the reference page.
@@ -222,10 +223,12 @@ func (c *Config) validate() error {
 			problems = append(problems, fmt.Errorf("%s: a node needs all three listeners", l.key))
 		}
 	}
-	if !c.InsecureAdmin && c.Admin.Bind != "" && !isLoopback(c.Admin.Bind) {
+	if !c.InsecureAdmin && c.Admin.Bind != "" && !isLoopback(c.Admin.Bind) && !c.adminIsGuarded() {
 		problems = append(problems, fmt.Errorf("listeners.admin.bind %s is reachable from other hosts and has no credentials: "+
-			"bind it to 127.0.0.1, or pass --insecure-admin if the network keeps strangers out", c.Admin.Bind))
+			"bind it to 127.0.0.1, set listeners.admin.tls with listeners.admin.client.auth or authorizer, "+
+			"or pass --insecure-admin if the network keeps strangers out", c.Admin.Bind))
 	}
+	problems = append(problems, c.validateSecurity()...)
 	if c.DebugProfiles && c.Admin.Bind != "" && !isLoopback(c.Admin.Bind) {
 		problems = append(problems, fmt.Errorf("debug.pprof shows the inside of the process, and listeners.admin.bind %s is "+
 			"reachable from other hosts: bind it to 127.0.0.1", c.Admin.Bind))

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/broker/quorum"
+	"github.com/millrace-io/millrace/broker/scram"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -23,6 +25,9 @@ type FormatSpec struct {
 	Node  broker.NodeID
 	Hosts []string // names and addresses that the node's certificate is good for, beside loopback
 	Now   time.Time
+	User  string // the first user, who can then make others; empty: none
+	// Password is that user's.
+	Password string
 }
 
 // Format founds a cluster of one node in an empty directory: it draws the cluster id, makes the certificates, writes the
@@ -63,10 +68,37 @@ func format(files vfs.FS, spec FormatSpec, id Identity) error {
 		return err
 	}
 	first := quorum.InitSpec{Cluster: id.Cluster, Node: id.Node, Directory: id.Directory}
+	if spec.User != "" {
+		var err error
+		if first.Facts, err = firstUser(spec.User, spec.Password); err != nil {
+			return fmt.Errorf("make user %s: %w", spec.User, err)
+		}
+	}
 	if err := quorum.Format(files, spec.Data, first); err != nil {
 		return fmt.Errorf("write the first metadata snapshot: %w", err)
 	}
 	return replaceFile(files, filepath.Join(spec.Data, metaName), id.encode())
+}
+
+// firstUser states the credentials of a user under every mechanism.
+func firstUser(name, password string) ([]*metadata.Fact, error) {
+	if password == "" {
+		return nil, errors.New("the password is empty")
+	}
+	var facts []*metadata.Fact
+	for _, mechanism := range []metadata.ScramMechanism{metadata.ScramSHA256, metadata.ScramSHA512} {
+		salt := make([]byte, scram.SaltBytes)
+		if _, err := rand.Read(salt); err != nil {
+			return nil, err
+		}
+		salted, err := scram.Salted(mechanism, password, salt, scram.IterationsDefault)
+		if err != nil {
+			return nil, err
+		}
+		key := metadata.CredentialKey{User: name, Mechanism: mechanism}
+		facts = append(facts, metadata.ScramCredentialFact(scram.Credential(key, salted, salt, scram.IterationsDefault)))
+	}
+	return facts, nil
 }
 
 // makeDurableDir makes a directory with its parents and syncs the names of all that were made. The directory's own name is

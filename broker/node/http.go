@@ -2,7 +2,7 @@ package node
 
 import (
 	"context"
-	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -130,12 +130,32 @@ func (n *Node) serve(ctx context.Context) error {
 	if n.config.DebugProfiles {
 		handleProfiles(mux)
 	}
+	sasl, err := n.sasl()
+	if err != nil {
+		return err
+	}
+	return n.serveAdmin(n.guardAdmin(mux, sasl.DecoySecret))
+}
+
+// serveAdmin serves HTTP/1.1 and HTTP/2, with TLS or without.
+func (n *Node) serveAdmin(handler http.Handler) error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	n.bound.server = &http.Server{Handler: mux, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	n.bound.server = &http.Server{Handler: handler, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	serve := n.bound.server.Serve
+	if n.config.AdminTLS {
+		protocols.SetHTTP2(true)
+		config, err := n.listenerTLS(n.config.AdminAuth, "h2", "http/1.1")
+		if err != nil {
+			return fmt.Errorf("tls of the admin listener: %w", err)
+		}
+		n.bound.server.TLSConfig = config
+		serve = func(l net.Listener) error { return n.bound.server.ServeTLS(l, "", "") }
+	} else {
+		protocols.SetUnencryptedHTTP2(true)
+	}
 	n.rooms.Go("admin listener", func(context.Context) error {
-		err := n.bound.server.Serve(n.bound.adminTCP)
+		err := serve(n.bound.adminTCP)
 		if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
@@ -146,11 +166,15 @@ func (n *Node) serve(ctx context.Context) error {
 
 // serveKafka serves clients on TCP and, with the node's certificate, on QUIC.
 func (n *Node) serveKafka(ctx context.Context) error {
-	var err error
+	sasl, err := n.sasl()
+	if err != nil {
+		return err
+	}
 	n.kafka, err = kafka.New(context.WithoutCancel(ctx), kafka.Config{
 		Node: n.identity.Node, Metadata: n.quorum, Partitions: partitions{n.set}, Groups: clientGroups{n.groups},
 		Controller: clientController{n.executor}, Chains: clientChains{n.chains}, Gate: n.plugins.enterGate, Metrics: n.metrics,
 		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics, BrokerConfigs: n.brokerConfigs(), LogDir: n.logDir, Quorum: n.quorumState,
+		Sasl: sasl, Authorizer: n.authorizer(),
 		Limits: kafka.Limits{
 			FrameBytesMax: n.config.FrameBytesMax, RequestBytesMax: n.config.RequestBytesMax, Connections: n.config.ConnectionsMax, Idle: n.config.ConnectionIdle,
 			PipelineDepth: n.config.PipelineRequestsMax,
@@ -159,12 +183,24 @@ func (n *Node) serveKafka(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, key, err := n.serverTLS(transport.ALPNKafka)
+	config, err := n.listenerTLS(n.config.ClientAuth, transport.ALPNKafka)
 	if err != nil {
 		return fmt.Errorf("tls of the client listener: %w", err)
 	}
+	key, err := readSmall(n.seams.FS, n.tlsFile(nodeKeyName))
+	if err != nil {
+		return fmt.Errorf("read the node's key: %w", err)
+	}
+	tcp := n.bound.client
+	if n.config.ClientTLS {
+		own, err := n.listenerTLS(n.config.ClientAuth)
+		if err != nil {
+			return fmt.Errorf("tls of the client listener: %w", err)
+		}
+		tcp = tls.NewListener(tcp, own)
+	}
 	// A reset key that outlives the process tells clients of a crash as soon as they send: QUIC hides it otherwise.
-	settings := transport.Settings{ResetKey: sha256.Sum256(append([]byte("millrace stateless reset "), key...))}
+	settings := transport.Settings{ResetKey: [32]byte(derive("millrace stateless reset ", key))}
 	streams, err := transport.ListenQUIC(context.WithoutCancel(ctx), n.bound.clientUDP, config, settings)
 	if err != nil {
 		return err
@@ -175,8 +211,8 @@ func (n *Node) serveKafka(ctx context.Context) error {
 			host, port = e.Host, e.Port
 		}
 	}
-	for _, listener := range []net.Listener{n.bound.client, streams} {
-		l := kafka.Listener{Listener: listener, Name: "client", AdvertisedHost: host, AdvertisedPort: port}
+	for _, listener := range []net.Listener{tcp, streams} {
+		l := kafka.Listener{Listener: listener, Name: "client", AdvertisedHost: host, AdvertisedPort: port, RequireAuthentication: len(sasl.Mechanisms) > 0}
 		n.rooms.Go("client listener", func(ctx context.Context) error {
 			err := n.kafka.Serve(l)
 			if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {

@@ -3,6 +3,7 @@ package node
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -49,7 +50,7 @@ func TestNestedAndDottedKeysAreAlike(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dotted != nested {
+	if !reflect.DeepEqual(dotted, nested) {
 		t.Errorf("dotted %+v, nested %+v", dotted, nested)
 	}
 }

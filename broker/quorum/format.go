@@ -22,6 +22,7 @@ type InitSpec struct {
 	Cluster   broker.ClusterID
 	Node      broker.NodeID
 	Directory broker.DirectoryID
+	Facts     []*metadata.Fact // that the cluster begins with, beside these
 }
 
 // Format makes the metadata log of a new cluster in the data directory dir: a snapshot at index 1 of term 1 whose single
@@ -36,11 +37,11 @@ func Format(files vfs.FS, dir string, spec InitSpec) error {
 	if ran {
 		return fmt.Errorf("%s belongs to a cluster already", dir)
 	}
-	img, _, err := metadata.Fold(metadata.NewImage(), 1, 1, []*metadata.Fact{
+	img, _, err := metadata.Fold(metadata.NewImage(), 1, 1, append([]*metadata.Fact{
 		metadata.ClusterFact(spec.Cluster),
 		metadata.FeatureLevelFact(metadata.FeatureLevel),
 		metadata.NodeFact(&metadata.Node{ID: spec.Node, Raft: FirstRaftID, Directory: spec.Directory, Voter: true}),
-	})
+	}, spec.Facts...))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -44,13 +45,25 @@ func root() *cobra.Command {
 func initCommand() *cobra.Command {
 	var spec node.FormatSpec
 	var id int32
+	var passwordFile string
 	cmd := &cobra.Command{
-		Use:   "init --data DIR [--node-id N] [--host NAME ...]",
+		Use:   "init --data DIR [--node-id N] [--host NAME ...] [--user NAME --password-file FILE]",
 		Short: "Found a cluster of one node in an empty directory",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if spec.Data == "" {
 				return errors.New("init: name the directory with --data DIR")
+			}
+			if (spec.User == "") != (passwordFile == "") {
+				return errors.New("init: --user and --password-file come together")
+			}
+			if passwordFile != "" {
+				raw, err := os.ReadFile(passwordFile)
+				if err != nil {
+					return fmt.Errorf("init: read the password: %w", err)
+				}
+				line, _, _ := strings.Cut(string(raw), "\n")
+				spec.Password = strings.TrimSuffix(line, "\r")
 			}
 			spec.Node, spec.Now = broker.NodeID(id), time.Now()
 			identity, err := node.Format(vfs.OS{}, spec)
@@ -65,6 +78,8 @@ func initCommand() *cobra.Command {
 	cmd.Flags().StringVar(&spec.Data, "data", "", "data directory to format")
 	cmd.Flags().Int32Var(&id, "node-id", 1, "the node's number, as Kafka clients see it")
 	cmd.Flags().StringArrayVar(&spec.Hosts, "host", nil, "a name or address that the node's certificate is good for, beside loopback")
+	cmd.Flags().StringVar(&spec.User, "user", "", "the first user, whom clients can authenticate as by SCRAM or PLAIN")
+	cmd.Flags().StringVar(&passwordFile, "password-file", "", "file that begins with the first user's password")
 	return cmd
 }
 

@@ -108,6 +108,8 @@ type Fact struct {
 	//	*Fact_View
 	//	*Fact_ProducerIdBlock
 	//	*Fact_FeatureLevel
+	//	*Fact_AccessRule
+	//	*Fact_ScramCredential
 	//	*Fact_Quota
 	Kind          isFact_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -295,6 +297,24 @@ func (x *Fact) GetFeatureLevel() *FeatureLevel {
 	return nil
 }
 
+func (x *Fact) GetAccessRule() *AccessRule {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_AccessRule); ok {
+			return x.AccessRule
+		}
+	}
+	return nil
+}
+
+func (x *Fact) GetScramCredential() *ScramCredential {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_ScramCredential); ok {
+			return x.ScramCredential
+		}
+	}
+	return nil
+}
+
 func (x *Fact) GetQuota() *Quota {
 	if x != nil {
 		if x, ok := x.Kind.(*Fact_Quota); ok {
@@ -372,6 +392,14 @@ type Fact_FeatureLevel struct {
 	FeatureLevel *FeatureLevel `protobuf:"bytes,16,opt,name=feature_level,json=featureLevel,proto3,oneof"`
 }
 
+type Fact_AccessRule struct {
+	AccessRule *AccessRule `protobuf:"bytes,17,opt,name=access_rule,json=accessRule,proto3,oneof"`
+}
+
+type Fact_ScramCredential struct {
+	ScramCredential *ScramCredential `protobuf:"bytes,18,opt,name=scram_credential,json=scramCredential,proto3,oneof"`
+}
+
 type Fact_Quota struct {
 	Quota *Quota `protobuf:"bytes,19,opt,name=quota,proto3,oneof"`
 }
@@ -407,6 +435,10 @@ func (*Fact_View) isFact_Kind() {}
 func (*Fact_ProducerIdBlock) isFact_Kind() {}
 
 func (*Fact_FeatureLevel) isFact_Kind() {}
+
+func (*Fact_AccessRule) isFact_Kind() {}
+
+func (*Fact_ScramCredential) isFact_Kind() {}
 
 func (*Fact_Quota) isFact_Kind() {}
 
@@ -2255,6 +2287,202 @@ func (x *Quota) GetValue() float64 {
 	return 0
 }
 
+// AccessRule is a new rule of who may do what (an ACL), or the removal of one. Every field but the last is its identity;
+// the numbers are Kafka's.
+type AccessRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ResourceType  uint32                 `protobuf:"varint,1,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"`
+	Resource      string                 `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	PatternType   uint32                 `protobuf:"varint,3,opt,name=pattern_type,json=patternType,proto3" json:"pattern_type,omitempty"`
+	Principal     string                 `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
+	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
+	Operation     uint32                 `protobuf:"varint,6,opt,name=operation,proto3" json:"operation,omitempty"`
+	Permission    uint32                 `protobuf:"varint,7,opt,name=permission,proto3" json:"permission,omitempty"`
+	Removed       bool                   `protobuf:"varint,8,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessRule) Reset() {
+	*x = AccessRule{}
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessRule) ProtoMessage() {}
+
+func (x *AccessRule) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
+func (*AccessRule) Descriptor() ([]byte, []int) {
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *AccessRule) GetResourceType() uint32 {
+	if x != nil {
+		return x.ResourceType
+	}
+	return 0
+}
+
+func (x *AccessRule) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *AccessRule) GetPatternType() uint32 {
+	if x != nil {
+		return x.PatternType
+	}
+	return 0
+}
+
+func (x *AccessRule) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *AccessRule) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *AccessRule) GetOperation() uint32 {
+	if x != nil {
+		return x.Operation
+	}
+	return 0
+}
+
+func (x *AccessRule) GetPermission() uint32 {
+	if x != nil {
+		return x.Permission
+	}
+	return 0
+}
+
+func (x *AccessRule) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+// ScramCredential is what proves that a client knows a user's password, under one mechanism, or the removal of it. It
+// takes the place of the one before.
+type ScramCredential struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Mechanism     uint32                 `protobuf:"varint,2,opt,name=mechanism,proto3" json:"mechanism,omitempty"` // 1: SCRAM-SHA-256, 2: SCRAM-SHA-512
+	Salt          []byte                 `protobuf:"bytes,3,opt,name=salt,proto3" json:"salt,omitempty"`
+	Iterations    uint32                 `protobuf:"varint,4,opt,name=iterations,proto3" json:"iterations,omitempty"`
+	StoredKey     []byte                 `protobuf:"bytes,5,opt,name=stored_key,json=storedKey,proto3" json:"stored_key,omitempty"`
+	ServerKey     []byte                 `protobuf:"bytes,6,opt,name=server_key,json=serverKey,proto3" json:"server_key,omitempty"`
+	Removed       bool                   `protobuf:"varint,7,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScramCredential) Reset() {
+	*x = ScramCredential{}
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScramCredential) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScramCredential) ProtoMessage() {}
+
+func (x *ScramCredential) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScramCredential.ProtoReflect.Descriptor instead.
+func (*ScramCredential) Descriptor() ([]byte, []int) {
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ScramCredential) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ScramCredential) GetMechanism() uint32 {
+	if x != nil {
+		return x.Mechanism
+	}
+	return 0
+}
+
+func (x *ScramCredential) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *ScramCredential) GetIterations() uint32 {
+	if x != nil {
+		return x.Iterations
+	}
+	return 0
+}
+
+func (x *ScramCredential) GetStoredKey() []byte {
+	if x != nil {
+		return x.StoredKey
+	}
+	return nil
+}
+
+func (x *ScramCredential) GetServerKey() []byte {
+	if x != nil {
+		return x.ServerKey
+	}
+	return nil
+}
+
+func (x *ScramCredential) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
 // SnapshotHeader opens a snapshot file.
 type SnapshotHeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2269,7 +2497,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[26]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2509,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[26]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2522,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{26}
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SnapshotHeader) GetIndex() uint64 {
@@ -2346,7 +2574,7 @@ type ConfState struct {
 
 func (x *ConfState) Reset() {
 	*x = ConfState{}
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[27]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2586,7 @@ func (x *ConfState) String() string {
 func (*ConfState) ProtoMessage() {}
 
 func (x *ConfState) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[27]
+	mi := &file_millrace_metadata_v1_metadata_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2599,7 @@ func (x *ConfState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfState.ProtoReflect.Descriptor instead.
 func (*ConfState) Descriptor() ([]byte, []int) {
-	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{27}
+	return file_millrace_metadata_v1_metadata_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ConfState) GetVoters() []uint64 {
@@ -2417,7 +2645,7 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x05Entry\x120\n" +
 	"\x05facts\x18\x01 \x03(\v2\x1a.millrace.metadata.v1.FactR\x05facts\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\rR\x04part\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\"\xd5\b\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\xee\t\n" +
 	"\x04Fact\x129\n" +
 	"\acluster\x18\x01 \x01(\v2\x1d.millrace.metadata.v1.ClusterH\x00R\acluster\x120\n" +
 	"\x04node\x18\x02 \x01(\v2\x1a.millrace.metadata.v1.NodeH\x00R\x04node\x12[\n" +
@@ -2436,7 +2664,10 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x06origin\x18\r \x01(\v2\x1c.millrace.metadata.v1.OriginH\x00R\x06origin\x120\n" +
 	"\x04view\x18\x0e \x01(\v2\x1a.millrace.metadata.v1.ViewH\x00R\x04view\x12S\n" +
 	"\x11producer_id_block\x18\x0f \x01(\v2%.millrace.metadata.v1.ProducerIDBlockH\x00R\x0fproducerIdBlock\x12I\n" +
-	"\rfeature_level\x18\x10 \x01(\v2\".millrace.metadata.v1.FeatureLevelH\x00R\ffeatureLevel\x123\n" +
+	"\rfeature_level\x18\x10 \x01(\v2\".millrace.metadata.v1.FeatureLevelH\x00R\ffeatureLevel\x12C\n" +
+	"\vaccess_rule\x18\x11 \x01(\v2 .millrace.metadata.v1.AccessRuleH\x00R\n" +
+	"accessRule\x12R\n" +
+	"\x10scram_credential\x18\x12 \x01(\v2%.millrace.metadata.v1.ScramCredentialH\x00R\x0fscramCredential\x123\n" +
 	"\x05quota\x18\x13 \x01(\v2\x1b.millrace.metadata.v1.QuotaH\x00R\x05quotaB\x06\n" +
 	"\x04kind\"\x19\n" +
 	"\aCluster\x12\x0e\n" +
@@ -2604,7 +2835,31 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x06entity\x18\x01 \x03(\v2!.millrace.metadata.v1.QuotaEntityR\x06entity\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x19\n" +
 	"\x05value\x18\x03 \x01(\x01H\x00R\x05value\x88\x01\x01B\b\n" +
-	"\x06_value\"\xb5\x01\n" +
+	"\x06_value\"\xfa\x01\n" +
+	"\n" +
+	"AccessRule\x12#\n" +
+	"\rresource_type\x18\x01 \x01(\rR\fresourceType\x12\x1a\n" +
+	"\bresource\x18\x02 \x01(\tR\bresource\x12!\n" +
+	"\fpattern_type\x18\x03 \x01(\rR\vpatternType\x12\x1c\n" +
+	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\x12\x1c\n" +
+	"\toperation\x18\x06 \x01(\rR\toperation\x12\x1e\n" +
+	"\n" +
+	"permission\x18\a \x01(\rR\n" +
+	"permission\x12\x18\n" +
+	"\aremoved\x18\b \x01(\bR\aremoved\"\xcf\x01\n" +
+	"\x0fScramCredential\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
+	"\tmechanism\x18\x02 \x01(\rR\tmechanism\x12\x12\n" +
+	"\x04salt\x18\x03 \x01(\fR\x04salt\x12\x1e\n" +
+	"\n" +
+	"iterations\x18\x04 \x01(\rR\n" +
+	"iterations\x12\x1d\n" +
+	"\n" +
+	"stored_key\x18\x05 \x01(\fR\tstoredKey\x12\x1d\n" +
+	"\n" +
+	"server_key\x18\x06 \x01(\fR\tserverKey\x12\x18\n" +
+	"\aremoved\x18\a \x01(\bR\aremoved\"\xb5\x01\n" +
 	"\x0eSnapshotHeader\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12>\n" +
@@ -2632,7 +2887,7 @@ func file_millrace_metadata_v1_metadata_proto_rawDescGZIP() []byte {
 	return file_millrace_metadata_v1_metadata_proto_rawDescData
 }
 
-var file_millrace_metadata_v1_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_millrace_metadata_v1_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_millrace_metadata_v1_metadata_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: millrace.metadata.v1.Entry
 	(*Fact)(nil),               // 1: millrace.metadata.v1.Fact
@@ -2660,8 +2915,10 @@ var file_millrace_metadata_v1_metadata_proto_goTypes = []any{
 	(*FeatureLevel)(nil),       // 23: millrace.metadata.v1.FeatureLevel
 	(*QuotaEntity)(nil),        // 24: millrace.metadata.v1.QuotaEntity
 	(*Quota)(nil),              // 25: millrace.metadata.v1.Quota
-	(*SnapshotHeader)(nil),     // 26: millrace.metadata.v1.SnapshotHeader
-	(*ConfState)(nil),          // 27: millrace.metadata.v1.ConfState
+	(*AccessRule)(nil),         // 26: millrace.metadata.v1.AccessRule
+	(*ScramCredential)(nil),    // 27: millrace.metadata.v1.ScramCredential
+	(*SnapshotHeader)(nil),     // 28: millrace.metadata.v1.SnapshotHeader
+	(*ConfState)(nil),          // 29: millrace.metadata.v1.ConfState
 }
 var file_millrace_metadata_v1_metadata_proto_depIdxs = []int32{
 	1,  // 0: millrace.metadata.v1.Entry.facts:type_name -> millrace.metadata.v1.Fact
@@ -2681,22 +2938,24 @@ var file_millrace_metadata_v1_metadata_proto_depIdxs = []int32{
 	21, // 14: millrace.metadata.v1.Fact.view:type_name -> millrace.metadata.v1.View
 	22, // 15: millrace.metadata.v1.Fact.producer_id_block:type_name -> millrace.metadata.v1.ProducerIDBlock
 	23, // 16: millrace.metadata.v1.Fact.feature_level:type_name -> millrace.metadata.v1.FeatureLevel
-	25, // 17: millrace.metadata.v1.Fact.quota:type_name -> millrace.metadata.v1.Quota
-	4,  // 18: millrace.metadata.v1.BrokerRegistration.endpoints:type_name -> millrace.metadata.v1.Endpoint
-	9,  // 19: millrace.metadata.v1.Partition.replicas:type_name -> millrace.metadata.v1.Replica
-	12, // 20: millrace.metadata.v1.PluginVersion.golden:type_name -> millrace.metadata.v1.Golden
-	15, // 21: millrace.metadata.v1.Row.stages:type_name -> millrace.metadata.v1.Stage
-	16, // 22: millrace.metadata.v1.Row.limits:type_name -> millrace.metadata.v1.Limits
-	18, // 23: millrace.metadata.v1.RowOffsets.from:type_name -> millrace.metadata.v1.Placed
-	18, // 24: millrace.metadata.v1.RowOffsets.tripped:type_name -> millrace.metadata.v1.Placed
-	18, // 25: millrace.metadata.v1.Origin.origin:type_name -> millrace.metadata.v1.Placed
-	24, // 26: millrace.metadata.v1.Quota.entity:type_name -> millrace.metadata.v1.QuotaEntity
-	27, // 27: millrace.metadata.v1.SnapshotHeader.conf_state:type_name -> millrace.metadata.v1.ConfState
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	26, // 17: millrace.metadata.v1.Fact.access_rule:type_name -> millrace.metadata.v1.AccessRule
+	27, // 18: millrace.metadata.v1.Fact.scram_credential:type_name -> millrace.metadata.v1.ScramCredential
+	25, // 19: millrace.metadata.v1.Fact.quota:type_name -> millrace.metadata.v1.Quota
+	4,  // 20: millrace.metadata.v1.BrokerRegistration.endpoints:type_name -> millrace.metadata.v1.Endpoint
+	9,  // 21: millrace.metadata.v1.Partition.replicas:type_name -> millrace.metadata.v1.Replica
+	12, // 22: millrace.metadata.v1.PluginVersion.golden:type_name -> millrace.metadata.v1.Golden
+	15, // 23: millrace.metadata.v1.Row.stages:type_name -> millrace.metadata.v1.Stage
+	16, // 24: millrace.metadata.v1.Row.limits:type_name -> millrace.metadata.v1.Limits
+	18, // 25: millrace.metadata.v1.RowOffsets.from:type_name -> millrace.metadata.v1.Placed
+	18, // 26: millrace.metadata.v1.RowOffsets.tripped:type_name -> millrace.metadata.v1.Placed
+	18, // 27: millrace.metadata.v1.Origin.origin:type_name -> millrace.metadata.v1.Placed
+	24, // 28: millrace.metadata.v1.Quota.entity:type_name -> millrace.metadata.v1.QuotaEntity
+	29, // 29: millrace.metadata.v1.SnapshotHeader.conf_state:type_name -> millrace.metadata.v1.ConfState
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_millrace_metadata_v1_metadata_proto_init() }
@@ -2721,6 +2980,8 @@ func file_millrace_metadata_v1_metadata_proto_init() {
 		(*Fact_View)(nil),
 		(*Fact_ProducerIdBlock)(nil),
 		(*Fact_FeatureLevel)(nil),
+		(*Fact_AccessRule)(nil),
+		(*Fact_ScramCredential)(nil),
 		(*Fact_Quota)(nil),
 	}
 	file_millrace_metadata_v1_metadata_proto_msgTypes[11].OneofWrappers = []any{}
@@ -2733,7 +2994,7 @@ func file_millrace_metadata_v1_metadata_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_metadata_v1_metadata_proto_rawDesc), len(file_millrace_metadata_v1_metadata_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
