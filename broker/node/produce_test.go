@@ -29,7 +29,8 @@ func TestTimestampsOutsideATopicsBoundsAreRefused(t *testing.T) {
 	}{
 		{"bounded", 0, nil}, {"bounded", -50 * time.Second, nil}, {"bounded", 50 * time.Second, nil},
 		{"bounded", -70 * time.Second, kerr.InvalidTimestamp}, {"bounded", 70 * time.Second, kerr.InvalidTimestamp},
-		{"free", -1000 * time.Hour, nil}, {"free", 1000 * time.Hour, nil},
+		{"free", -1000 * time.Hour, nil}, {"free", 50 * time.Minute, nil},
+		{"free", 1000 * time.Hour, kerr.InvalidTimestamp}, // an hour ahead is Kafka's default, too
 		{"stamped", -1000 * time.Hour, nil},
 	} {
 		r := record(test.topic, 0, "x")
