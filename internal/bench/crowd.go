@@ -26,7 +26,8 @@ const (
 	crowdDrip      = 500 * time.Millisecond // between two bytes of a slow sender
 	crowdPerHost   = 2_000                  // connections from one loopback address, below what a broker takes from one
 	crowdGreeting  = 10 * time.Second
-	crowdSlowBytes = 1000 // of a slow sender's request, which takes minutes
+	crowdSettles   = 3 * time.Second // after it came: what is measured is its presence, not its arrival
+	crowdSlowBytes = 1000            // of a slow sender's request, which takes minutes
 )
 
 // crowdPart loads a topic at a steady rate, in turn alone and beside a crowd.
@@ -48,6 +49,7 @@ func crowdPart(ctx context.Context, v *visit) error {
 			c := &crowd{address: address, topic: crowdTopic, parts: l.partitions}
 			err := c.gather(ctx, v.share(crowdIdle), v.share(crowdSlow))
 			if err == nil {
+				v.settle(ctx, crowdSettles/time.Duration(v.shorter))
 				err = v.crowded(ctx, d, c)
 			}
 			if err = errors.Join(err, c.disperse()); err != nil {
