@@ -35,10 +35,6 @@ func (l *Log) Append(batches []byte) error {
 		l.flusher.fail(err)
 		return err
 	}
-	if err := seg.fillAhead(int64(len(batches)), seg.size+int64(len(batches))); err != nil {
-		l.flusher.fail(err)
-		return err
-	}
 	l.mu.Lock()
 	seg.index = add.index
 	seg.size += int64(len(batches))

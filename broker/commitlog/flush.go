@@ -158,26 +158,13 @@ type closing struct {
 	state      []byte
 }
 
-// giveBack frees the space behind the last batch. Zeros there are gone durably before the index says where the segment
-// ends: a longer file is not taken for a closed segment.
-func (c *closing) giveBack() error {
-	if c.file == nil {
-		return nil
-	}
-	size, err := c.file.Size()
-	if err != nil {
-		return err
-	}
-	if err := c.file.Truncate(c.size); err != nil || size == c.size {
-		return err
-	}
-	return c.file.Sync()
-}
-
 func (l *Log) close(c closing) error {
 	fs := l.cfg.FS
-	if err := c.giveBack(); err != nil {
-		return err
+	if c.file != nil {
+		// Gives back what was reserved behind the last batch.
+		if err := c.file.Truncate(c.size); err != nil {
+			return err
+		}
 	}
 	if c.saveEpochs {
 		if err := replaceFile(fs, path.Join(l.cfg.Dir, epochsName), epochsMagic, c.epochs.encode()); err != nil {

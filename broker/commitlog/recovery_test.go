@@ -238,7 +238,7 @@ func TestCorruptionBelowTheFlushPointIsNeverTruncatedNorServed(t *testing.T) {
 	want := readAll(t, w.log, 0, 1<<20)
 	for _, seg := range w.log.Segments() {
 		name := w.segmentFile(seg.Base)
-		whole := fileBytes(t, m, name)[:seg.SizeBytes] // what lies behind are zeros
+		whole := fileBytes(t, m, name)
 		first, err := batch.Parse(whole)
 		if err != nil {
 			t.Fatal(err)
@@ -549,52 +549,5 @@ func TestSparesCarryTheMetadataLogOverAFullDisk(t *testing.T) {
 		if w.log.End() != end || !bytes.Equal(readAll(t, w.log, 0, 5000), want) {
 			t.Fatalf("recovered to %d, want %d", w.log.End(), end)
 		}
-	}
-}
-
-// Zeros are written ahead of small appends and belong to nothing: readers and recovery do not see them, and they are gone
-// when the log is opened or closed.
-func TestZerosAheadOfSmallAppendsAreNoPartOfTheLog(t *testing.T) {
-	w, m := inMemory(t)
-	w.open()
-	size := func(fs vfs.FS) int64 { return int64(len(fileBytes(t, fs, w.segmentFile(0)))) }
-	var want []byte
-	for range 5 {
-		want = append(want, w.append(1, 1)...)
-	}
-	if ahead := size(m) - int64(len(want)); ahead <= 0 || ahead > 1<<20 {
-		t.Fatalf("%d bytes lie behind %d bytes of small appends", ahead, len(want))
-	}
-	if got := readAll(t, w.log, 0, 100); !bytes.Equal(got, want) || w.log.SizeBytes() != int64(len(want)) {
-		t.Fatalf("the log has %d bytes and gives %d of %d", w.log.SizeBytes(), len(got), len(want))
-	}
-	w.sync()
-
-	again := w.reopen(m.CrashClone(nil))
-	if got := readAll(t, again.log, 0, 100); !bytes.Equal(got, want) {
-		t.Fatal("other bytes after a crash")
-	}
-	if got := size(again.fs); got != int64(len(want)) {
-		t.Fatalf("the file has %d bytes after a crash, the log %d", got, len(want))
-	}
-
-	want = append(want, w.append(1, 1)...)
-	if err := errors.Join(w.log.Close(), w.flusher.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if got := size(m); got != int64(len(want)) {
-		t.Fatalf("the file has %d bytes after a close, the log %d", got, len(want))
-	}
-}
-
-func TestLargeAppendsWriteNothingAhead(t *testing.T) {
-	w, m := inMemory(t)
-	w.open()
-	want := w.append(1, 500)
-	if len(want) <= 16<<10 {
-		t.Fatalf("%d bytes are no large append", len(want))
-	}
-	if got := len(fileBytes(t, m, w.segmentFile(0))); got != len(want) {
-		t.Fatalf("the file has %d bytes, the append %d", got, len(want))
 	}
 }

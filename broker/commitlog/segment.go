@@ -29,15 +29,9 @@ const (
 
 	reserveBytesMin = 1 << 20
 	reserveBytesMax = 64 << 20
-
-	// Appends up to fillAppendBytesMax go into bytes that hold zeros already, see fillAhead.
-	fillAppendBytesMax = 16 << 10
-	fillBytesMin       = 4 << 10
-	fillBytesMax       = 1 << 20
 )
 
-// segment is one file of batches. Its fields are guarded by the log's mu, but for reserved and filled, which are the
-// appender's.
+// segment is one file of batches. Its fields are guarded by the log's mu, but for reserved, which is the appender's.
 type segment struct {
 	base broker.Offset
 	name string // without suffix
@@ -57,7 +51,6 @@ type segment struct {
 	state  []byte // producer state at base, to be written when the segment before it closes
 
 	reserved int64
-	filled   int64 // where the zeros behind the last batch end, which is the file's size; 0 where there are none
 }
 
 func segmentName(dir string, base broker.Offset) string {
@@ -95,28 +88,6 @@ func (s *segment) reserve(end int64) error {
 		return fmt.Errorf("reserve %d bytes of %s: %w", target, s.name+logSuffix, err)
 	}
 	s.reserved = target
-	return nil
-}
-
-// zeros are what is written ahead.
-var zeros [fillBytesMax]byte
-
-// fillAhead writes zeros behind an append of so many bytes that ended at end. A sync of bytes that were there before has
-// nothing but the bytes to make durable; one that makes a file longer, or turns reserved space into bytes, waits for the
-// file system's journal too, and takes twice as long. So where many small appends are synced, the file is kept longer than
-// its batches, by as much again at most: zeros are no batch, recovery cuts them, and closing a segment gives them back.
-func (s *segment) fillAhead(appended, end int64) error {
-	if appended > fillAppendBytesMax || end <= s.filled {
-		return nil
-	}
-	to := min(end+min(max(end, fillBytesMin), fillBytesMax), s.reserved)
-	if to <= end {
-		return nil
-	}
-	if _, err := s.file.WriteAt(zeros[:to-end], end); err != nil {
-		return fmt.Errorf("write ahead of %s at %d: %w", s.name+logSuffix, end, err)
-	}
-	s.filled = to
 	return nil
 }
 
