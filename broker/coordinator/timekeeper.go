@@ -60,9 +60,9 @@ func (t *tenure) onTime(nowMs int64) int64 {
 			return group.Never
 		}
 		g := t.due[0]
-		if g.dueMs > nowMs {
+		if dueMs := g.dueMs; dueMs > nowMs {
 			t.mu.Unlock()
-			return g.dueMs
+			return dueMs
 		}
 		g.OnTime(nowMs)
 		t.reschedule(g)
