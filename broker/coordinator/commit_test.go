@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -397,7 +398,7 @@ func TestHooksForDelivery(t *testing.T) {
 		if offset, ok, err := b.CommittedOffset("g", p); offset != 9 || !ok || err != nil {
 			t.Fatalf("of the group: %d, %v, %v", offset, ok, err)
 		}
-		if len(told) != 2 || told[0] != (Committed{"g", "t", 0, 9}) {
+		if len(told) != 2 || !slices.Contains(told, Committed{"g", "t", 0, 9}) { // two coordinators tell in no order
 			t.Fatalf("told %v", told)
 		}
 	})

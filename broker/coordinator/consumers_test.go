@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,21 +159,21 @@ func TestAConsumerGroupIsResumedByTheNextCoordinator(t *testing.T) {
 func TestAHeartbeatIsAnsweredWhenWhatItRestsOnIsCommitted(t *testing.T) {
 	consumerBubble(t, func(t *testing.T, b *bench, log *memLog, _ *smallCluster) {
 		log.hold()
-		answered := 0
+		var answered atomic.Int64
 		for _, id := range []string{"a", "b"} {
 			go func() {
 				b.beat(joins(id))
-				answered++
+				answered.Add(1)
 			}()
 			synctest.Wait()
 		}
-		if answered != 0 {
-			t.Errorf("%d answers came before anything was committed", answered)
+		if n := answered.Load(); n != 0 {
+			t.Errorf("%d answers came before anything was committed", n)
 		}
 		log.release()
 		synctest.Wait()
-		if answered != 2 {
-			t.Errorf("%d answers came", answered)
+		if n := answered.Load(); n != 2 {
+			t.Errorf("%d answers came", n)
 		}
 	})
 }
