@@ -361,11 +361,17 @@ func (p *plan) rowOf(pc *piece) window.Row {
 	}
 }
 
+// holds says that answers below end, made from s, are those of the plan that is in force by now. The turn alone does not
+// say so: a plan that changes what nobody had cleared yet leaves it as it is. mu is held.
+func (c *channel) holds(s situation, end broker.Offset) bool {
+	return c.turn == s.turn && end <= c.pending && (c.plan == s.plan || c.plan.samePrefix(s.plan, end))
+}
+
 // pass clears offsets that are delivered as they lie.
 func (c *channel) pass(s situation, limit broker.Offset) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.turn != s.turn {
+	if !c.holds(s, limit) {
 		return true
 	}
 	c.counted.Visible += uint64(limit - c.cleared)
@@ -378,7 +384,7 @@ func (c *channel) pass(s situation, limit broker.Offset) bool {
 func (c *channel) settle(s situation, from, end broker.Offset, a answer, pinned bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.turn != s.turn || c.cleared != from {
+	if !c.holds(s, end) || c.cleared != from {
 		return true
 	}
 	k := c.chunkAt(from)
@@ -438,6 +444,7 @@ func (c *channel) keep(start broker.Offset, k *chunk) {
 type earlierIDs struct {
 	turn    int
 	from    broker.Offset
+	origin  broker.Offset
 	sighted *window.Sightings
 }
 
@@ -468,7 +475,7 @@ func (c *channel) askEarlier(s situation, pc *piece, t *track, from, end broker.
 // gatherEarlier collects the ids that earlier versions gave, each inside the stretch where it was in force.
 func (c *channel) gatherEarlier(s situation, pc *piece) error {
 	e := &c.earlier
-	if e.sighted != nil && e.turn == s.turn && e.from == pc.from {
+	if e.sighted != nil && e.turn == s.turn && e.from == pc.from && e.origin == s.plan.origin {
 		return nil
 	}
 	start := c.lead.source.Ends().LogStart
@@ -484,7 +491,7 @@ func (c *channel) gatherEarlier(s situation, pc *piece) error {
 		}
 		sighted.Add(nil, found)
 	}
-	*e = earlierIDs{turn: s.turn, from: pc.from, sighted: sighted}
+	*e = earlierIDs{turn: s.turn, from: pc.from, origin: s.plan.origin, sighted: sighted}
 	return nil
 }
 

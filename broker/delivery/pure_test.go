@@ -270,3 +270,35 @@ func FuzzFilesOfAKey(f *testing.F) {
 		}
 	})
 }
+
+// stillSource is an empty log.
+type stillSource struct{ Source }
+
+func (stillSource) Ends() Ends { return Ends{} }
+
+func TestAnswersOfAPlanThatIsNoLongerInForceAreNotTaken(t *testing.T) {
+	row := &metadata.Row{ID: 1, From: map[int32]broker.Offset{0: 0}, Stages: []metadata.Stage{{Projection: 1}}}
+	next := &metadata.Row{ID: 2, Stages: []metadata.Stage{{Projection: 2}}}
+	keyOf := func(r *metadata.Row) JudgeKey { return KeyOf(broker.TopicID{1}, FrameBatch, r) }
+	rows := []*metadata.Row{row}
+	before := planOf(rows, 0, keyOf, 0, nil)
+	for name, trial := range map[string]struct {
+		now   *plan
+		first broker.Offset
+		taken broker.Offset
+	}{
+		"the same":               {now: planOf(rows, 0, keyOf, 0, nil), taken: 4},
+		"the origin moved":       {now: planOf(rows, 0, keyOf, 3, nil)},
+		"a row to be decided":    {now: planOf(append(rows, next), 0, keyOf, 0, nil), first: 2},
+		"and decided far behind": {now: planOf(append(rows, next), 0, keyOf, 0, nil), first: 9, taken: 4},
+	} {
+		c := newChannel(&lead{host: &Host{}, source: stillSource{}}, &metadata.Binding{})
+		c.adopt(c.binding, before, 0)
+		s := c.now()
+		c.adopt(c.binding, trial.now, trial.first) // while the answers below are being made
+		c.settle(s, 0, 4, answer{visible: newBitset(4), altered: newBitset(4)}, false)
+		if c.cleared != trial.taken {
+			t.Errorf("%s: cleared to %d, want %d", name, c.cleared, trial.taken)
+		}
+	}
+}
