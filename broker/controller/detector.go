@@ -41,7 +41,7 @@ func (d *Detector) OnHeartbeat(node broker.NodeID, epoch broker.BrokerEpoch) {
 	if known, ok := d.brokers[node]; ok && known.epoch > epoch {
 		return // A process that has been replaced.
 	}
-	d.brokers[node] = sighting{epoch: epoch, heard: d.ran}
+	d.brokers[node] = sighting{epoch: epoch, heard: d.ran + DetectorTickMs} // At some time before the next tick.
 }
 
 // OnTick returns the brokers of an image that are to be fenced at nowMs, in order. If more than half of those that run fall

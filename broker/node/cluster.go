@@ -89,7 +89,7 @@ func (n *Node) peerTLS() (server, client *tls.Config, err error) {
 	}
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("load the node's certificate: %w", err)
+		return nil, nil, fmt.Errorf("load %s and %s: %w", n.tlsFile(nodeCertName), n.tlsFile(nodeKeyName), err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(ca) {
