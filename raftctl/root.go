@@ -79,7 +79,7 @@ func (c *cli) root() *cobra.Command {
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "no progress on standard error")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%w", err) })
 	root.AddCommand(
-		c.devCommand(), c.clusterCommand(), c.topicCommand(), c.configCommand(), c.produceCommand(), c.consumeCommand(),
+		c.devCommand(), c.clusterCommand(), c.nodeCommand(), c.controllerCommand(), c.topicCommand(), c.configCommand(), c.produceCommand(), c.consumeCommand(),
 		c.groupCommand(), c.pluginCommand(), c.bindCommand(), c.viewCommand(), c.profileCommand(), c.debugCommand(),
 		c.userCommand(), c.aclCommand(),
 		c.versionCommand(),

@@ -17,6 +17,17 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 		ClusterId: cluster.ID.String(), FeatureLevel: cluster.FeatureLevel,
 		MetadataIndex: uint64(image.Index()), RaftTerm: uint64(image.Term()), AnsweringNode: int32(s.Node),
 	}
+	leads, holds := map[broker.NodeID]int32{}, map[broker.NodeID]int32{}
+	for topic := range image.Topics() {
+		r.Topics++
+		r.Partitions += topic.Partitions
+		for _, p := range image.Partitions(topic.ID) {
+			leads[p.Leader]++
+			for _, replica := range p.Replicas {
+				holds[replica.Node]++
+			}
+		}
+	}
 	leader := s.Metadata.RaftLeader()
 	for _, member := range image.Nodes() {
 		node := &adminapi.Node{Id: int32(member.ID), RaftId: uint64(member.Raft), Voter: member.Voter, RaftLeader: member.Raft == leader, Version: s.Version, Fenced: true}
@@ -27,11 +38,8 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 				node.Endpoints = append(node.Endpoints, &adminapi.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port})
 			}
 		}
+		node.LeadsPartitions, node.HoldsReplicas = leads[member.ID], holds[member.ID]
 		r.Nodes = append(r.Nodes, node)
-	}
-	for topic := range image.Topics() {
-		r.Topics++
-		r.Partitions += topic.Partitions
 	}
 	return r, nil
 }

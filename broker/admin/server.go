@@ -28,6 +28,7 @@ type Config struct {
 	NodeConfigs []NodeConfig
 	Logger      zerolog.Logger
 	NowMs       func() int64
+	Quorum      Quorum
 }
 
 // NodeConfig is one configured value of the node.
@@ -96,17 +97,20 @@ func connectCode(err error) connect.Code {
 		return connect.CodeDeadlineExceeded
 	}
 	switch broker.CodeOf(err) {
-	case broker.UnknownTopicOrPartition, broker.UnknownTopicID, broker.GroupIDNotFound, broker.ResourceNotFound:
+	case broker.UnknownTopicOrPartition, broker.UnknownTopicID, broker.GroupIDNotFound, broker.ResourceNotFound,
+		broker.BrokerIDNotRegistered:
 		return connect.CodeNotFound
 	case broker.TopicAlreadyExists, broker.DuplicateResource:
 		return connect.CodeAlreadyExists
 	case broker.InvalidTopic, broker.InvalidPartitions, broker.InvalidReplicationFactor, broker.InvalidReplicaAssignment,
 		broker.InvalidConfig, broker.InvalidRequest, broker.OffsetOutOfRange, broker.InvalidGroupID:
 		return connect.CodeInvalidArgument
-	case broker.PolicyViolation, broker.NonEmptyGroup, broker.FencedLeaderEpoch, broker.InvalidUpdateVersion:
+	case broker.InconsistentVoterSet, broker.DuplicateBrokerRegistration,
+		broker.PolicyViolation, broker.NonEmptyGroup, broker.FencedLeaderEpoch, broker.InvalidUpdateVersion:
 		return connect.CodeFailedPrecondition
 	case broker.NotController, broker.CoordinatorLoadInProgress, broker.CoordinatorNotAvailable, broker.NotCoordinator,
-		broker.NotLeaderOrFollower, broker.LeaderNotAvailable, broker.StorageError, broker.NotEnoughReplicas, broker.RequestTimedOut:
+		broker.NotLeaderOrFollower, broker.LeaderNotAvailable, broker.StorageError, broker.NotEnoughReplicas, broker.RequestTimedOut,
+		broker.IneligibleReplica: // a member that is not level yet
 		return connect.CodeUnavailable
 	}
 	return connect.CodeInternal

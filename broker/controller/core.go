@@ -27,6 +27,8 @@ type Decision struct {
 type Config struct {
 	// Partitions is what a topic gets if its creator names no number.
 	Partitions int32
+	// ReplicasMax bounds the replicas of a new partition; 0: the number of brokers alone does.
+	ReplicasMax int
 }
 
 // Core decides. It is not safe for concurrent use.
@@ -55,6 +57,10 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return fenceBroker(head, r)
 	case StopBroker:
 		return stopBroker(head, r)
+	case JoinNode:
+		return joinNode(head, r)
+	case AlterMembers:
+		return alterMembers(head, r)
 	case AlterPartition:
 		return alterPartition(head, r)
 	case ReportFailedReplicas:

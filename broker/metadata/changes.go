@@ -41,6 +41,34 @@ func (c *Changes) Empty() bool {
 		len(c.Origins)+len(c.Views) == 0 && !c.Cluster && !c.Access
 }
 
+// Everything names all that two images hold: the change set between images of which nobody knows what lies between them.
+func Everything(before, after *Image) Changes {
+	c := Changes{Cluster: true, Access: true}
+	for _, img := range []*Image{before, after} {
+		for _, b := range img.Brokers() {
+			c.Brokers = append(c.Brokers, b.Node)
+		}
+		for t := range img.Topics() {
+			c.Topics = append(c.Topics, t.ID)
+			for _, p := range img.Partitions(t.ID) {
+				c.Partitions = append(c.Partitions, p.TopicPartition)
+			}
+		}
+		for _, t := range img.DeletedTopics() {
+			c.Topics = append(c.Topics, t.ID)
+		}
+		c.Configs = append(c.Configs, img.configs.sorted(compareResource)...)
+		c.Plugins = append(c.Plugins, img.plugins.sorted(cmp.Compare)...)
+		for _, b := range img.Bindings() {
+			c.Bindings = append(c.Bindings, b.ID)
+		}
+		c.Views = append(c.Views, img.views.sorted(cmp.Compare)...)
+	}
+	c.Rows, c.Origins = slices.Clone(c.Bindings), slices.Clone(c.Bindings)
+	c.normalise()
+	return c
+}
+
 // Merge adds what other names.
 func (c *Changes) Merge(other Changes) {
 	c.Brokers = append(c.Brokers, other.Brokers...)

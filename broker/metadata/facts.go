@@ -24,9 +24,14 @@ func FeatureLevelFact(level uint32) *Fact {
 }
 
 // NodeFact states a member of the metadata quorum.
-func NodeFact(n *Node) *Fact {
+func NodeFact(n *Node) *Fact { return nodeFact(n, false) }
+
+// NodeRemovedFact states that a node is no member of the metadata quorum any more.
+func NodeRemovedFact(n *Node) *Fact { return nodeFact(n, true) }
+
+func nodeFact(n *Node, removed bool) *Fact {
 	return &Fact{Kind: &metadatapb.Fact_Node{Node: &metadatapb.Node{
-		RaftId: uint64(n.Raft), NodeId: int32(n.ID), Directory: n.Directory[:], Voter: n.Voter,
+		RaftId: uint64(n.Raft), NodeId: int32(n.ID), Directory: n.Directory[:], Voter: n.Voter, Removed: removed,
 	}}}
 }
 

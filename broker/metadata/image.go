@@ -83,6 +83,11 @@ func (m *Image) Cluster() Cluster { return m.cluster }
 // Nodes returns the members of the metadata quorum by raft id.
 func (m *Image) Nodes() []*Node { return m.nodes.values(cmp.Compare) }
 
+// Node returns the member with a raft id.
+func (m *Image) Node(id broker.RaftID) (*Node, bool) {
+	return m.nodes.find(id)
+}
+
 // Broker returns the latest registration of a node.
 func (m *Image) Broker(id broker.NodeID) (*Registration, bool) {
 	return m.brokers.find(id)

@@ -47,8 +47,16 @@ func (d *draft) node(f *metadatapb.Node) error {
 		return err
 	}
 	raft := broker.RaftID(d.orIndex(f.GetRaftId()))
-	if old, ok := d.next.nodes.find(raft); ok && old.Directory != directory {
+	old, known := d.next.nodes.find(raft)
+	switch {
+	case known && old.Directory != directory:
 		return stale("the raft id belongs to another directory")
+	case f.GetRemoved() && !known:
+		return stale("the node is no member")
+	case f.GetRemoved():
+		d.next.nodes.remove(d.edit, raft)
+		d.changes.Cluster = true
+		return nil
 	}
 	d.next.nodes.put(d.edit, raft, &Node{
 		ID: broker.NodeID(f.GetNodeId()), Raft: raft, Directory: directory, Voter: f.GetVoter(),

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -25,14 +26,14 @@ const (
 	nodeKeyName  = "node.key"
 )
 
+// authority signs the certificates of a cluster's nodes.
+type authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
 // makeCertificates makes a certificate authority for the cluster and a certificate for the node, good for ten years.
-// The node's names are loopback and the hosts it advertises; its URI carries the cluster and node, which other brokers
-// check (RM7).
 func makeCertificates(files vfs.FS, dir string, id Identity, hosts []string, now time.Time) error {
-	tlsDir := filepath.Join(dir, "tls")
-	if err := files.MkdirAll(tlsDir); err != nil {
-		return fmt.Errorf("make %s: %w", tlsDir, err)
-	}
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -43,15 +44,28 @@ func makeCertificates(files vfs.FS, dir string, id Identity, hosts []string, now
 	if err != nil {
 		return fmt.Errorf("make the cluster's certificate authority: %w", err)
 	}
+	if ca, err = x509.ParseCertificate(caRaw); err != nil {
+		return fmt.Errorf("make the cluster's certificate authority: %w", err)
+	}
 	nodeKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
+	leaf, err := issue(id, hosts, now, authority{ca, caKey}, nodeKey.Public())
+	if err != nil {
+		return err
+	}
+	return writePEMs(files, filepath.Join(dir, "tls"), map[string]any{caCertName: caRaw, caKeyName: caKey, nodeCertName: leaf, nodeKeyName: nodeKey})
+}
+
+// issue makes a node's certificate. Its names are loopback and the hosts that it advertises; its URI carries cluster and
+// node, which other brokers check (RM7).
+func issue(id Identity, hosts []string, now time.Time, by authority, public any) ([]byte, error) {
 	leaf := template(fmt.Sprintf("millrace node %d", id.Node), now)
 	leaf.KeyUsage = x509.KeyUsageDigitalSignature
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	leaf.DNSNames, leaf.IPAddresses = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	leaf.URIs = []*url.URL{{Scheme: "millrace", Host: id.Cluster.String(), Path: fmt.Sprintf("/node/%d", id.Node)}}
+	leaf.URIs = []*url.URL{peer.NodeURI(id.Cluster, id.Node)}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
 			leaf.IPAddresses = append(leaf.IPAddresses, ip)
@@ -59,11 +73,11 @@ func makeCertificates(files vfs.FS, dir string, id Identity, hosts []string, now
 			leaf.DNSNames = append(leaf.DNSNames, host)
 		}
 	}
-	leafRaw, err := x509.CreateCertificate(rand.Reader, leaf, ca, nodeKey.Public(), caKey)
+	raw, err := x509.CreateCertificate(rand.Reader, leaf, by.certificate, public, by.key)
 	if err != nil {
-		return fmt.Errorf("make the node's certificate: %w", err)
+		return nil, fmt.Errorf("make the certificate of node %d: %w", id.Node, err)
 	}
-	return writePEMs(files, tlsDir, map[string]any{caCertName: caRaw, caKeyName: caKey, nodeCertName: leafRaw, nodeKeyName: nodeKey})
+	return raw, nil
 }
 
 func template(name string, now time.Time) *x509.Certificate {
@@ -77,23 +91,35 @@ func template(name string, now time.Time) *x509.Certificate {
 	}
 }
 
-// writePEMs writes certificates (raw bytes) and private keys as PEM files.
+// writePEMs writes those of the four files that are given: certificates (raw bytes) and private keys.
 func writePEMs(files vfs.FS, dir string, content map[string]any) error {
+	if err := files.MkdirAll(dir); err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
 	for _, name := range []string{caCertName, caKeyName, nodeCertName, nodeKeyName} {
-		var block *pem.Block
-		switch v := content[name].(type) {
-		case []byte:
-			block = &pem.Block{Type: "CERTIFICATE", Bytes: v}
-		case *ecdsa.PrivateKey:
-			raw, err := x509.MarshalPKCS8PrivateKey(v)
-			if err != nil {
-				return fmt.Errorf("encode %s: %w", name, err)
-			}
-			block = &pem.Block{Type: "PRIVATE KEY", Bytes: raw}
+		value, given := content[name]
+		if !given {
+			continue
+		}
+		block, err := pemBlock(value)
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", name, err)
 		}
 		if err := replaceFile(files, filepath.Join(dir, name), pem.EncodeToMemory(block)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pemBlock names what a value is in a PEM file.
+func pemBlock(value any) (*pem.Block, error) {
+	switch v := value.(type) {
+	case []byte:
+		return &pem.Block{Type: "CERTIFICATE", Bytes: v}, nil
+	case *ecdsa.PrivateKey:
+		raw, err := x509.MarshalPKCS8PrivateKey(v)
+		return &pem.Block{Type: "PRIVATE KEY", Bytes: raw}, err
+	}
+	return nil, fmt.Errorf("a %T has no place in a PEM file", value)
 }

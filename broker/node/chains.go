@@ -43,7 +43,7 @@ func (d decisions) Image() delivery.Image { return d.node.quorum.Image() }
 
 // ProposeFrom implements delivery.Metadata.
 func (d decisions) ProposeFrom(ctx context.Context, p delivery.Proposal) error {
-	_, err := d.node.quorum.Submit(ctx, controller.ProposeFrom{
+	_, err := d.node.cluster.Submit(ctx, controller.ProposeFrom{
 		Binding: p.Binding, Row: p.Row, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, From: p.Offset, Clamp: p.Clamp,
 	})
 	return err
@@ -51,7 +51,7 @@ func (d decisions) ProposeFrom(ctx context.Context, p delivery.Proposal) error {
 
 // ProposeTrip implements delivery.Metadata.
 func (d decisions) ProposeTrip(ctx context.Context, p delivery.Proposal) error {
-	_, err := d.node.quorum.Submit(ctx, controller.ProposeTrip{
+	_, err := d.node.cluster.Submit(ctx, controller.ProposeTrip{
 		Binding: p.Binding, Row: p.Row, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, At: p.Offset,
 	})
 	return err
@@ -59,7 +59,7 @@ func (d decisions) ProposeTrip(ctx context.Context, p delivery.Proposal) error {
 
 // ProposeOrigin implements delivery.Metadata.
 func (d decisions) ProposeOrigin(ctx context.Context, p delivery.Proposal) error {
-	_, err := d.node.quorum.Submit(ctx, controller.ProposeOrigin{
+	_, err := d.node.cluster.Submit(ctx, controller.ProposeOrigin{
 		Binding: p.Binding, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, Origin: p.Offset,
 	})
 	return err
@@ -161,14 +161,5 @@ func (m adminMetadata) RaftLeader() broker.RaftID { return m.node.quorum.Status(
 
 // Await implements admin.Metadata.
 func (m adminMetadata) Await(ctx context.Context, done func(*metadata.Image) bool) error {
-	published := make(chan struct{}, 1)
-	defer m.node.quorum.Watch(published)()
-	for !done(m.node.quorum.Image()) {
-		select {
-		case <-published:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
+	return m.node.cluster.awaitImage(ctx, done)
 }

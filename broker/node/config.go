@@ -27,7 +27,8 @@ type Config struct {
 	Client        Listen
 	Cluster       Listen
 	Admin         Listen
-	InsecureAdmin bool // allow an admin listener beyond loopback without TLS and credentials
+	Seeds         []string // cluster listeners of other nodes, tried beside what registrations say
+	InsecureAdmin bool     // allow an admin listener beyond loopback without TLS and credentials
 	LogLevel      zerolog.Level
 	DebugProfiles bool // serve /debug/pprof/ on the admin listener, which must then be on loopback
 	Rack          string
@@ -77,6 +78,7 @@ func settings() []setting {
 		{"listeners.client.advertise", "", "what clients are told to dial", address(func(c *Config, v string) { c.Client.Advertise = v })},
 		{"listeners.cluster.bind", "127.0.0.1:9093", "brokers among themselves", address(func(c *Config, v string) { c.Cluster.Bind = v })},
 		{"listeners.cluster.advertise", "", "what other brokers dial", address(func(c *Config, v string) { c.Cluster.Advertise = v })},
+		{"cluster.seeds", "", "cluster listeners (HOST:PORT, comma-separated) that are dialled beside the registered ones", seeds(func(c *Config, v []string) { c.Seeds = v })},
 		{"listeners.admin.bind", "127.0.0.1:9094", "admin API, metrics and health", address(func(c *Config, v string) { c.Admin.Bind = v })},
 		{"listeners.admin.advertise", "", "what raftctl is told to dial", address(func(c *Config, v string) { c.Admin.Advertise = v })},
 		{"insecure.admin", "false", "allow the admin listener beyond loopback without TLS and credentials", boolean(func(c *Config, v bool) { c.InsecureAdmin = v })},

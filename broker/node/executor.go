@@ -94,7 +94,7 @@ func (e *executor) epoch() broker.BrokerEpoch {
 
 // openAll waits until this node's metadata is as new as the controller's and opens every replica that it names.
 func (e *executor) openAll(ctx context.Context) error {
-	if _, err := e.node.quorum.Submit(ctx, controller.Tidy{}); err != nil {
+	if _, err := e.node.cluster.Submit(ctx, controller.Tidy{}); err != nil {
 		return fmt.Errorf("catch up with the controller: %w", err)
 	}
 	image := e.newest()
@@ -194,7 +194,7 @@ const roleWait = 10 * time.Second
 // returns only when this node leads those that are its own. A client told before that would find no leader, and wait a
 // quarter of a second before it looks again. What was made stays made, so an end of the wait is no error.
 func (e *executor) submit(ctx context.Context, request controller.Request) (controller.Reply, error) {
-	reply, err := e.node.quorum.Submit(ctx, request)
+	reply, err := e.node.cluster.Submit(ctx, request)
 	if err != nil {
 		return nil, err
 	}

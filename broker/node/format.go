@@ -55,13 +55,7 @@ func Format(files vfs.FS, spec FormatSpec) (Identity, error) {
 }
 
 func format(files vfs.FS, spec FormatSpec, id Identity) error {
-	if old, err := ReadIdentity(files, spec.Data); !errors.Is(err, ErrNotFormatted) {
-		if err != nil {
-			return err
-		}
-		return fmt.Errorf("%s already holds node %d of cluster %s: run it, or name another directory", spec.Data, old.Node, old.Cluster)
-	}
-	if err := checkEmpty(files, spec.Data); err != nil {
+	if err := checkUnused(files, spec.Data); err != nil {
 		return err
 	}
 	if err := makeCertificates(files, spec.Data, id, spec.Hosts, spec.Now); err != nil {

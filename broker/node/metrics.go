@@ -33,6 +33,8 @@ type metrics struct {
 	elections   prometheus.Counter
 	corruptions prometheus.Counter
 	readOnly    prometheus.Gauge
+
+	peersRefused, raftDropped, fenced prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -62,7 +64,11 @@ func newMetrics() *metrics {
 		corruptions: prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_log_corrupt_total", Help: "Partitions found damaged below their flush point."}),
 	}
 	m.readOnly = prometheus.NewGauge(prometheus.GaugeOpts{Name: "millrace_disk_read_only", Help: "1 while records from clients are refused for want of space."})
+	m.peersRefused = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_peers_refused_total", Help: "Connections, joins and requests of other nodes that were refused."})
+	m.raftDropped = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_raft_messages_dropped_total", Help: "Raft messages for which there was no connection, or no room."})
+	m.fenced = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_brokers_fenced_total", Help: "Brokers that this controller fenced because they fell silent."})
 	m.registry.MustRegister(
+		m.peersRefused, m.raftDropped, m.fenced,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
 		m.ready, m.requests, m.durations, m.connections, m.unsupported, m.bypassed, m.throttled, m.traps,
 		m.producedBytes, m.producedRecords, m.fetchedBytes, m.fetchedRecords, m.fsync, m.fsyncFiles, m.elections, m.corruptions, m.readOnly,

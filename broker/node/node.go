@@ -49,6 +49,7 @@ type Node struct {
 	lock     io.Closer
 	flusher  *commitlog.Flusher
 	quorum   *quorum.Node
+	cluster  *clusterRoom
 	set      *replica.Set
 	groups   *coordinator.Host
 	chains   *delivery.Host
@@ -57,7 +58,9 @@ type Node struct {
 	executor *executor
 	bound    *listeners
 
-	base  *task.Group // flusher and quorum: the last to stop
+	started time.Time
+
+	base  *task.Group // flusher, quorum and the talk with other nodes: the last to stop
 	rooms *task.Group // everything above them
 
 	mu      sync.Mutex
@@ -103,7 +106,7 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 		return nil, err
 	}
 	n := &Node{
-		config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}),
+		started: seams.Now(), config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}),
 		logger: logger.With().Int32("node", int32(identity.Node)).Logger(),
 		base:   task.NewGroup(context.WithoutCancel(ctx)), rooms: task.NewGroup(context.WithoutCancel(ctx)),
 	}
@@ -115,7 +118,6 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 
 // start opens the rooms from the ground up. Each step leaves n in a state that stop can take down.
 func (n *Node) start(ctx context.Context) error {
-	started := n.seams.Now()
 	var err error
 	if n.lock, err = n.seams.FS.Lock(filepath.Join(n.config.Data, lockName)); err != nil {
 		return fmt.Errorf("data directory %s is in use: %w", n.config.Data, err)
@@ -127,7 +129,7 @@ func (n *Node) start(ctx context.Context) error {
 	if n.bound, err = n.bind(ctx); err != nil {
 		return err
 	}
-	if err := n.openMetadata(); err != nil {
+	if err := n.openMetadata(ctx); err != nil {
 		return err
 	}
 	if err := n.openRooms(ctx); err != nil {
@@ -141,15 +143,19 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.setReady(true)
 	n.logger.Info().Str("cluster", n.identity.Cluster.String()).Str("client", n.bound.addresses.Client).
-		Str("admin", n.bound.addresses.Admin).Dur("took", n.seams.Now().Sub(started)).
+		Str("admin", n.bound.addresses.Admin).Dur("took", n.sinceStart()).
 		Bool("clean", previous >= 0).Msg("node serves")
 	return nil
 }
 
-// openMetadata starts the flusher and the metadata quorum.
-func (n *Node) openMetadata() error {
+// openMetadata starts the flusher, the metadata quorum and the talk with other nodes.
+func (n *Node) openMetadata(ctx context.Context) error {
 	n.executor = newExecutor(n)
 	var err error
+	if n.cluster, err = n.newClusterRoom(); err != nil {
+		return err
+	}
+	n.bound.clusterU = nil // It is the fabric's now.
 	n.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{
 		FS: n.seams.FS, Dir: n.config.Data, Logger: n.component("flusher"), OnFatal: n.fail, OnGroup: n.metrics.group,
 		TailBytesMax: tailBytesMax,
@@ -160,8 +166,8 @@ func (n *Node) openMetadata() error {
 	n.base.Go("flusher", n.flusher.Run)
 	n.quorum, err = quorum.Open(quorum.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Raft: n.identity.Raft, Flusher: n.flusher,
-		Core: controller.New(controller.Config{Partitions: n.config.DefaultPartitions}, n.seams.Random),
-		Now:  n.seams.Now, Logger: n.component("quorum"), OnImage: n.executor.onImage, SnapshotEvery: n.config.snapshotEvery,
+		Core: controller.New(controller.Config{Partitions: n.config.DefaultPartitions, ReplicasMax: replicasMax}, n.seams.Random), Transport: n.cluster,
+		Now: n.seams.Now, Logger: n.component("quorum"), OnImage: n.executor.onImage, SnapshotEvery: n.config.snapshotEvery,
 	})
 	if err != nil {
 		return fmt.Errorf("open the metadata log: %w", err)
@@ -173,8 +179,11 @@ func (n *Node) openMetadata() error {
 		}
 		return err
 	})
-	return nil
+	return n.cluster.open(ctx)
 }
+
+// replicasMax is how many copies of a partition this version keeps: brokers do not send each other records yet.
+const replicasMax = 1
 
 // tailBytesMax bounds the newest batches that are kept in memory. Consumers that follow the end need a few megabytes;
 // what is kept beyond that is paid twice over in heap, and by the page faults of memory that is touched once. Followers
@@ -230,7 +239,7 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	for _, failed := range n.set.Failed() {
 		request.Damaged = append(request.Damaged, controller.ReplicaRef{TopicPartition: failed.TopicPartition, ID: failed.Replica})
 	}
-	reply, err := n.quorum.Submit(ctx, request)
+	reply, err := n.cluster.Submit(ctx, request)
 	if err != nil {
 		return fmt.Errorf("register with the controller: %w", err)
 	}
@@ -245,7 +254,7 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	n.rooms.Go("cleaner", newCleaner(n).run)
 	n.rooms.Go("space", n.watchSpace)
 	unfence := controller.UnfenceBroker{Node: n.identity.Node, Epoch: registered.Epoch, Applied: n.quorum.Image().Index()}
-	if _, err := n.quorum.Submit(ctx, unfence); err != nil {
+	if _, err := n.cluster.Submit(ctx, unfence); err != nil {
 		return fmt.Errorf("begin to serve: %w", err)
 	}
 	if err := n.makeInternalTopics(ctx); err != nil {
@@ -293,7 +302,7 @@ func (n *Node) makeInternalTopics(ctx context.Context) error {
 			continue
 		}
 		topic.ReplicationFactor, topic.Internal = -1, true
-		_, err := n.quorum.Submit(ctx, topic)
+		_, err := n.cluster.Submit(ctx, topic)
 		if err != nil && broker.CodeOf(err) != broker.TopicAlreadyExists {
 			return fmt.Errorf("make internal topic %s: %w", topic.Name, err)
 		}
@@ -362,7 +371,7 @@ func (n *Node) onOffline(tp broker.TopicPartition, rid broker.ReplicaID, err err
 		if request.Epoch == 0 {
 			return nil // The registration itself will say so.
 		}
-		if _, err := n.quorum.Submit(ctx, request); err != nil {
+		if _, err := n.cluster.Submit(ctx, request); err != nil {
 			n.logger.Error().Err(err).Msg("the controller could not be told of an offline partition")
 		}
 		return nil
@@ -449,6 +458,9 @@ func (n *Node) stop(serving bool) error {
 	if n.set != nil {
 		note("close partitions", n.set.Close())
 	}
+	if n.cluster != nil {
+		note("close connections with other nodes", n.cluster.close())
+	}
 	note("ground floor", n.stopBase())
 	failure := n.failedBecause()
 	clean := false
@@ -484,9 +496,10 @@ func (n *Node) standDown() {
 	if err := n.kafka.Drain(ctx); err != nil {
 		n.logger.Warn().Err(err).Msg("clients are cut off")
 	}
-	if _, err := n.quorum.Submit(ctx, controller.StopBroker{Node: n.identity.Node, Epoch: n.epoch}); err != nil {
+	if _, err := n.cluster.Submit(ctx, controller.StopBroker{Node: n.identity.Node, Epoch: n.epoch}); err != nil {
 		n.logger.Warn().Err(err).Msg("the controller could not be told of the stop")
 	}
+	n.cluster.handOver(ctx)
 }
 
 // stopBase stops quorum and flusher. The flusher ends last: what the others wrote is synced by then.

@@ -47,7 +47,13 @@ func (w *wire) isolate(id uint64, cut bool) {
 // three runs three voters in the bubble of the test.
 func three(t *testing.T, use func(ctx context.Context, w *wire)) {
 	w := &wire{nodes: map[uint64]*Node{}, cut: map[uint64]bool{}}
-	img, _, err := metadata.Fold(metadata.NewImage(), 1, 1, []*metadata.Fact{metadata.ClusterFact(cluster), metadata.FeatureLevelFact(1)})
+	facts := []*metadata.Fact{metadata.ClusterFact(cluster), metadata.FeatureLevelFact(1)}
+	for id := range 3 {
+		facts = append(facts, metadata.NodeFact(&metadata.Node{
+			ID: broker.NodeID(id + 1), Raft: broker.RaftID(id + 1), Directory: broker.DirectoryID{byte(id + 1)}, Voter: true,
+		}))
+	}
+	img, _, err := metadata.Fold(metadata.NewImage(), 1, 1, facts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,14 +32,26 @@ const (
 	readyBytesMax    = 8 << 20 // of committed entries applied at a time
 	uncommittedMax   = 64 << 20
 	inflightMessages = 64
+	campaignsMax     = 10 // of a voter that starts and hears of no leader; from then on raft's own timeouts rule
 	// submitsMax bounds the requests that wait for the loop; past it, Submit waits. A turn takes as many of them as one
 	// sync may answer.
 	submitsMax = 256
 )
 
-// Transport sends raft messages to other nodes. It must not block; a message may be lost.
+// Transport sends raft messages to other nodes. It must not block; a message may be lost, and Unreachable is then called
+// for its receiver. A message of type MsgSnap names a snapshot that the receiver fetches (see ReceiveSnapshot).
 type Transport interface {
 	Send(messages []*raftpb.Message)
+}
+
+// input is what the loop is told by others: a message, that one was lost, or what became of a snapshot that was served.
+type input struct {
+	message     *raftpb.Message
+	unreachable broker.RaftID
+	served      broker.RaftID
+	failed      bool // of served
+	transfer    broker.RaftID
+	export      *export
 }
 
 // Config is what a node needs to take part in the quorum.
@@ -78,7 +90,7 @@ type Node struct {
 	image   atomic.Pointer[metadata.Image]
 	status  atomic.Pointer[Status]
 	submits chan *proposal
-	inbox   chan *raftpb.Message
+	inbox   chan input
 	stopped chan struct{} // closed when Run has returned
 
 	watchMu sync.Mutex
@@ -92,6 +104,9 @@ type Node struct {
 	leading  leadership
 	answers  []answer // given once the image is published
 	nextTidy time.Time
+	sending  map[broker.RaftID]time.Time // snapshots under way, and when each is given up
+	commits  [electionTicks]uint64       // the commit index of the last ticks, in turn
+	ticks    int
 
 	snapshotAfter uint64 // no snapshot below this index: there was no space for one
 }
@@ -103,6 +118,17 @@ type Status struct {
 	Commit  broker.Index
 	Applied broker.Index
 	Active  bool // this node leads and decides
+	Joint   bool // a change of the voters is under way
+	Voters  []uint64
+	// Progress is, on the leader, how far each other member has come.
+	Progress []Progress
+}
+
+// Progress is how far a member has come, as the leader knows it.
+type Progress struct {
+	Raft   broker.RaftID
+	Match  broker.Index // everything up to it is on the member's stable storage
+	Recent bool         // it was heard from within an election timeout
 }
 
 // Open loads the newest snapshot and the log. Nothing behind the snapshot is applied before Run. A *DamagedError says
@@ -124,8 +150,8 @@ func Open(config Config) (*Node, error) {
 	n := &Node{
 		config: config, storage: store, applied: img,
 		submits: make(chan *proposal, submitsMax),
-		inbox:   make(chan *raftpb.Message, submitsMax),
-		stopped: make(chan struct{}),
+		inbox:   make(chan input, submitsMax),
+		stopped: make(chan struct{}), sending: map[broker.RaftID]time.Time{},
 	}
 	n.raw, err = raft.NewRawNode(&raft.Config{
 		ID: uint64(config.Raft), ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,
@@ -165,31 +191,82 @@ func (n *Node) loop(ctx context.Context) (err error) {
 	}()
 	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
-	if voters := n.storage.conf.GetVoters(); len(voters) == 1 && voters[0] == uint64(n.config.Raft) {
-		if err := n.raw.Campaign(); err != nil { // A sole voter has nobody to wait for.
-			return fmt.Errorf("campaign: %w", err)
-		}
+	if err := n.begin(ctx); err != nil {
+		return unlessEnded(ctx, err)
 	}
 	for {
 		if err := n.settle(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil // Asked to stop while something was being written.
-			}
-			return err
+			return unlessEnded(ctx, err)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 			n.raw.Tick()
-			n.tidy()
-		case m := <-n.inbox:
-			n.step(m)
+			n.onTick()
+		case in := <-n.inbox:
+			n.take(in)
 		case p := <-n.accepting():
 			n.propose(p)
 			n.proposeMore()
 		}
 	}
+}
+
+// begin applies what is known to be committed, and so learns who the members are: the newest snapshot may be older than
+// the last change of them. A sole voter then has nobody to wait for. The others wait a little for a leader that is there,
+// each for as long as its rank says, so that a cluster that starts together has one at the first try.
+func (n *Node) begin(ctx context.Context) error {
+	if err := n.settle(ctx); err != nil {
+		return err
+	}
+	voters := n.storage.conf.GetVoters()
+	rank := slices.Index(voters, uint64(n.config.Raft))
+	if rank < 0 || len(n.storage.conf.GetVotersOutgoing()) > 0 {
+		return nil
+	}
+	for range campaignsMax {
+		if len(voters) > 1 {
+			if err := n.awaitLeader(ctx, time.Duration(rank+1)*tickInterval); err != nil || n.raw.BasicStatus().Lead != 0 || ctx.Err() != nil {
+				return err
+			}
+		}
+		if err := n.raw.Campaign(); err != nil {
+			return fmt.Errorf("campaign: %w", err)
+		}
+		if len(voters) == 1 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// awaitLeader handles messages until a leader is known or the time is up.
+func (n *Node) awaitLeader(ctx context.Context, within time.Duration) error {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	for n.raw.BasicStatus().Lead == 0 {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+			return nil
+		case in := <-n.inbox:
+			n.take(in)
+		}
+		if err := n.settle(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlessEnded is nil where the loop was asked to stop while something was being written.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // accepting is where requests come from: nowhere while there is no leader yet, so that they wait for one.
@@ -213,19 +290,38 @@ func (n *Node) proposeMore() {
 	}
 }
 
-func (n *Node) step(m *raftpb.Message) {
-	if err := n.raw.Step(m); err != nil {
-		n.config.Logger.Debug().Err(err).Uint64("from", m.GetFrom()).Stringer("type", m.GetType()).Msg("raft message refused")
+// take handles what others told the loop.
+func (n *Node) take(in input) {
+	switch {
+	case in.unreachable != 0:
+		n.raw.ReportUnreachable(uint64(in.unreachable))
+	case in.served != 0:
+		n.snapshotServed(in.served, in.failed)
+	case in.export != nil:
+		n.export(in.export)
+	case in.transfer != 0:
+		n.raw.TransferLeader(uint64(in.transfer))
+	case in.message != nil:
+		m := in.message
+		if err := n.raw.Step(m); err != nil {
+			n.config.Logger.Debug().Err(err).Uint64("from", m.GetFrom()).Stringer("type", m.GetType()).Msg("raft message refused")
+		}
+	}
+}
+
+// tell hands something to the loop, unless the loop is behind: raft sends again.
+func (n *Node) tell(in input) {
+	select {
+	case n.inbox <- in:
+	default:
 	}
 }
 
 // Receive takes a raft message from another node. It drops the message when the loop is behind: raft sends again.
-func (n *Node) Receive(m *raftpb.Message) {
-	select {
-	case n.inbox <- m:
-	default:
-	}
-}
+func (n *Node) Receive(m *raftpb.Message) { n.tell(input{message: m}) }
+
+// Unreachable takes note that a message to another node was lost.
+func (n *Node) Unreachable(to broker.RaftID) { n.tell(input{unreachable: to}) }
 
 // Image returns the newest published image.
 func (n *Node) Image() *metadata.Image { return n.image.Load() }

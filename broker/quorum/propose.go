@@ -47,6 +47,8 @@ type leadership struct {
 	active  bool
 	head    *metadata.Image // applied, and the flights folded in
 	flights []flight        // by index
+	// members is the index of the last change of raft's configuration that this leader proposed.
+	members broker.Index
 }
 
 // settle lets the head be the applied image itself once nothing is in flight.
@@ -101,6 +103,10 @@ func (n *Node) propose(p *proposal) {
 	l := &n.leading
 	if !l.active {
 		p.done <- outcome{err: errNotController(broker.RaftID(n.raw.BasicStatus().Lead))}
+		return
+	}
+	if err := n.checkLevel(p.request); err != nil {
+		p.done <- outcome{err: err}
 		return
 	}
 	decision, err := n.config.Core.Decide(l.head, p.request, n.config.Now().UnixMilli())

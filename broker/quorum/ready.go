@@ -28,18 +28,21 @@ func (n *Node) settle(ctx context.Context) error {
 	return nil
 }
 
-// handle does what a Ready asks, in the order that safety needs: vote, entries, sync, messages, apply, publish, answer.
+// handle does what a Ready asks, in the order that safety needs: vote, snapshot, entries, sync, messages, apply, publish, answer.
 func (n *Node) handle(ctx context.Context, ready raft.Ready) error {
-	if !raft.IsEmptySnap(ready.Snapshot) {
-		return fmt.Errorf("a snapshot at %d arrived without a transport", ready.Snapshot.GetMetadata().GetIndex())
-	}
 	if err := n.storage.saveBallot(ready.HardState); err != nil {
 		return fmt.Errorf("save term and vote: %w", err)
+	}
+	if !raft.IsEmptySnap(ready.Snapshot) {
+		if err := n.restore(ready.Snapshot); err != nil {
+			return err
+		}
 	}
 	if err := n.storage.append(ctx, ready.Entries); err != nil {
 		return err
 	}
 	if n.config.Transport != nil && len(ready.Messages) > 0 {
+		n.noteSending(ready.Messages)
 		n.config.Transport.Send(ready.Messages)
 	}
 	n.noteLeadership()
@@ -49,6 +52,9 @@ func (n *Node) handle(ctx context.Context, ready raft.Ready) error {
 		}
 	}
 	n.publish()
+	if err := n.followMembers(); err != nil {
+		return err
+	}
 	return n.snapshot()
 }
 
@@ -59,7 +65,8 @@ func (n *Node) snapshot() error {
 	if n.applied.Midway() {
 		return nil // The rest of the change is on its way, or the entry that voids its beginning.
 	}
-	if index < max(n.storage.newest.index+n.config.SnapshotEvery, n.snapshotAfter) {
+	due := index >= n.storage.newest.index+n.config.SnapshotEvery || n.storage.wanted && index > n.storage.newest.index
+	if !due || index < n.snapshotAfter {
 		return nil
 	}
 	err := n.storage.snapshot(n.applied)
@@ -73,6 +80,9 @@ func (n *Node) snapshot() error {
 
 // apply folds committed entries into one next image, and settles the proposals among them.
 func (n *Node) apply(entries []*raftpb.Entry) error {
+	if err := n.keepMembers(entries); err != nil {
+		return err
+	}
 	folding := metadata.Begin(n.applied)
 	stale := make([][]metadata.Stale, len(entries))
 	for i, entry := range entries {
@@ -146,6 +156,7 @@ func (n *Node) noteStatus() {
 	s := n.raw.BasicStatus()
 	n.status.Store(&Status{
 		Term: broker.Term(s.GetTerm()), Leader: broker.RaftID(s.Lead), Commit: broker.Index(s.GetCommit()),
-		Applied: n.applied.Index(), Active: n.leading.active,
+		Applied: n.applied.Index(), Active: n.leading.active, Joint: len(n.storage.conf.GetVotersOutgoing()) > 0,
+		Voters: slices.Clone(n.storage.conf.GetVoters()), Progress: n.progress(),
 	})
 }

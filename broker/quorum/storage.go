@@ -46,12 +46,16 @@ type storage struct {
 	dir    string // the data directory
 	ballot ballot
 	conf   *raftpb.ConfState
+	// newestConf is the membership that the newest snapshot holds.
+	newestConf *raftpb.ConfState
 	// The log starts right behind older; newest is what a restart begins from. They are equal while there is one.
 	older, newest mark
 	journal       journal
 	terms         []mark // the first entry of each term, by index
 	recent        []*raftpb.Entry
 	damage        error // found while running
+	wanted        bool  // a member needs a snapshot that holds the present members; there is none yet
+	described     description
 }
 
 var _ raft.Storage = (*storage)(nil)
@@ -63,6 +67,9 @@ func openStorage(fsys vfs.FS, dir string, open func() (journal, error)) (*storag
 	img, marks, err := s.loadSnapshot()
 	if err != nil {
 		return nil, nil, err
+	}
+	if err := s.removeIncoming(); err != nil {
+		return nil, nil, fmt.Errorf("remove half-received snapshots: %w", err)
 	}
 	if s.journal, err = open(); err != nil {
 		if corrupt := (*commitlog.CorruptError)(nil); errors.As(err, &corrupt) {
@@ -96,14 +103,15 @@ func (s *storage) loadSnapshot() (*metadata.Image, []mark, error) {
 	case err != nil:
 		return nil, nil, &DamagedError{Dir: raftDir(s.dir), Err: err}
 	}
-	s.conf = conf
+	s.conf, s.newestConf = conf, proto.CloneOf(conf)
 	return img, marks, nil
 }
 
 func (s *storage) openLog(marks []mark) error {
 	s.older = s.newest
-	if len(marks) > 1 {
-		s.older = marks[len(marks)-2]
+	// A log that begins behind the older one was begun anew from the newest, which a leader sent: what it holds was promised.
+	if n := len(marks); n > 1 && s.journal.First() <= marks[n-2].index+1 {
+		s.older = marks[n-2]
 	}
 	if err := s.scan(); err != nil {
 		return &DamagedError{Dir: raftDir(s.dir), Err: err}
@@ -209,21 +217,30 @@ func (s *storage) snapshot(img *metadata.Image) error {
 	if err != nil {
 		return err
 	}
-	s.older, s.newest = s.newest, m
+	s.older, s.newest, s.wanted = s.newest, m, false
+	s.newestConf = proto.CloneOf(s.conf)
+	if err := s.forgetBelow(s.older.index); err != nil {
+		return err
+	}
+	if err := s.journal.DropBefore(s.older.index + 1); err != nil {
+		return fmt.Errorf("drop metadata entries below %d: %w", s.older.index+1, err)
+	}
+	return nil
+}
+
+// forgetBelow removes the snapshots below an index.
+func (s *storage) forgetBelow(index uint64) error {
 	marks, err := listSnapshots(s.fs, snapshotDir(s.dir))
 	if err != nil {
 		return err
 	}
 	for _, old := range marks {
-		if old.index >= s.older.index {
+		if old.index >= index {
 			continue
 		}
 		if err := s.fs.Remove(path.Join(snapshotDir(s.dir), old.fileName())); err != nil {
 			return fmt.Errorf("remove snapshot %s: %w", old.fileName(), err)
 		}
-	}
-	if err := s.journal.DropBefore(s.older.index + 1); err != nil {
-		return fmt.Errorf("drop metadata entries below %d: %w", s.older.index+1, err)
 	}
 	return nil
 }
@@ -278,11 +295,6 @@ func (s *storage) Entries(lo, hi, bytesMax uint64) ([]*raftpb.Entry, error) {
 		s.damage = &DamagedError{Dir: raftDir(s.dir), Err: err}
 	}
 	return entries, err
-}
-
-// Snapshot implements raft.Storage. Sending one needs a connection of its own (RH3), which comes with the second node.
-func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
-	return nil, raft.ErrSnapshotTemporarilyUnavailable
 }
 
 // limit returns the first entries that fit bytesMax, at least one.

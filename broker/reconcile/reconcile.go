@@ -27,27 +27,7 @@ func (s Self) registered(img *metadata.Image) bool {
 // process, before is metadata.NewImage().
 func Diff(before, after *metadata.Image, self Self) []Action {
 	d := difference{before: before, after: after, self: self}
-	names := metadata.Changes{}
-	for _, img := range []*metadata.Image{before, after} {
-		for t := range img.Topics() {
-			names.Topics = append(names.Topics, t.ID)
-			names.Configs = append(names.Configs, metadata.TopicResource(t.Name))
-			for _, p := range img.Partitions(t.ID) {
-				names.Partitions = append(names.Partitions, p.TopicPartition)
-			}
-		}
-		for _, t := range img.DeletedTopics() {
-			names.Topics = append(names.Topics, t.ID)
-		}
-		for _, b := range img.Bindings() {
-			names.Bindings = append(names.Bindings, b.ID)
-		}
-		for _, v := range img.Views() {
-			names.Views = append(names.Views, v.Name)
-		}
-	}
-	names.Rows, names.Origins = names.Bindings, names.Bindings
-	return d.actions(names)
+	return d.actions(metadata.Everything(before, after))
 }
 
 // FromChanges returns the same actions as Diff, looking only where the change set says. The set may be the union of

@@ -1,4 +1,5 @@
-// Command millrace is the broker and controller: `init` formats a data directory, `run` runs the node in it, `version`
+// Command millrace is the broker and controller: `init` founds a cluster in a data directory, `join` makes one that of a
+// further node, `run` runs the node in it, `version`
 // says what this is. It turns flags, environment and file into a node.Config and runs it; everything else is in
 // broker/node.
 package main
@@ -25,7 +26,7 @@ import (
 )
 
 func main() {
-	if err := root().Execute(); err != nil {
+	if err := root().ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "millrace:", err)
 		os.Exit(1)
 	}
@@ -38,7 +39,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(initCommand(), runCommand(), versionCommand())
+	cmd.AddCommand(initCommand(), joinCommand(), runCommand(), versionCommand())
 	return cmd
 }
 
@@ -80,6 +81,46 @@ func initCommand() *cobra.Command {
 	cmd.Flags().StringArrayVar(&spec.Hosts, "host", nil, "a name or address that the node's certificate is good for, beside loopback")
 	cmd.Flags().StringVar(&spec.User, "user", "", "the first user, whom clients can authenticate as by SCRAM or PLAIN")
 	cmd.Flags().StringVar(&passwordFile, "password-file", "", "file that begins with the first user's password")
+	return cmd
+}
+
+func joinCommand() *cobra.Command {
+	var spec node.JoinSpec
+	var id int32
+	var tokenFile string
+	cmd := &cobra.Command{
+		Use:   "join --data DIR --node-id N --cluster HOST:PORT (--token TOKEN | --token-file FILE) [--host NAME ...]",
+		Short: "Make an empty directory that of a new node of a running cluster",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if spec.Data == "" || spec.Cluster == "" || (spec.Token == "") == (tokenFile == "") || !cmd.Flags().Changed("node-id") {
+				return errors.New("join: give --data, --node-id, --cluster, and --token or --token-file; `raftctl controller members add N` prints them")
+			}
+			if tokenFile != "" {
+				raw, err := os.ReadFile(tokenFile)
+				if err != nil {
+					return fmt.Errorf("join: read the token: %w", err)
+				}
+				spec.Token = strings.TrimSpace(string(raw))
+			}
+			spec.Node = broker.NodeID(id)
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			identity, err := node.Join(ctx, vfs.OS{}, spec)
+			if err != nil {
+				return fmt.Errorf("join: %w", err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "node %d of cluster %s in %s, raft id %d\nnext: millrace run --data %s --cluster-seeds %s\n",
+				identity.Node, identity.Cluster, spec.Data, identity.Raft, spec.Data, spec.Cluster)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&spec.Data, "data", "", "empty data directory for the node")
+	cmd.Flags().Int32Var(&id, "node-id", 0, "the node's number, as Kafka clients see it")
+	cmd.Flags().StringVar(&spec.Cluster, "cluster", "", "cluster listener of the node that made the token")
+	cmd.Flags().StringVar(&spec.Token, "token", "", "the one-time token; others on this host can read it in the list of processes")
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file that holds the one-time token")
+	cmd.Flags().StringArrayVar(&spec.Hosts, "host", nil, "a name or address that the node's certificate is good for, beside loopback")
 	return cmd
 }
 

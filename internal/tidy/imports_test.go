@@ -18,7 +18,7 @@ var floors = map[string]int{
 
 	"broker/producer": 2, "broker/controller": 2, "broker/scram": 2, "broker/reconcile": 2, "broker/group": 2, "plugins/engine": 2,
 
-	"broker/commitlog": 3, "plugins/tck": 3, "plugins/builtin": 3,
+	"broker/commitlog": 3, "broker/peer": 3, "plugins/tck": 3, "plugins/builtin": 3,
 
 	"broker/quorum": 4, "broker/replica": 4, "broker/coordinator": 4, "broker/delivery": 4,
 

@@ -56,6 +56,18 @@ const (
 	// ClusterServiceGetNodeConfigProcedure is the fully-qualified name of the ClusterService's
 	// GetNodeConfig RPC.
 	ClusterServiceGetNodeConfigProcedure = "/millrace.admin.v1.ClusterService/GetNodeConfig"
+	// ClusterServiceGetQuorumProcedure is the fully-qualified name of the ClusterService's GetQuorum
+	// RPC.
+	ClusterServiceGetQuorumProcedure = "/millrace.admin.v1.ClusterService/GetQuorum"
+	// ClusterServiceInviteNodeProcedure is the fully-qualified name of the ClusterService's InviteNode
+	// RPC.
+	ClusterServiceInviteNodeProcedure = "/millrace.admin.v1.ClusterService/InviteNode"
+	// ClusterServiceAlterMembersProcedure is the fully-qualified name of the ClusterService's
+	// AlterMembers RPC.
+	ClusterServiceAlterMembersProcedure = "/millrace.admin.v1.ClusterService/AlterMembers"
+	// ClusterServiceTransferControllerProcedure is the fully-qualified name of the ClusterService's
+	// TransferController RPC.
+	ClusterServiceTransferControllerProcedure = "/millrace.admin.v1.ClusterService/TransferController"
 	// TopicServiceCreateTopicProcedure is the fully-qualified name of the TopicService's CreateTopic
 	// RPC.
 	TopicServiceCreateTopicProcedure = "/millrace.admin.v1.TopicService/CreateTopic"
@@ -123,6 +135,15 @@ type ClusterServiceClient interface {
 	GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error)
 	// GetNodeConfig tells what the answering node was started with.
 	GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error)
+	// GetQuorum tells how the metadata quorum stands, as its leader sees it.
+	GetQuorum(context.Context, *adminapi.GetQuorumRequest) (*adminapi.GetQuorumResponse, error)
+	// InviteNode makes a one-time token with which a new node joins. Only the node that holds the key of the cluster's
+	// authority can; others say so.
+	InviteNode(context.Context, *adminapi.InviteNodeRequest) (*adminapi.InviteNodeResponse, error)
+	// AlterMembers changes the members of the metadata quorum in one step, and returns when raft has them.
+	AlterMembers(context.Context, *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error)
+	// TransferController hands the leadership of the metadata quorum to a voter.
+	TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error)
 }
 
 // NewClusterServiceClient constructs a client for the millrace.admin.v1.ClusterService service. By
@@ -154,14 +175,42 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("GetNodeConfig")),
 			connect.WithClientOptions(opts...),
 		),
+		getQuorum: connect.NewClient[adminapi.GetQuorumRequest, adminapi.GetQuorumResponse](
+			httpClient,
+			baseURL+ClusterServiceGetQuorumProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("GetQuorum")),
+			connect.WithClientOptions(opts...),
+		),
+		inviteNode: connect.NewClient[adminapi.InviteNodeRequest, adminapi.InviteNodeResponse](
+			httpClient,
+			baseURL+ClusterServiceInviteNodeProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("InviteNode")),
+			connect.WithClientOptions(opts...),
+		),
+		alterMembers: connect.NewClient[adminapi.AlterMembersRequest, adminapi.AlterMembersResponse](
+			httpClient,
+			baseURL+ClusterServiceAlterMembersProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("AlterMembers")),
+			connect.WithClientOptions(opts...),
+		),
+		transferController: connect.NewClient[adminapi.TransferControllerRequest, adminapi.TransferControllerResponse](
+			httpClient,
+			baseURL+ClusterServiceTransferControllerProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("TransferController")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
-	getCluster    *connect.Client[adminapi.GetClusterRequest, adminapi.GetClusterResponse]
-	getHealth     *connect.Client[adminapi.GetHealthRequest, adminapi.GetHealthResponse]
-	getNodeConfig *connect.Client[adminapi.GetNodeConfigRequest, adminapi.GetNodeConfigResponse]
+	getCluster         *connect.Client[adminapi.GetClusterRequest, adminapi.GetClusterResponse]
+	getHealth          *connect.Client[adminapi.GetHealthRequest, adminapi.GetHealthResponse]
+	getNodeConfig      *connect.Client[adminapi.GetNodeConfigRequest, adminapi.GetNodeConfigResponse]
+	getQuorum          *connect.Client[adminapi.GetQuorumRequest, adminapi.GetQuorumResponse]
+	inviteNode         *connect.Client[adminapi.InviteNodeRequest, adminapi.InviteNodeResponse]
+	alterMembers       *connect.Client[adminapi.AlterMembersRequest, adminapi.AlterMembersResponse]
+	transferController *connect.Client[adminapi.TransferControllerRequest, adminapi.TransferControllerResponse]
 }
 
 // GetCluster calls millrace.admin.v1.ClusterService.GetCluster.
@@ -191,12 +240,57 @@ func (c *clusterServiceClient) GetNodeConfig(ctx context.Context, req *adminapi.
 	return nil, err
 }
 
+// GetQuorum calls millrace.admin.v1.ClusterService.GetQuorum.
+func (c *clusterServiceClient) GetQuorum(ctx context.Context, req *adminapi.GetQuorumRequest) (*adminapi.GetQuorumResponse, error) {
+	response, err := c.getQuorum.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// InviteNode calls millrace.admin.v1.ClusterService.InviteNode.
+func (c *clusterServiceClient) InviteNode(ctx context.Context, req *adminapi.InviteNodeRequest) (*adminapi.InviteNodeResponse, error) {
+	response, err := c.inviteNode.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// AlterMembers calls millrace.admin.v1.ClusterService.AlterMembers.
+func (c *clusterServiceClient) AlterMembers(ctx context.Context, req *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error) {
+	response, err := c.alterMembers.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// TransferController calls millrace.admin.v1.ClusterService.TransferController.
+func (c *clusterServiceClient) TransferController(ctx context.Context, req *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error) {
+	response, err := c.transferController.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClusterServiceHandler is an implementation of the millrace.admin.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error)
 	GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error)
 	// GetNodeConfig tells what the answering node was started with.
 	GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error)
+	// GetQuorum tells how the metadata quorum stands, as its leader sees it.
+	GetQuorum(context.Context, *adminapi.GetQuorumRequest) (*adminapi.GetQuorumResponse, error)
+	// InviteNode makes a one-time token with which a new node joins. Only the node that holds the key of the cluster's
+	// authority can; others say so.
+	InviteNode(context.Context, *adminapi.InviteNodeRequest) (*adminapi.InviteNodeResponse, error)
+	// AlterMembers changes the members of the metadata quorum in one step, and returns when raft has them.
+	AlterMembers(context.Context, *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error)
+	// TransferController hands the leadership of the metadata quorum to a voter.
+	TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -224,6 +318,30 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("GetNodeConfig")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceGetQuorumHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceGetQuorumProcedure,
+		svc.GetQuorum,
+		connect.WithSchema(clusterServiceMethods.ByName("GetQuorum")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceInviteNodeHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceInviteNodeProcedure,
+		svc.InviteNode,
+		connect.WithSchema(clusterServiceMethods.ByName("InviteNode")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceAlterMembersHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceAlterMembersProcedure,
+		svc.AlterMembers,
+		connect.WithSchema(clusterServiceMethods.ByName("AlterMembers")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceTransferControllerHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceTransferControllerProcedure,
+		svc.TransferController,
+		connect.WithSchema(clusterServiceMethods.ByName("TransferController")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.admin.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceGetClusterProcedure:
@@ -232,6 +350,14 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceGetHealthHandler.ServeHTTP(w, r)
 		case ClusterServiceGetNodeConfigProcedure:
 			clusterServiceGetNodeConfigHandler.ServeHTTP(w, r)
+		case ClusterServiceGetQuorumProcedure:
+			clusterServiceGetQuorumHandler.ServeHTTP(w, r)
+		case ClusterServiceInviteNodeProcedure:
+			clusterServiceInviteNodeHandler.ServeHTTP(w, r)
+		case ClusterServiceAlterMembersProcedure:
+			clusterServiceAlterMembersHandler.ServeHTTP(w, r)
+		case ClusterServiceTransferControllerProcedure:
+			clusterServiceTransferControllerHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -251,6 +377,22 @@ func (UnimplementedClusterServiceHandler) GetHealth(context.Context, *adminapi.G
 
 func (UnimplementedClusterServiceHandler) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.GetNodeConfig is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) GetQuorum(context.Context, *adminapi.GetQuorumRequest) (*adminapi.GetQuorumResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.GetQuorum is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) InviteNode(context.Context, *adminapi.InviteNodeRequest) (*adminapi.InviteNodeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.InviteNode is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) AlterMembers(context.Context, *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.AlterMembers is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.TransferController is not implemented"))
 }
 
 // TopicServiceClient is a client for the millrace.admin.v1.TopicService service.

@@ -487,13 +487,14 @@ func (x *Cluster) GetId() []byte {
 	return nil
 }
 
-// Node is a member of the metadata quorum: one data directory.
+// Node is a member of the metadata quorum: one data directory. The controller's raft configuration follows these facts.
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	RaftId        uint64                 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	RaftId        uint64                 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"` // 0: the index of this entry
 	NodeId        int32                  `protobuf:"varint,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	Directory     []byte                 `protobuf:"bytes,3,opt,name=directory,proto3" json:"directory,omitempty"`
 	Voter         bool                   `protobuf:"varint,4,opt,name=voter,proto3" json:"voter,omitempty"`
+	Removed       bool                   `protobuf:"varint,5,opt,name=removed,proto3" json:"removed,omitempty"` // it is no member any more; its raft id is never used again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -552,6 +553,13 @@ func (x *Node) GetDirectory() []byte {
 func (x *Node) GetVoter() bool {
 	if x != nil {
 		return x.Voter
+	}
+	return false
+}
+
+func (x *Node) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
 	}
 	return false
 }
@@ -2671,12 +2679,13 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x05quota\x18\x13 \x01(\v2\x1b.millrace.metadata.v1.QuotaH\x00R\x05quotaB\x06\n" +
 	"\x04kind\"\x19\n" +
 	"\aCluster\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\fR\x02id\"l\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\"\x86\x01\n" +
 	"\x04Node\x12\x17\n" +
 	"\araft_id\x18\x01 \x01(\x04R\x06raftId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\x05R\x06nodeId\x12\x1c\n" +
 	"\tdirectory\x18\x03 \x01(\fR\tdirectory\x12\x14\n" +
-	"\x05voter\x18\x04 \x01(\bR\x05voter\"N\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\x12\x18\n" +
+	"\aremoved\x18\x05 \x01(\bR\aremoved\"N\n" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +

@@ -1,0 +1,84 @@
+package controller
+
+import (
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/metadata"
+)
+
+// Times of the detector, in milliseconds.
+const (
+	// DetectorTickMs is how often OnTick is meant to be called.
+	DetectorTickMs = 100
+	// SessionMs is how long a broker may be silent before it is fenced (R8).
+	SessionMs = 1000
+	// onTimeMs is the longest gap between two ticks that counts: a detector that was not running itself knows nothing of
+	// others' silence (RH6).
+	onTimeMs = 2 * DetectorTickMs
+)
+
+// Detector tells which brokers have fallen silent. It runs on every voter, so that a new controller judges by what its own
+// node heard (RH8). Time is the caller's, in milliseconds of any clock that never goes back; a gap between ticks that is
+// longer than two of them adds to every deadline. It is not safe for concurrent use.
+type Detector struct {
+	lastTick int64
+	ran      int64 // of the caller's time, as much as ticks on time have seen
+	brokers  map[broker.NodeID]sighting
+}
+
+// sighting is when a broker was heard, on the detector's own time.
+type sighting struct {
+	epoch broker.BrokerEpoch
+	heard int64
+}
+
+// NewDetector returns a detector that has heard nobody. Whoever it knows of has a whole session from then on.
+func NewDetector(nowMs int64) *Detector {
+	return &Detector{lastTick: nowMs, brokers: map[broker.NodeID]sighting{}}
+}
+
+// OnHeartbeat takes note that an incarnation of a broker lives.
+func (d *Detector) OnHeartbeat(node broker.NodeID, epoch broker.BrokerEpoch) {
+	if known, ok := d.brokers[node]; ok && known.epoch > epoch {
+		return // A process that has been replaced.
+	}
+	d.brokers[node] = sighting{epoch: epoch, heard: d.ran + DetectorTickMs} // At some time before the next tick.
+}
+
+// OnTick returns the brokers of an image that are to be fenced at nowMs, in order. If more than half of those that run fall
+// silent together, this node may be the one that is cut off: it waits for another session, in which a leader without its
+// voters steps down.
+func (d *Detector) OnTick(nowMs int64, image *metadata.Image) []*metadata.Registration {
+	if gap := nowMs - d.lastTick; gap <= onTimeMs {
+		d.ran += gap
+	}
+	d.lastTick = nowMs
+	var silent []*metadata.Registration
+	running, shortest := 0, int64(0)
+	for _, r := range image.Brokers() {
+		known, ok := d.brokers[r.Node]
+		if !ok || known.epoch < r.Epoch {
+			known = sighting{epoch: r.Epoch, heard: d.ran}
+			d.brokers[r.Node] = known
+		}
+		if r.Fenced {
+			continue
+		}
+		running++
+		if silence := d.ran - known.heard; known.epoch == r.Epoch && silence >= SessionMs {
+			silent = append(silent, r)
+			if len(silent) == 1 || silence < shortest {
+				shortest = silence
+			}
+		}
+	}
+	if 2*len(silent) > running && shortest < 2*SessionMs {
+		return nil
+	}
+	return silent
+}
+
+// Heard reports whether a broker was heard within a session.
+func (d *Detector) Heard(node broker.NodeID) bool {
+	known, ok := d.brokers[node]
+	return ok && d.ran-known.heard < SessionMs
+}

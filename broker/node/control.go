@@ -1,0 +1,315 @@
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/broker/peer"
+	"github.com/millrace-io/millrace/broker/quorum"
+)
+
+// A question to another node is a byte that says what it is about, and its bytes.
+const (
+	askController byte = 'c' // a request for the controller; the answer is controller.EncodeAnswer's
+	askTransfer   byte = 't' // u64 raft id that is to lead; the answer likewise
+	askStatus     byte = 's' // how the quorum stands for the leader; the answer is quorum.Status as JSON
+)
+
+// Times of the way to the controller.
+const (
+	controllerLook  = 20 * time.Millisecond // between two tries, while there is no controller to be reached
+	answerWithin    = 30 * time.Second      // for one question
+	leaderless      = 10 * time.Second      // that a question of another node waits for this one to hear of a leader
+	transferWithin  = 5 * time.Second
+	brokersLook     = controller.DetectorTickMs * time.Millisecond
+	unfenceAgain    = 500 * time.Millisecond // between two requests of a broker that finds itself fenced
+	unfenceDeadline = 5 * time.Second
+)
+
+// Submit has a request decided by the controller, wherever it is, and returns when this node's image holds the result. Its
+// errors are those of quorum.Node.Submit; NotController is none of them, since it goes on until there is a controller, or
+// ctx ends.
+func (c *clusterRoom) Submit(ctx context.Context, request controller.Request) (controller.Reply, error) {
+	for {
+		reply, err := c.node.quorum.Submit(ctx, request)
+		if !errors.Is(err, broker.NotController) {
+			return reply, err
+		}
+		if leader := c.node.quorum.Status().Leader; leader != 0 && leader != c.node.identity.Raft {
+			reply, err = c.forward(ctx, leader, request)
+			if !errors.Is(err, broker.NotController) {
+				return reply, err
+			}
+		}
+		select {
+		case <-time.After(controllerLook):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-c.node.base.Context().Done():
+			return nil, broker.Errorf(broker.RequestTimedOut, "the node stopped before a controller was found; nothing was done")
+		}
+	}
+}
+
+// forward puts a request to the leader. NotController: nothing was done there.
+func (c *clusterRoom) forward(ctx context.Context, leader broker.RaftID, request controller.Request) (controller.Reply, error) {
+	question, err := controller.EncodeRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.ask(ctx, leader, askController, question)
+	if err != nil {
+		return nil, err
+	}
+	reply, index, refusal, err := controller.DecodeAnswer(answer)
+	switch {
+	case err != nil:
+		return nil, broker.Errorf(broker.UnknownServerError, "the controller's answer cannot be read: %v", err)
+	case refusal != nil:
+		return nil, refusal
+	}
+	return reply, c.awaitImage(ctx, func(image *metadata.Image) bool { return image.Index() >= index })
+}
+
+// ask puts a question to a member and bounds the wait. NotController: it was not sent.
+func (c *clusterRoom) ask(ctx context.Context, to broker.RaftID, kind byte, body []byte) ([]byte, error) {
+	limited, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	answer, err := c.fabric.Ask(limited, to, append([]byte{kind}, body...))
+	switch {
+	case err == nil:
+		return answer, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, peer.ErrUnreachable):
+		return nil, broker.Errorf(broker.NotController, "the controller cannot be reached: %v", err)
+	case broker.CodeOf(err) == broker.InvalidRequest:
+		return nil, err
+	}
+	return nil, broker.Errorf(broker.RequestTimedOut, "the controller's answer did not come: %v; look whether the change was made", err)
+}
+
+// awaitImage returns when an image satisfies done, or ctx ends.
+func (c *clusterRoom) awaitImage(ctx context.Context, done func(*metadata.Image) bool) error {
+	published := make(chan struct{}, 1)
+	defer c.node.quorum.Watch(published)()
+	for !done(c.node.quorum.Image()) {
+		select {
+		case <-published:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-c.node.base.Context().Done():
+			return broker.Errorf(broker.RequestTimedOut, "the node stopped before it had the change")
+		}
+	}
+	return nil
+}
+
+// Answer implements peer.Handler.
+func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byte) []byte {
+	if len(question) == 0 {
+		return c.answer(nil, broker.Errorf(broker.InvalidRequest, "an empty question"))
+	}
+	switch kind, body := question[0], question[1:]; kind {
+	case askController:
+		return c.answer(c.decide(ctx, from, body))
+	case askTransfer:
+		if len(body) != 8 {
+			return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a transfer to nobody"))
+		}
+		return c.answer(nil, c.node.quorum.Transfer(broker.RaftID(binary.LittleEndian.Uint64(body))))
+	case askStatus:
+		b, err := json.Marshal(c.node.quorum.Status())
+		if err != nil {
+			return c.answer(nil, err)
+		}
+		return b
+	default:
+		return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a question of kind %q: run programs of neighbouring releases", kind))
+	}
+}
+
+func (c *clusterRoom) decide(ctx context.Context, from peer.Peer, body []byte) (controller.Reply, error) {
+	request, err := controller.DecodeRequest(body)
+	if err != nil {
+		return nil, broker.Errorf(broker.InvalidRequest, "%v", err)
+	}
+	if err := mayAsk(from, request); err != nil {
+		c.OnRefused()
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaderless)
+	defer cancel()
+	return c.node.quorum.Submit(ctx, request)
+}
+
+// mayAsk refuses what a node asks in the name of another (X6).
+func mayAsk(from peer.Peer, request controller.Request) error {
+	asked := from.Node
+	switch r := request.(type) {
+	case controller.RegisterBroker:
+		if asked = r.Node; r.Raft != from.Raft || r.Directory != from.Directory {
+			return broker.Errorf(broker.ClusterAuthorizationFailed, "node %d registers raft id %d and directory %s, which are not its own", from.Node, r.Raft, r.Directory)
+		}
+	case controller.UnfenceBroker:
+		asked = r.Node
+	case controller.StopBroker:
+		asked = r.Node
+	case controller.ReportFailedReplicas:
+		asked = r.Node
+	case controller.AlterPartition:
+		asked = r.Node
+	case controller.AllocateProducerIDs:
+		asked = r.Node
+	case controller.FenceBroker:
+		return broker.Errorf(broker.ClusterAuthorizationFailed, "only the controller fences; node %d asks for it", from.Node)
+	}
+	if asked != from.Node {
+		return broker.Errorf(broker.ClusterAuthorizationFailed, "node %d asks in the name of node %d", from.Node, asked)
+	}
+	return nil
+}
+
+// answer encodes an answer with the index of an image that holds what it rests on.
+func (c *clusterRoom) answer(reply controller.Reply, refusal error) []byte {
+	if reply == nil && refusal == nil {
+		reply = controller.Tidied{}
+	}
+	b, err := controller.EncodeAnswer(reply, refusal, c.node.quorum.Image().Index())
+	if err != nil {
+		c.logger.Error().Err(err).Msg("an answer cannot be encoded")
+	}
+	return b
+}
+
+// watchBrokers runs the detector, and fences while this node is the controller; and has this broker unfenced when it finds
+// itself fenced although it serves.
+func (c *clusterRoom) watchBrokers(ctx context.Context) error {
+	ticker := time.NewTicker(brokersLook)
+	defer ticker.Stop()
+	var asked time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		image := c.node.quorum.Image()
+		c.heard.Lock()
+		c.detector.OnHeartbeat(c.node.identity.Node, c.node.brokerEpoch()) // Whoever runs this lives.
+		silent := c.detector.OnTick(c.node.sinceStart().Milliseconds(), image)
+		c.heard.Unlock()
+		if c.node.quorum.Status().Active {
+			for _, r := range silent {
+				c.fence(ctx, r)
+			}
+		}
+		if self, ok := image.Broker(c.node.identity.Node); ok && c.node.isReady() && self.Fenced && !self.Stopping &&
+			self.Epoch == c.node.brokerEpoch() && time.Since(asked) >= unfenceAgain {
+			asked = time.Now()
+			c.node.base.Go("ask to be unfenced", func(ctx context.Context) error { c.unfence(ctx, image.Index()); return nil })
+		}
+	}
+}
+
+func (c *clusterRoom) fence(ctx context.Context, r *metadata.Registration) {
+	c.node.metrics.fenced.Inc()
+	c.logger.Warn().Int32("peer", int32(r.Node)).Int64("broker_epoch", int64(r.Epoch)).Msg("a broker fell silent and is fenced")
+	if _, err := c.node.quorum.Submit(ctx, controller.FenceBroker{Node: r.Node, Epoch: r.Epoch}); err != nil && ctx.Err() == nil {
+		c.logger.Warn().Err(err).Int32("peer", int32(r.Node)).Msg("a silent broker was not fenced")
+	}
+}
+
+func (c *clusterRoom) unfence(ctx context.Context, applied broker.Index) {
+	ctx, cancel := context.WithTimeout(ctx, unfenceDeadline)
+	defer cancel()
+	request := controller.UnfenceBroker{Node: c.node.identity.Node, Epoch: c.node.brokerEpoch(), Applied: applied}
+	if _, err := c.Submit(ctx, request); err != nil {
+		c.logger.Debug().Err(err).Msg("not unfenced yet")
+		return
+	}
+	c.logger.Info().Msg("this broker was fenced and serves again")
+}
+
+// leaderStatus is how the quorum stands for its leader, who alone knows how far the others are.
+func (c *clusterRoom) leaderStatus(ctx context.Context) (quorum.Status, error) {
+	own := c.node.quorum.Status()
+	if own.Leader == c.node.identity.Raft || own.Leader == 0 {
+		return own, nil
+	}
+	answer, err := c.ask(ctx, own.Leader, askStatus, nil)
+	if err != nil {
+		return own, err
+	}
+	var theirs quorum.Status
+	if err := json.Unmarshal(answer, &theirs); err != nil {
+		return own, fmt.Errorf("the leader's answer: %w", err)
+	}
+	return theirs, nil
+}
+
+// transfer hands the leadership of the quorum to a voter, and returns when it leads.
+func (c *clusterRoom) transfer(ctx context.Context, to broker.RaftID) error {
+	ctx, cancel := context.WithTimeout(ctx, transferWithin)
+	defer cancel()
+	for {
+		status := c.node.quorum.Status()
+		if status.Leader == to {
+			return nil
+		}
+		if err := c.askTransfer(ctx, status.Leader, to); err != nil && !errors.Is(err, broker.NotController) {
+			return err
+		}
+		select {
+		case <-time.After(5 * controllerLook):
+		case <-ctx.Done():
+			return broker.Errorf(broker.RequestTimedOut, "raft id %d did not take over within %s; it may not be level, or not running", to, transferWithin)
+		}
+	}
+}
+
+func (c *clusterRoom) askTransfer(ctx context.Context, leader, to broker.RaftID) error {
+	if leader == c.node.identity.Raft {
+		return c.node.quorum.Transfer(to)
+	}
+	answer, err := c.ask(ctx, leader, askTransfer, binary.LittleEndian.AppendUint64(nil, uint64(to)))
+	if err != nil {
+		return err
+	}
+	_, _, refusal, err := controller.DecodeAnswer(answer)
+	if refusal != nil {
+		return refusal
+	}
+	return err
+}
+
+// handOver gives the quorum's leadership to the voter that is furthest, if this node has it, before the node stops.
+func (c *clusterRoom) handOver(ctx context.Context) {
+	status := c.node.quorum.Status()
+	if !status.Active || len(status.Voters) < 2 {
+		return
+	}
+	var best quorum.Progress
+	for _, p := range status.Progress {
+		if p.Recent && p.Match > best.Match && slices.Contains(status.Voters, uint64(p.Raft)) {
+			best = p
+		}
+	}
+	if best.Raft == 0 {
+		return
+	}
+	if err := c.transfer(ctx, best.Raft); err != nil {
+		c.logger.Warn().Err(err).Msg("the quorum's leadership could not be handed over; the others elect a leader")
+	}
+}
+
+// close says goodbye to the others.
+func (c *clusterRoom) close() error { return c.fabric.Close() }

@@ -1,0 +1,351 @@
+package node
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/peer"
+	"github.com/millrace-io/millrace/broker/quorum"
+	"github.com/millrace-io/millrace/internal/vfs"
+)
+
+// A new node joins over TLS on the cluster listener's TCP port. It has no certificate yet; what it has is a token.
+//
+//	cluster → newcomer   {authority}                            PEM; the newcomer holds it against its token
+//	newcomer → cluster   {secret, node, directory, hosts, request}   a certificate request: its key never travels
+//	cluster → newcomer   {cluster, raft, certificate, snapshot} or {refused}
+//
+// each a JSON value. The snapshot is where the newcomer's metadata begins; it is a learner of the quorum by then.
+const (
+	alpnJoin        = "millrace-join/1"
+	joinWithin      = 30 * time.Second
+	joinRequestMax  = 64 << 10
+	joinsAtOnceMax  = 4
+	joinGreetingMax = 64 << 10
+)
+
+type joinGreeting struct {
+	Authority []byte `json:"authority"`
+}
+
+type joinRequest struct {
+	Secret    []byte        `json:"secret"`
+	Node      broker.NodeID `json:"node"`
+	Directory string        `json:"directory"`
+	Hosts     []string      `json:"hosts,omitempty"`
+	Request   []byte        `json:"request"` // PKCS #10, DER
+}
+
+type joinAnswer struct {
+	Refused     string        `json:"refused,omitempty"`
+	Cluster     string        `json:"cluster,omitempty"`
+	Raft        broker.RaftID `json:"raft,omitempty"`
+	Certificate []byte        `json:"certificate,omitempty"` // DER
+	Snapshot    []byte        `json:"snapshot,omitempty"`
+}
+
+// errNoAuthority says that another node must be asked.
+var errNoAuthority = errors.New("this node does not hold the key of the cluster's authority (tls/ca.key): ask the node that founded the cluster")
+
+// authority reads the key that nodes' certificates are signed with, where this node has it.
+func (n *Node) authority() (authority, error) {
+	certificate, err := readSmall(n.seams.FS, n.tlsFile(caCertName))
+	if err != nil {
+		return authority{}, fmt.Errorf("read %s: %w", n.tlsFile(caCertName), err)
+	}
+	raw, err := readSmall(n.seams.FS, n.tlsFile(caKeyName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return authority{}, errNoAuthority
+	}
+	if err != nil {
+		return authority{}, fmt.Errorf("read %s: %w", n.tlsFile(caKeyName), err)
+	}
+	pair, err := tls.X509KeyPair(certificate, raw)
+	if err != nil {
+		return authority{}, fmt.Errorf("load the cluster's authority: %w", err)
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return authority{}, fmt.Errorf("%s holds a key of a kind that this program does not make", n.tlsFile(caKeyName))
+	}
+	return authority{pair.Leaf, key}, nil
+}
+
+// invite makes a one-time token for a new node, and tells where it joins.
+func (c *clusterRoom) invite(node broker.NodeID) (text, address string, err error) {
+	by, err := c.node.authority()
+	if err != nil {
+		return "", "", broker.Errorf(broker.PolicyViolation, "%v", err)
+	}
+	if node < 0 {
+		return "", "", broker.Errorf(broker.InvalidRequest, "%d is not a node id; use 0 or above", node)
+	}
+	t := token{authority: sha256.Sum256(by.certificate.Raw)}
+	if t.secret, err = c.invites.add(node); err != nil {
+		return "", "", err
+	}
+	for _, e := range c.node.bound.endpoints(c.node.config) {
+		if e.Listener == "cluster" {
+			address = net.JoinHostPort(e.Host, fmt.Sprint(e.Port))
+		}
+	}
+	return t.String(), address, nil
+}
+
+// serveJoins lets new nodes in on the cluster listener's TCP port.
+func (c *clusterRoom) serveJoins() error {
+	config, err := c.joinTLS()
+	if err != nil {
+		return err
+	}
+	listener := tls.NewListener(c.node.bound.cluster, config)
+	places := make(chan struct{}, joinsAtOnceMax)
+	c.node.base.Go("accept joins", func(ctx context.Context) error {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return nil // the listener is closed
+			}
+			select {
+			case places <- struct{}{}:
+			case <-ctx.Done():
+				return conn.Close()
+			}
+			c.node.base.Go("let a node join", func(ctx context.Context) error {
+				defer func() { <-places }()
+				release := context.AfterFunc(ctx, func() { _ = conn.Close() }) // unblocks whatever it waits for
+				defer release()
+				err := errors.Join(c.serveJoin(ctx, conn), conn.Close())
+				if err != nil && ctx.Err() == nil {
+					c.logger.Debug().Err(err).Str("address", conn.RemoteAddr().String()).Msg("a node did not join")
+				}
+				return nil
+			})
+		}
+	})
+	return nil
+}
+
+func (c *clusterRoom) joinTLS() (*tls.Config, error) {
+	own, _, err := c.node.peerTLS()
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{alpnJoin}, Certificates: own.Certificates}, nil
+}
+
+func (c *clusterRoom) serveJoin(ctx context.Context, conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(joinWithin)); err != nil {
+		return err
+	}
+	by, err := c.node.authority()
+	answer := func(a joinAnswer) error { return json.NewEncoder(conn).Encode(a) }
+	if err != nil {
+		return errors.Join(err, json.NewEncoder(conn).Encode(joinGreeting{}), answer(joinAnswer{Refused: err.Error()}))
+	}
+	if err := json.NewEncoder(conn).Encode(joinGreeting{Authority: by.certificate.Raw}); err != nil {
+		return err
+	}
+	var r joinRequest
+	if err := json.NewDecoder(io.LimitReader(conn, joinRequestMax)).Decode(&r); err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	welcome, err := c.admitNode(ctx, r, by)
+	if err != nil {
+		c.OnRefused()
+		c.logger.Warn().Err(err).Str("address", conn.RemoteAddr().String()).Int32("peer", int32(r.Node)).Msg("a node was not let in")
+		return answer(joinAnswer{Refused: err.Error()})
+	}
+	c.logger.Info().Int32("peer", int32(r.Node)).Uint64("raft_id", uint64(welcome.Raft)).Msg("a node joins")
+	return answer(welcome)
+}
+
+// admitNode makes a newcomer a learner and gives it what it needs to run.
+func (c *clusterRoom) admitNode(ctx context.Context, r joinRequest, by authority) (joinAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	if len(r.Secret) != secretBytes {
+		return joinAnswer{}, errors.New("the token is not whole")
+	}
+	request, err := x509.ParseCertificateRequest(r.Request)
+	if err == nil {
+		err = request.CheckSignature()
+	}
+	if err != nil {
+		return joinAnswer{}, fmt.Errorf("the certificate request: %w", err)
+	}
+	directory, err := broker.ParseUUID(r.Directory)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	if err := c.invites.take([secretBytes]byte(r.Secret), r.Node); err != nil {
+		return joinAnswer{}, err
+	}
+	reply, err := c.Submit(ctx, controller.JoinNode{Node: r.Node, Directory: directory})
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	joined, ok := reply.(controller.NodeJoined)
+	if !ok {
+		return joinAnswer{}, fmt.Errorf("answered with %T", reply)
+	}
+	id := Identity{Cluster: c.node.identity.Cluster, Node: r.Node}
+	certificate, err := issue(id, r.Hosts, c.node.seams.Now(), by, request.PublicKey)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	snapshot, err := c.node.quorum.Export(ctx, joined.Raft)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	return joinAnswer{Cluster: id.Cluster.String(), Raft: joined.Raft, Certificate: certificate, Snapshot: snapshot}, nil
+}
+
+// JoinSpec says how a new node comes to a cluster.
+type JoinSpec struct {
+	Data    string
+	Node    broker.NodeID
+	Cluster string   // HOST:PORT of the cluster listener of the node that made the token
+	Token   string   // one-time, from `raftctl controller members add`
+	Hosts   []string // names and addresses that the node's certificate is good for, beside loopback
+}
+
+// Join makes an empty directory that of a new member of a running cluster, a learner. Like Format it writes node.meta last.
+// A join that was broken off is repeated with a new token.
+func Join(ctx context.Context, files vfs.FS, spec JoinSpec) (Identity, error) {
+	t, err := parseToken(spec.Token)
+	if err != nil {
+		return Identity{}, err
+	}
+	if spec.Node < 0 {
+		return Identity{}, fmt.Errorf("node id %d: give a number from 0 up", spec.Node)
+	}
+	if err := makeDurableDir(files, spec.Data); err != nil {
+		return Identity{}, fmt.Errorf("make the data directory: %w", err)
+	}
+	lock, err := files.Lock(filepath.Join(spec.Data, lockName))
+	if err != nil {
+		return Identity{}, fmt.Errorf("data directory %s: %w", spec.Data, err)
+	}
+	id, err := joinWith(ctx, files, spec, t)
+	return id, errors.Join(err, lock.Close())
+}
+
+func joinWith(ctx context.Context, files vfs.FS, spec JoinSpec, t token) (Identity, error) {
+	id := Identity{Node: spec.Node}
+	if err := checkUnused(files, spec.Data); err != nil {
+		return id, err
+	}
+	if _, err := rand.Read(id.Directory[:]); err != nil {
+		return id, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return id, err
+	}
+	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return id, fmt.Errorf("make a certificate request: %w", err)
+	}
+	ca, welcome, err := askToJoin(ctx, spec, t, joinRequest{
+		Secret: t.secret[:], Node: spec.Node, Directory: id.Directory.String(), Hosts: spec.Hosts, Request: request,
+	})
+	if err != nil {
+		return id, fmt.Errorf("join the cluster at %s: %w", spec.Cluster, err)
+	}
+	if id.Cluster, err = broker.ParseUUID(welcome.Cluster); err != nil {
+		return id, err
+	}
+	id.Raft = welcome.Raft
+	if err := writePEMs(files, filepath.Join(spec.Data, "tls"), map[string]any{caCertName: ca, nodeCertName: welcome.Certificate, nodeKeyName: key}); err != nil {
+		return id, err
+	}
+	if _, err := quorum.Plant(files, spec.Data, welcome.Snapshot); err != nil {
+		return id, err
+	}
+	return id, replaceFile(files, filepath.Join(spec.Data, metaName), id.encode())
+}
+
+// askToJoin talks to the cluster. It gives its secret only to a server whose certificate comes from the authority that the
+// token names.
+func askToJoin(ctx context.Context, spec JoinSpec, t token, r joinRequest) (ca []byte, welcome joinAnswer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	dialer := tls.Dialer{Config: &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{alpnJoin},
+		InsecureSkipVerify: true, // The authority comes first; the chain is checked against it below.
+	}}
+	conn, err := dialer.DialContext(ctx, "tcp", spec.Cluster)
+	if err != nil {
+		return nil, welcome, err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return nil, welcome, err
+		}
+	}
+	decoder := json.NewDecoder(io.LimitReader(conn, joinGreetingMax+2*quorum.SnapshotBytesMax))
+	var greeting joinGreeting
+	if err := decoder.Decode(&greeting); err != nil {
+		return nil, welcome, fmt.Errorf("it does not talk as a cluster listener does: %w", err)
+	}
+	if len(greeting.Authority) > 0 {
+		if err := checkServer(greeting.Authority, conn.(*tls.Conn).ConnectionState(), t); err != nil {
+			return nil, welcome, err
+		}
+		if err := json.NewEncoder(conn).Encode(r); err != nil {
+			return nil, welcome, err
+		}
+	}
+	if err := decoder.Decode(&welcome); err != nil {
+		return nil, welcome, fmt.Errorf("read the answer: %w", err)
+	}
+	if welcome.Refused != "" {
+		return nil, welcome, errors.New(welcome.Refused)
+	}
+	return greeting.Authority, welcome, nil
+}
+
+func checkServer(authority []byte, state tls.ConnectionState, t token) error {
+	if sha256.Sum256(authority) != t.authority {
+		return errors.New("another cluster answers there than the token is for")
+	}
+	ca, err := x509.ParseCertificate(authority)
+	if err != nil {
+		return fmt.Errorf("the cluster's authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	if err := verifyChain(state.PeerCertificates, pool); err != nil {
+		return err
+	}
+	_, _, err = peer.NodeOf(state.PeerCertificates[0])
+	return err
+}
+
+// checkUnused refuses a directory that holds a node, or anything that a broken-off init or join did not leave.
+func checkUnused(files vfs.FS, dir string) error {
+	if old, err := ReadIdentity(files, dir); !errors.Is(err, ErrNotFormatted) {
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%s already holds node %d of cluster %s: run it, or name another directory", dir, old.Node, old.Cluster)
+	}
+	return checkEmpty(files, dir)
+}

@@ -1,0 +1,192 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/internal/vfs"
+)
+
+// trio is three nodes of one cluster in this process, over loopback.
+type trio struct {
+	t     *testing.T
+	seats [3]*seat
+	nodes [3]*Node // nil: stopped
+}
+
+// newTrio founds a cluster with node 1 and has nodes 2 and 3 join it; all three become voters.
+func newTrio(t *testing.T) *trio {
+	t.Helper()
+	c := &trio{t: t}
+	c.seats[0] = newSeat(t, vfs.OS{}, t.TempDir()).format()
+	c.nodes[0] = c.seats[0].start()
+	t.Cleanup(func() {
+		for i, n := range c.nodes {
+			if n != nil {
+				c.stop(i)
+			}
+		}
+	})
+	for i := range 2 {
+		c.join(i + 1)
+	}
+	c.promote(2, 3)
+	return c
+}
+
+// join has node i+1 join with a token of node 1's, and starts it.
+func (c *trio) join(i int) {
+	c.t.Helper()
+	token, address, err := c.nodes[0].cluster.invite(broker.NodeID(i + 1))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	s := newSeat(c.t, vfs.OS{}, c.t.TempDir())
+	if _, err := Join(c.t.Context(), s.fs, JoinSpec{Data: s.config.Data, Node: broker.NodeID(i + 1), Cluster: address, Token: token}); err != nil {
+		c.t.Fatal(err)
+	}
+	s.config.Seeds = []string{address}
+	c.seats[i], c.nodes[i] = s, s.start()
+}
+
+func (c *trio) promote(nodes ...broker.NodeID) {
+	c.t.Helper()
+	var ids []broker.RaftID
+	for _, m := range c.nodes[0].quorum.Image().Nodes() {
+		if slices.Contains(nodes, m.ID) {
+			ids = append(ids, m.Raft)
+		}
+	}
+	c.await("members promoted", func() bool {
+		_, err := c.nodes[0].cluster.Submit(c.t.Context(), controller.AlterMembers{Promote: ids})
+		return err == nil
+	})
+	c.await("three voters", func() bool {
+		for _, n := range c.nodes {
+			if s := n.quorum.Status(); s.Joint || len(s.Voters) != 3 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (c *trio) stop(i int) {
+	c.t.Helper()
+	c.seats[i].stop(c.nodes[i])
+	c.nodes[i] = nil
+}
+
+func (c *trio) await(what string, holds func() bool) {
+	c.t.Helper()
+	for began := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > 20*time.Second {
+			for i, s := range c.seats {
+				if s != nil {
+					c.t.Logf("node %d:\n%s", i+1, s.log.String())
+				}
+			}
+			c.t.Fatalf("20 s without: %s", what)
+		}
+	}
+}
+
+func (c *trio) running() []*Node {
+	return slices.DeleteFunc(slices.Clone(c.nodes[:]), func(n *Node) bool { return n == nil })
+}
+
+// The first slice of a cluster: nodes join with tokens, vote, and any one of them may go; whoever is asked, the controller
+// decides, and every node ends with the same metadata.
+func TestThreeNodesShareTheirMetadata(t *testing.T) {
+	c := newTrio(t)
+	for i, n := range c.nodes {
+		name := fmt.Sprintf("asked-of-%d", i+1)
+		if _, err := n.cluster.Submit(t.Context(), controller.CreateTopic{Name: name, Partitions: 3, ReplicationFactor: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if _, here := n.quorum.Image().TopicNamed(name); !here {
+			t.Errorf("node %d was answered before it had topic %s", i+1, name)
+		}
+	}
+	_, err := c.nodes[2].cluster.Submit(t.Context(), controller.CreateTopic{Name: "asked-of-1", Partitions: 1, ReplicationFactor: 1})
+	if !errors.Is(err, broker.TopicAlreadyExists) {
+		t.Errorf("a refusal of the controller arrived as %v", err)
+	}
+	leader := slices.IndexFunc(c.nodes[:], func(n *Node) bool { return n.quorum.Status().Active })
+	c.stop(leader)
+	began := time.Now()
+	other := c.running()[0]
+	if _, err := other.cluster.Submit(t.Context(), controller.CreateTopic{Name: "without", Partitions: 1, ReplicationFactor: 1}); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s from the end of a clean stop of the leader to the next decision", time.Since(began))
+	c.nodes[leader] = c.seats[leader].start()
+	c.await("equal images", func() bool {
+		first := c.nodes[0].quorum.Image()
+		return !slices.ContainsFunc(c.nodes[1:], func(n *Node) bool { return !metadata.Equal(first, n.quorum.Image()) })
+	})
+}
+
+// R8: a broker that falls silent is fenced by the voters' own ears, and unfenced when it is back. Its partitions wait for it.
+func TestASilentBrokerIsFencedAndComesBack(t *testing.T) {
+	c := newTrio(t)
+	victim := c.nodes[2]
+	if err := victim.cluster.fabric.Close(); err != nil { // It lives, and nobody hears it.
+		t.Fatal(err)
+	}
+	c.await("node 3 is fenced", func() bool {
+		r, ok := c.nodes[0].quorum.Image().Broker(3)
+		return ok && r.Fenced
+	})
+	_ = victim.stop(false) // It cannot tell anybody.
+	c.nodes[2] = c.seats[2].start()
+	c.await("node 3 serves again", func() bool {
+		r, ok := c.nodes[0].quorum.Image().Broker(3)
+		return ok && !r.Fenced
+	})
+}
+
+// Clients follow: a topic lies on all brokers, each serves what it leads, and any of them tells of all.
+func TestClientsReachEveryBroker(t *testing.T) {
+	c := newTrio(t)
+	if _, err := c.nodes[1].cluster.Submit(t.Context(), controller.CreateTopic{Name: "spread", Partitions: 6, ReplicationFactor: 1}); err != nil {
+		t.Fatal(err)
+	}
+	topic, _ := c.nodes[1].quorum.Image().TopicNamed("spread")
+	led := map[broker.NodeID]int{}
+	for _, p := range c.nodes[1].quorum.Image().Partitions(topic.ID) {
+		led[p.Leader]++
+	}
+	if led[1] != 2 || led[2] != 2 || led[3] != 2 {
+		t.Errorf("leaders %v", led)
+	}
+	client := c.seats[1].client(c.nodes[1], kgo.ConsumeTopics("spread"))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for partition := range int32(6) {
+		if err := client.ProduceSync(ctx, record("spread", partition, fmt.Sprint("value ", partition))).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	for len(seen) < 6 {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatal(err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) { seen[string(r.Value)] = true })
+	}
+	_, err := c.nodes[0].cluster.Submit(ctx, controller.CreateTopic{Name: "copied", Partitions: 1, ReplicationFactor: 3})
+	if !errors.Is(err, broker.InvalidReplicationFactor) {
+		t.Errorf("replication factor 3, which is not served yet: %v", err)
+	}
+}

@@ -1,0 +1,329 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/internal/task"
+	"github.com/millrace-io/millrace/internal/transport"
+)
+
+// Times of the fabric.
+const (
+	heartbeatEvery   = 100 * time.Millisecond
+	silenceMax       = 2 * time.Second // a control connection without a heartbeat for so long is given up
+	handshakeWithin  = 3 * time.Second
+	dialLook         = 20 * time.Millisecond // how often the dialler looks for what is not connected
+	redialMin        = 20 * time.Millisecond
+	redialMax        = time.Second
+	aliveWithin      = 5 * heartbeatEvery // an incarnation heard so recently lives
+	toldMax          = 1024               // refusals remembered, so that each is logged once
+	connectionsAtMax = 1024               // that may be in their handshake or live
+)
+
+// Target is where the fabric keeps a connection to.
+type Target struct {
+	Address string
+	Node    broker.NodeID // NoNode: whoever answers there
+	Raft    broker.RaftID // 0: unknown
+}
+
+// Heartbeat is what a node says of itself.
+type Heartbeat struct {
+	Epoch   broker.BrokerEpoch // 0: not registered
+	Applied broker.Index
+}
+
+// Handler is told what arrives. Its methods are called from the connections' goroutines.
+type Handler interface {
+	// OnRaft takes a raft message; it must not block.
+	OnRaft(from Peer, message []byte)
+	// OnHeartbeat takes a heartbeat; it must not block.
+	OnHeartbeat(from Peer, beat Heartbeat)
+	// Answer answers a question.
+	Answer(ctx context.Context, from Peer, question []byte) []byte
+	// Serve serves a connection of another kind than control; its first stream is behind the HELLO.
+	Serve(ctx context.Context, from Peer, kind, subject string, stream *transport.Stream) error
+	// Heartbeat is what this node says of itself.
+	Heartbeat() Heartbeat
+	// Targets are whom this node is to be connected to.
+	Targets() []Target
+	// Admit says why a peer whose certificate is good may not connect; nil if it may.
+	Admit(p Peer) error
+	// OnRefused counts a refusal.
+	OnRefused()
+}
+
+// Fabric is this node's connections to others. Its methods are safe for concurrent use.
+type Fabric struct {
+	self    Self
+	peers   *transport.Peers
+	handler Handler
+	logger  zerolog.Logger
+	tasks   *task.Group
+
+	mu     sync.Mutex
+	links  map[broker.RaftID][]*link // guarded by mu: the newest last
+	routes map[string]*route         // guarded by mu: by address
+	told   map[string]bool           // guarded by mu: refusals that were logged
+	served int                       // guarded by mu: connections that came in and live
+}
+
+// route is what is known of an address.
+type route struct {
+	raft    broker.RaftID // who answered there last
+	self    bool          // this node did
+	dialing bool
+	backoff time.Duration
+	next    time.Time
+}
+
+// New returns a fabric on a socket that it owns from then on; Start lets it speak.
+func New(self Self, peers *transport.Peers, handler Handler, logger zerolog.Logger) *Fabric {
+	return &Fabric{
+		self: self, peers: peers, handler: handler, logger: logger,
+		links: map[broker.RaftID][]*link{}, routes: map[string]*route{}, told: map[string]bool{},
+	}
+}
+
+// Start begins to accept and to dial.
+func (f *Fabric) Start(ctx context.Context) {
+	f.tasks = task.NewGroup(ctx)
+	f.tasks.Go("accept peers", f.accept)
+	f.tasks.Go("dial peers", f.dialMissing)
+}
+
+// Close says goodbye on every connection, waits for the fabric's goroutines and closes the socket.
+func (f *Fabric) Close() error {
+	var err error
+	if f.tasks != nil {
+		f.tasks.Stop()
+		err = f.tasks.Wait()
+	}
+	return errors.Join(err, f.peers.Close())
+}
+
+func (f *Fabric) accept(ctx context.Context) error {
+	for {
+		conn, err := f.peers.Accept(ctx)
+		if err != nil {
+			return nil // the socket is closed, or this fabric is
+		}
+		f.mu.Lock()
+		full := f.served >= connectionsAtMax
+		if !full {
+			f.served++
+		}
+		f.mu.Unlock()
+		if full {
+			_ = conn.Close("too many connections") // it only reports that it is closed already
+			continue
+		}
+		f.tasks.Go("serve a peer", func(ctx context.Context) error {
+			err := f.serve(ctx, conn)
+			f.mu.Lock()
+			f.served--
+			f.mu.Unlock()
+			f.tell(err)
+			return nil
+		})
+	}
+}
+
+// serve is the accepting side of a connection, to its end.
+func (f *Fabric) serve(ctx context.Context, conn *transport.Connection) (err error) {
+	defer func() { _ = conn.Close(reasonOf(err)) }() // it only reports that it is closed already
+	limited, cancel := context.WithTimeout(ctx, handshakeWithin)
+	defer cancel()
+	first, err := conn.Accept(limited)
+	if err != nil {
+		return nil // nothing was said
+	}
+	if err := first.SetDeadline(time.Now().Add(handshakeWithin)); err != nil {
+		return err
+	}
+	h, err := readHello(first)
+	if err != nil {
+		return fmt.Errorf("read the HELLO of %s: %w", conn.RemoteAddr(), err)
+	}
+	peer, why := f.examine(h, conn)
+	if why != "" {
+		f.handler.OnRefused()
+		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: why}
+		return errors.Join(refusal, f.refuse(first, why))
+	}
+	answer := f.self.hello(peer.Node, h.Kind, "")
+	answer.Version = commonVersion(h.Versions)
+	if err := writeHello(first, answer); err != nil {
+		return nil // the other side has gone
+	}
+	if err := first.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if h.Kind != KindControl {
+		return f.handler.Serve(ctx, peer, h.Kind, h.Subject, first)
+	}
+	l := newLink(f, peer, conn, first)
+	if err := l.acceptStreams(limited); err != nil {
+		return nil
+	}
+	return f.keep(ctx, l)
+}
+
+// refuse sends a refusal and waits until the other side has read it, which then closes.
+func (f *Fabric) refuse(first *transport.Stream, why string) error {
+	if err := writeHello(first, hello{From: f.self.Node, Cluster: f.self.Cluster.String(), Refused: why}); err != nil {
+		return nil // it has gone
+	}
+	_, _ = first.Read(make([]byte, 1)) // its end, or the deadline
+	return nil
+}
+
+// examine says who dialled, or why it is refused.
+func (f *Fabric) examine(h hello, conn *transport.Connection) (Peer, string) {
+	if why := f.self.checkHello(h, conn.TLS()); why != "" {
+		return Peer{}, why
+	}
+	if commonVersion(h.Versions) == 0 {
+		return Peer{}, fmt.Sprintf("node %d talks versions %v of the protocol, this node %v: run programs of neighbouring releases", h.From, h.Versions, versions)
+	}
+	peer, err := h.peerOf(conn.RemoteAddr().String())
+	if err != nil {
+		return peer, err.Error()
+	}
+	return peer, f.admit(peer)
+}
+
+func (f *Fabric) admit(peer Peer) string {
+	if peer.Raft == f.self.Raft && peer.Incarnation != f.self.Incarnation {
+		return fmt.Sprintf("raft id %d is this node's own: directory %s was copied; remove the copy", peer.Raft, peer.Directory)
+	}
+	if err := f.handler.Admit(peer); err != nil {
+		return err.Error()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, l := range f.links[peer.Raft] {
+		if l.peer.Incarnation != peer.Incarnation && time.Since(l.heardAt()) < aliveWithin {
+			return fmt.Sprintf("directory %s of node %d is in use by a process at %s: a directory cannot be copied", peer.Directory, peer.Node, l.peer.Address)
+		}
+	}
+	return ""
+}
+
+// keep runs a control connection until it ends.
+func (f *Fabric) keep(ctx context.Context, l *link) error {
+	f.mu.Lock()
+	f.links[l.peer.Raft] = append(f.links[l.peer.Raft], l)
+	for key := range f.told { // Whatever happens to this node next is worth saying again.
+		delete(f.told, key)
+	}
+	f.mu.Unlock()
+	f.logger.Info().Int32("peer", int32(l.peer.Node)).Uint64("raft_id", uint64(l.peer.Raft)).Str("address", l.peer.Address).Msg("peer connected")
+	err := l.run(ctx)
+	f.mu.Lock()
+	f.links[l.peer.Raft] = slices.DeleteFunc(f.links[l.peer.Raft], func(other *link) bool { return other == l })
+	if len(f.links[l.peer.Raft]) == 0 {
+		delete(f.links, l.peer.Raft)
+	}
+	f.mu.Unlock()
+	if ctx.Err() == nil {
+		f.logger.Info().Int32("peer", int32(l.peer.Node)).Err(err).Msg("peer disconnected")
+	}
+	return nil
+}
+
+// tell logs what went wrong with a peer, once.
+func (f *Fabric) tell(err error) {
+	if err == nil {
+		return
+	}
+	text := err.Error()
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		text = refused.Why // The address may be another each time.
+	}
+	f.mu.Lock()
+	known := f.told[text] || len(f.told) >= toldMax
+	f.told[text] = true
+	f.mu.Unlock()
+	if !known {
+		f.logger.Warn().Err(err).Msg("no connection with a peer")
+	}
+}
+
+// link returns the newest connection with a member, or nil.
+func (f *Fabric) link(to broker.RaftID) *link {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := f.links[to]
+	if len(all) == 0 {
+		return nil
+	}
+	return all[len(all)-1]
+}
+
+// Connected lists the peers that there is a control connection with.
+func (f *Fabric) Connected() []Peer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []Peer
+	for _, links := range f.links {
+		all = append(all, links[len(links)-1].peer)
+	}
+	slices.SortFunc(all, func(a, b Peer) int { return int(a.Node) - int(b.Node) })
+	return all
+}
+
+// SendRaft sends a raft message; false if it was dropped.
+func (f *Fabric) SendRaft(to broker.RaftID, message []byte) bool {
+	l := f.link(to)
+	return l != nil && l.sendRaft(message)
+}
+
+// ErrUnreachable says that there is no connection with a member, and that nothing was sent.
+var ErrUnreachable = errors.New("no connection")
+
+// Ask puts a question to a member and returns its answer. ErrUnreachable: it was not sent; after any other error it may
+// have been received.
+func (f *Fabric) Ask(ctx context.Context, to broker.RaftID, question []byte) ([]byte, error) {
+	l := f.link(to)
+	if l == nil {
+		return nil, fmt.Errorf("raft id %d: %w", to, ErrUnreachable)
+	}
+	return l.ask(ctx, question)
+}
+
+// Open dials a member for a connection of another kind than control, and returns its first stream, behind the HELLO. The
+// caller closes with done.
+func (f *Fabric) Open(ctx context.Context, to broker.RaftID, kind, subject string) (stream *transport.Stream, done func(), err error) {
+	l := f.link(to)
+	if l == nil {
+		return nil, nil, fmt.Errorf("raft id %d: %w", to, ErrUnreachable)
+	}
+	conn, first, peer, err := f.greet(ctx, Target{Address: l.peer.Address, Node: l.peer.Node, Raft: to}, kind, subject)
+	if err != nil {
+		return nil, nil, err
+	}
+	if peer.Raft != to {
+		_ = conn.Close("another directory was meant")
+		return nil, nil, fmt.Errorf("raft id %d answers at %s, %d was dialled: %w", peer.Raft, l.peer.Address, to, ErrUnreachable)
+	}
+	return first, func() { _ = conn.Close("done") }, nil
+}
+
+// reasonOf is what the other side is told at the end of a connection.
+func reasonOf(err error) string {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
+		return "the node closes"
+	}
+	return err.Error()
+}
