@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/batch"
 	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/partition"
 	"github.com/millrace-io/millrace/broker/replica/wire"
@@ -354,18 +355,18 @@ func (c *cluster) insync(tp broker.TopicPartition, within time.Duration, nodes .
 	})
 }
 
-func inBubble(t *testing.T, nodes int, f func(c *cluster)) {
+func inBubble(t *testing.T, nodes int, f func(t *testing.T, c *cluster)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, nodes)
 		defer c.stop()
-		f(c)
+		f(t, c)
 	})
 }
 
 // TestAcknowledgedRecordIsOnEveryReplica is one record through three nodes.
 func TestAcknowledgedRecordIsOnEveryReplica(t *testing.T) {
-	inBubble(t, 3, func(c *cluster) {
+	inBubble(t, 3, func(t *testing.T, c *cluster) {
 		c.place(orders, 2, 3, 1, 2, 3)
 		for i := range 20 {
 			a := c.must(orders, fmt.Sprint("record ", i), 3)
@@ -380,4 +381,13 @@ func TestAcknowledgedRecordIsOnEveryReplica(t *testing.T) {
 			t.Fatalf("counts %+v", counts)
 		}
 	})
+}
+
+func mustParse(t *testing.T, b []byte) batch.View {
+	t.Helper()
+	v, err := batch.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
