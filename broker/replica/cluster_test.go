@@ -26,9 +26,9 @@ import (
 // cluster is some nodes in one process: real sets over file systems in memory, streams in memory, and a controller that
 // commits at once what it is asked for, if the epochs fit.
 type cluster struct {
-	t       *testing.T
-	members map[broker.NodeID]*member
-	settled chan struct{} // closed at the end
+	t         *testing.T
+	members   map[broker.NodeID]*member
+	configure func(*Replication)
 
 	mu       sync.Mutex
 	index    broker.Index
@@ -63,8 +63,12 @@ type member struct {
 }
 
 func newCluster(t *testing.T, nodes int) *cluster {
+	return newClusterWith(t, nodes, func(*Replication) {})
+}
+
+func newClusterWith(t *testing.T, nodes int, configure func(*Replication)) *cluster {
 	c := &cluster{
-		t: t, members: map[broker.NodeID]*member{}, images: map[broker.TopicPartition]partition.Image{},
+		t: t, configure: configure, members: map[broker.NodeID]*member{}, images: map[broker.TopicPartition]partition.Image{},
 		epochs: map[broker.NodeID]broker.BrokerEpoch{}, cut: map[[2]broker.NodeID]bool{},
 	}
 	for n := range nodes {
@@ -106,10 +110,12 @@ func (m *member) start() {
 	if testing.Verbose() {
 		logger = zerolog.New(zerolog.NewTestWriter(t)).With().Int32("node", int32(m.node)).Logger().Level(zerolog.DebugLevel)
 	}
+	replication := Replication{Dialer: m, Alter: func(ctx context.Context, w []Wish) error { return m.c.alter(ctx, w) }}
+	m.c.configure(&replication)
 	m.set, err = NewSet(Config{
 		FS: m.fs, Dir: "/data", Flusher: m.flusher, Node: m.node, Now: time.Now, Logger: logger,
 		Hooks:       Hooks{Offline: func(_ broker.TopicPartition, _ broker.ReplicaID, err error) { m.offline <- err }},
-		Replication: Replication{Dialer: m, Alter: func(ctx context.Context, w []Wish) error { return m.c.alter(ctx, w) }},
+		Replication: replication,
 	})
 	if err != nil {
 		t.Fatal(err)

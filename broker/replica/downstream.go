@@ -167,6 +167,7 @@ func (d *downstream) takeFrame(t wire.Type, body []byte) error {
 		}
 		d.mu.Lock()
 		d.window = window.Bytes
+		d.loosen()
 		d.mu.Unlock()
 		d.wakeLanes()
 	default:
@@ -290,6 +291,7 @@ func (d *downstream) finish(s *subscription, end *wire.End) {
 	s.over = true
 	delete(d.subs, s.id)
 	d.flying -= s.flying
+	d.loosen()
 	d.delist(s)
 	full := false
 	if end != nil {

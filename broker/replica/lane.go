@@ -71,6 +71,7 @@ type lane struct {
 	marks   []*subscription // whose positions moved
 	waiting []*subscription // for one of the bulk lane's places
 	active  int
+	full    bool // whoever is next waits for the session's window
 }
 
 func newLane(stream wire.Stream) lane {
@@ -98,8 +99,13 @@ func (l *lane) pop() *subscription {
 	return nil
 }
 
-// unpop puts the subscription that pop returned last back to the front.
-func (l *lane) unpop(s *subscription) {
+// waitFor puts the subscription that pop returned last back to the front, unless it is in the turn again, and has the lane wait
+// until the session's window has room: large batches would starve if small ones went by.
+func (l *lane) waitFor(s *subscription) {
+	l.full = true
+	if s.queued {
+		return
+	}
 	s.queued = true
 	if l.head > 0 {
 		l.head--
@@ -221,7 +227,17 @@ func (d *downstream) free(s *subscription, appended broker.Offset) bool {
 			d.lanes[s.stream].push(s)
 		}
 	}
+	if n > 0 {
+		d.loosen()
+	}
 	return n > 0
+}
+
+// loosen lets both lanes look again at who is next: the session's window has more room. Under mu.
+func (d *downstream) loosen() {
+	for i := range d.lanes {
+		d.lanes[i].full = false
+	}
 }
 
 // credit is how much may be sent of a subscription now, and on its lane. The bulk lane leaves half of the session's window to

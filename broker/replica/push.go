@@ -119,7 +119,7 @@ func (w *writer) next() (s *subscription, from broker.Offset, credit int64) {
 	d := w.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(w.lane.says) > 0 || d.over {
+	if len(w.lane.says) > 0 || w.lane.full || d.over {
 		return nil, 0, 0
 	}
 	for {
@@ -132,7 +132,7 @@ func (w *writer) next() (s *subscription, from broker.Offset, credit int64) {
 		case own <= 0 && s.flying > 0:
 			s.starved = true // an ACK brings it back
 		case lane <= 0 && d.flying > 0:
-			w.lane.unpop(s) // and everybody waits: an ACK of anybody wakes the lane
+			w.lane.waitFor(s)
 			return nil, 0, 0
 		default:
 			return s, s.cursor, min(own, lane)
@@ -232,9 +232,7 @@ func (w *writer) commit(s *subscription, slice *commitlog.Slice, from broker.Off
 		s.starved = true
 		return false
 	case int64(slice.Size) > lane && d.flying > 0:
-		if !s.queued {
-			w.lane.unpop(s)
-		}
+		w.lane.waitFor(s)
 		return false
 	}
 	d.fly(s, slice.Next, int64(slice.Size))
