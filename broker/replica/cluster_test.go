@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -100,7 +101,11 @@ func (m *member) start() {
 	t := m.c.t
 	t.Helper()
 	var err error
-	m.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{FS: m.fs, Dir: "/data", OnFatal: func(err error) { t.Errorf("node %d: %v", m.node, err) }})
+	m.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{FS: m.fs, Dir: "/data", OnFatal: func(err error) {
+		if !errors.Is(err, errPower) {
+			t.Errorf("node %d: %v", m.node, err)
+		}
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +119,11 @@ func (m *member) start() {
 	m.c.configure(&replication)
 	m.set, err = NewSet(Config{
 		FS: m.fs, Dir: "/data", Flusher: m.flusher, Node: m.node, Now: time.Now, Logger: logger,
-		Hooks:       Hooks{Offline: func(_ broker.TopicPartition, _ broker.ReplicaID, err error) { m.offline <- err }},
+		Hooks: Hooks{Offline: func(_ broker.TopicPartition, _ broker.ReplicaID, err error) {
+			if !errors.Is(err, errPower) {
+				m.offline <- err
+			}
+		}},
 		Replication: replication,
 	})
 	if err != nil {
@@ -151,22 +160,32 @@ func (m *member) open(tp broker.TopicPartition) {
 // stop ends a process in good order.
 func (m *member) stop() {
 	m.up = false
-	if err := m.set.Close(); err != nil {
-		m.c.t.Error(err)
-	}
-	m.tasks.Stop()
-	if err := errors.Join(m.tasks.Wait(), m.flusher.Close()); err != nil {
+	if err := m.end(); err != nil {
 		m.c.t.Error(err)
 	}
 }
 
-// crash takes the power away: what was not synced is gone. The process is ended behind it, on a disk that nobody looks at.
-func (m *member) crash() {
-	kept := m.fs.CrashClone(nil)
+func (m *member) end() error {
+	err := m.set.Close()
+	m.tasks.Stop()
+	return errors.Join(err, m.tasks.Wait(), m.flusher.Close())
+}
+
+// crash takes the power away: what was not synced is gone.
+func (m *member) crash() { m.crashWith(nil) }
+
+// crashWith is crash with torn writes, drawn from rng. From the moment of the crash on nothing reaches the disk that the
+// process has, so that nothing can be acknowledged by it, while what it started is ended.
+func (m *member) crashWith(rng *rand.Rand) {
+	m.up = false
+	m.fs.Inject(func(vfs.Op) *vfs.Fault { return &vfs.Fault{Err: errPower} })
+	kept := m.fs.CrashClone(rng)
 	m.c.sever(m.node)
-	m.stop()
+	_ = m.end() // nothing of it succeeds
 	m.fs = kept
 }
+
+var errPower = errors.New("the power is gone")
 
 // sever ends every stream of a node.
 func (c *cluster) sever(node broker.NodeID) {
