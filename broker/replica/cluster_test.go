@@ -61,6 +61,7 @@ type member struct {
 	up      bool
 	options Options
 	offline chan error
+	dialer  Dialer // nil: the member itself, over streams in memory
 }
 
 func newCluster(t *testing.T, nodes int) *cluster {
@@ -116,6 +117,9 @@ func (m *member) start() {
 		logger = zerolog.New(zerolog.NewTestWriter(t)).With().Int32("node", int32(m.node)).Logger().Level(zerolog.DebugLevel)
 	}
 	replication := Replication{Dialer: m, Alter: func(ctx context.Context, w []Wish) error { return m.c.alter(ctx, w) }}
+	if m.dialer != nil {
+		replication.Dialer = m.dialer
+	}
 	m.c.configure(&replication)
 	m.set, err = NewSet(Config{
 		FS: m.fs, Dir: "/data", Flusher: m.flusher, Node: m.node, Now: time.Now, Logger: logger,
