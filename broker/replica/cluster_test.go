@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,7 +62,8 @@ type member struct {
 	up      bool
 	options Options
 	offline chan error
-	dialer  Dialer // nil: the member itself, over streams in memory
+	skew    atomic.Int64 // of its wall clock, nanoseconds
+	dialer  Dialer       // nil: the member itself, over streams in memory
 }
 
 func newCluster(t *testing.T, nodes int) *cluster {
@@ -122,7 +124,7 @@ func (m *member) start() {
 	}
 	m.c.configure(&replication)
 	m.set, err = NewSet(Config{
-		FS: m.fs, Dir: "/data", Flusher: m.flusher, Node: m.node, Now: time.Now, Logger: logger,
+		FS: m.fs, Dir: "/data", Flusher: m.flusher, Node: m.node, Now: func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }, Logger: logger,
 		Hooks: Hooks{Offline: func(_ broker.TopicPartition, _ broker.ReplicaID, err error) {
 			if !errors.Is(err, errPower) {
 				m.offline <- err

@@ -28,6 +28,9 @@ type Replication struct {
 	// Alter carries wishes for other ISRs to the controller. One call is under way at a time; what it returns says nothing
 	// about the partitions (RC8): a wish is repeated until an image settles it. nil: Hooks.Propose has them instead.
 	Alter func(ctx context.Context, wishes []Wish) error
+	// CatchUpBytesPerSecond bounds what this node sends over all bulk streams together; 0 is no bound. It is asked again and
+	// again. nil: no bound.
+	CatchUpBytesPerSecond func() int64
 	// ReceiveBytesMax bounds the memory for what leaders sent and was not appended yet; 256 MiB if zero.
 	ReceiveBytesMax int64
 }
@@ -64,6 +67,7 @@ type links struct {
 	memory  memory
 	frames  framePool
 	wishes  wishes
+	bulk    pacer
 	started time.Time
 
 	lastSubscription atomic.Uint64
@@ -79,6 +83,9 @@ type links struct {
 }
 
 func newLinks(cfg Replication, s *Set) *links {
+	if cfg.CatchUpBytesPerSecond == nil {
+		cfg.CatchUpBytesPerSecond = func() int64 { return 0 }
+	}
 	if cfg.ReceiveBytesMax == 0 {
 		cfg.ReceiveBytesMax = receiveBytesDefault
 	}

@@ -79,6 +79,26 @@ func (p *framePool) put(b *[]byte) {
 	}
 }
 
+// pacer spaces what all bulk streams of a node send.
+type pacer struct {
+	mu     sync.Mutex
+	freeAt time.Time // when what was sent so far is paid for
+}
+
+// pay counts bytes and returns how long their sender has to wait before it sends more.
+func (p *pacer) pay(now time.Time, bytes, perSecond int64) time.Duration {
+	if perSecond <= 0 {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.freeAt.Before(now) {
+		p.freeAt = now
+	}
+	p.freeAt = p.freeAt.Add(time.Duration(float64(bytes) / float64(perSecond) * float64(time.Second)))
+	return p.freeAt.Sub(now)
+}
+
 // counts are what happened on the sessions of a node.
 type counts struct {
 	sessions, refused, dials, ended, lateFrames, stops, cuts, resets, moves, parkedLate atomic.Int64

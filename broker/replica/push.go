@@ -30,6 +30,7 @@ type writer struct {
 	lane *lane
 	conn net.Conn
 	out  []byte
+	sent int64 // bytes since wrote was asked last
 }
 
 // write welcomes the follower, and then sends what is ready on a lane until the session ends.
@@ -44,14 +45,14 @@ func (d *downstream) write(ctx context.Context, stream wire.Stream, conn net.Con
 	defer second.Stop()
 	for {
 		marks, err := w.fill()
-		if err == nil && len(w.out) > 0 {
+		if err == nil {
 			err = w.flush()
-			if err == nil {
-				continue
-			}
 		}
 		if err != nil {
 			return err
+		}
+		if w.wrote(ctx) {
+			continue
 		}
 		due := idle.C
 		if marks {
@@ -88,9 +89,23 @@ func (w *writer) put(parts ...*[]byte) error {
 		if _, err := w.conn.Write(*b); err != nil {
 			return fmt.Errorf("write to follower %d: %w", w.d.node, err)
 		}
+		w.sent += int64(len(*b))
 	}
 	w.out = w.out[:0]
 	return nil
+}
+
+// wrote reports that something was sent. On a bulk stream it returns when the bulk streams of the node may send more.
+func (w *writer) wrote(ctx context.Context) bool {
+	sent := w.sent
+	w.sent = 0
+	if sent > 0 && w.lane.stream == wire.Bulk {
+		k := w.d.links
+		if wait := k.bulk.pay(time.Now(), sent, k.cfg.CatchUpBytesPerSecond()); wait > 0 {
+			sleep(ctx, wait)
+		}
+	}
+	return sent > 0
 }
 
 // fill gathers frames: what is to be said, then data in turn. marks reports that positions are left for a mark.
@@ -99,7 +114,7 @@ func (w *writer) fill() (marks bool, err error) {
 	w.out = append(w.out, w.lane.says...)
 	w.lane.says = w.lane.says[:0]
 	w.d.mu.Unlock()
-	for len(w.out) < outBytes {
+	for int64(len(w.out))+w.sent < outBytes {
 		s, from, credit := w.next()
 		if s == nil {
 			break

@@ -93,6 +93,21 @@ func TestWithoutAFollowerTheISRShrinks(t *testing.T) {
 	})
 }
 
+// TestWallClockThatJumpsDoesNotKeepAFollowerInTheISR is F11: what the rules wait for is not the wall clock's.
+func TestWallClockThatJumpsDoesNotKeepAFollowerInTheISR(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *cluster) {
+		c.place(orders, 2, 3, 1, 2, 3)
+		c.must(orders, "before", 1)
+		c.members[3].crash()
+		c.members[1].skew.Store(int64(-time.Hour))
+		began := time.Now()
+		c.must(orders, "while it is away", 1)
+		if waited := time.Since(began); waited > 3*time.Second {
+			t.Fatalf("the acknowledgement took %v", waited)
+		}
+	})
+}
+
 // TestFollowerCutsWhatTheNewLeaderDoesNotHave is a leader whose last records reached nobody: it loses power, another leads
 // and writes there, and it cuts to where the logs agree.
 func TestFollowerCutsWhatTheNewLeaderDoesNotHave(t *testing.T) {

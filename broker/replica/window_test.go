@@ -183,6 +183,41 @@ func TestManyPartitionsCatchUpInTurn(t *testing.T) {
 	})
 }
 
+// TestCatchingUpIsThrottled holds what a node sends over its bulk streams together to a rate, and what goes over the tail
+// streams to none.
+func TestCatchingUpIsThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClusterWith(t, 3, func(r *Replication) { r.CatchUpBytesPerSecond = func() int64 { return 1 << 20 } })
+		defer c.stop()
+		quick := broker.TopicPartition{Topic: orders.Topic, Partition: 1}
+		c.place(orders, 1, 1, 1, 2, 3)
+		c.place(quick, 2, 3, 1, 2, 3)
+		c.must(quick, "before", 1)
+		thaw := []func(){freeze(c.replica(2, orders)), freeze(c.replica(3, orders))}
+		for _, n := range []broker.NodeID{2, 3} {
+			c.sever(n) // and they ask again when they can
+		}
+		for range 20 { // 4 MiB to each of two followers
+			c.must(orders, strings.Repeat("x", 200<<10), 1)
+		}
+		for _, f := range thaw {
+			f()
+		}
+		began := time.Now()
+		for c.replica(2, orders).log.End() < 20 || c.replica(3, orders).log.End() < 20 {
+			before := time.Now()
+			c.must(quick, "beside", 1)
+			if took := time.Since(before); took > 100*time.Millisecond {
+				t.Fatalf("a record over the tail stream took %v", took)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(began); took < 5*time.Second || took > 10*time.Second {
+			t.Fatalf("8 MiB at 1 MiB a second took %v", took)
+		}
+	})
+}
+
 // speak opens a stream to a node's set as a peer would, and returns the first frame that it answers with.
 func speak(t *testing.T, m *member, peer broker.NodeID, h wire.Hello) (near net.Conn, answer wire.Type, why string) {
 	t.Helper()
