@@ -313,8 +313,11 @@ func TestLateFramesOfAnOldSubscriptionChangeNothing(t *testing.T) {
 		}}
 		follower.do(func() { follower.onData(data) })
 		follower.do(func() { follower.onEnd(session, wire.End{Subscription: old, Reason: partition.EndStale}) })
-		if end := follower.log.End(); end != a.End {
-			t.Fatalf("a late frame was appended: the log ends at %d", end)
+		follower.do(func() { follower.onCut(session, wire.Cut{Subscription: old}) })
+		var live bool
+		follower.do(func() { live = follower.owner.following.live })
+		if end := follower.log.End(); end != a.End || !live {
+			t.Fatalf("late frames had an effect: the log ends at %d, the subscription is live: %v", end, live)
 		}
 		leader.do(func() {
 			oldDown.ack = partition.Ack{Node: 2, Subscription: oldDown.id, Durable: 1_000, Appended: 1_000}

@@ -139,6 +139,29 @@ func TestLargeBatchesGoOverTheBulkStream(t *testing.T) {
 	}
 }
 
+// TestNothingOvertakesAHandOver is Q4: what went over one stream before a MOVE is appended before anything of the other comes,
+// so that no subscription ever ends over an order that is not the log's.
+func TestNothingOvertakesAHandOver(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, c *cluster) {
+		c.place(orders, 1, 2, 1, 2)
+		c.must(orders, "before", 1)
+		large := strings.Repeat("x", 3<<20)
+		for range 20 {
+			for range 30 { // nobody waits, so that all of it is under way at once
+				for _, text := range []string{"small", "small again"} {
+					c.replica(1, orders).Submit(Append{Batches: records(t, -1, 0, 1, text), Acks: AcksNone, LeaderEpoch: broker.NoLeaderEpoch}, func(Appended) {})
+				}
+			}
+			c.must(orders, large, 1)
+			time.Sleep(bulkDwellMs * 2 * time.Millisecond) // back to the tail stream
+		}
+		c.level(orders, 2)
+		if counts := c.members[2].set.ReplicationCounts(); counts.Stops != 0 || counts.Moves != 40 {
+			t.Fatalf("counts %+v", counts)
+		}
+	})
+}
+
 // TestManyPartitionsCatchUpInTurn is RH12: more partitions are behind than the bulk stream serves at once, those of the ISR
 // first, and nobody is forgotten.
 func TestManyPartitionsCatchUpInTurn(t *testing.T) {
