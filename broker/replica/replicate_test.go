@@ -147,6 +147,44 @@ func TestFollowerCutsWhatTheNewLeaderDoesNotHave(t *testing.T) {
 	})
 }
 
+// TestNothingIsSentOfASubscriptionThatEnded is the race of a role's end with a writer that has read already: what it read may be
+// of the next role, whose high watermark covers other records than the follower has.
+//
+//	writer: takes the subscription, which is due a mark          owner: the role ends, and the subscriptions with it
+//	writer: reads the high watermark                             owner: follows another leader, whose high watermark is higher
+//	writer: sends it, under the old subscription                 follower: exposes what it has below it, which nobody committed
+func TestNothingIsSentOfASubscriptionThatEnded(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *cluster) {
+		c.place(orders, 2, 3, 1, 2, 3)
+		a := c.must(orders, "before", 2)
+		c.level(orders, 2, 3)
+		leader := c.replica(1, orders)
+		sub := subscriptionOf(leader, 2)
+		slice, err := leader.log.Read(0, a.End, 1<<20, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer slice.Release()
+		w := &writer{d: sub.down, lane: &sub.down.lanes[wire.Tail]}
+		leader.do(func() {
+			sub.told = positions{}
+			sub.positionsMoved()
+			leader.dropRole()
+			leader.publish()
+		})
+		sub.down.mu.Lock()
+		w.lane.says = nil // END is said; only a mark or data would be wrong
+		sub.cursor = 0
+		sub.down.mu.Unlock()
+		if w.mark(); len(w.out) > 0 {
+			t.Fatalf("a mark of %d bytes was made for a subscription that is over", len(w.out))
+		}
+		if w.commit(sub, slice, 0, positions{}) {
+			t.Fatal("data was sent of a subscription that is over")
+		}
+	})
+}
+
 // TestNewLeaderKnowsProducersOfTheOldOne is invariant 22 over a leader change: followers fold what they append.
 func TestNewLeaderKnowsProducersOfTheOldOne(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, c *cluster) {
