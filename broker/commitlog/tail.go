@@ -166,39 +166,56 @@ func (l *Log) tailFrom(offset broker.Offset, into []tailSpan) []tailSpan {
 	return into
 }
 
-// take cuts the batches of [from, limit) out of the span, at most bytesMax of them unless first is set, which lets one
-// batch pass. It returns the offset behind what it took.
-func (t tailSpan) take(from, limit broker.Offset, bytesMax int, first bool) (b []byte, next broker.Offset, more bool) {
+// InMemory tells how many bytes lie between an offset and the log's end, counted no further than past most, and how large
+// the batch at the offset is; ok is false where they are not all in memory. At the end of the log both are 0.
+func (l *Log) InMemory(from broker.Offset, most int64) (bytes int64, first int, ok bool) {
+	l.mu.Lock()
+	if from == l.end {
+		l.mu.Unlock()
+		return 0, 0, true
+	}
+	var spans [1]tailSpan
+	found := l.tailFrom(from, spans[:0])
+	if from > l.end || len(found) == 0 {
+		l.mu.Unlock()
+		return 0, 0, false
+	}
+	for i := len(l.tail) - 1; i >= 0 && l.tail[i].base > found[0].base && bytes <= most; i-- {
+		bytes += int64(len(l.tail[i].data))
+	}
+	l.mu.Unlock()
+	rest := found[0].from(from)
+	return bytes + int64(len(rest)), batch.PeekLen(rest), true
+}
+
+// from returns what the span has from the batch on that holds an offset.
+func (t tailSpan) from(offset broker.Offset) []byte {
 	at := 0
 	for i := len(t.marks) - 1; i >= 0; i-- {
-		if t.base+broker.Offset(t.marks[i].rel) <= from {
+		if t.base+broker.Offset(t.marks[i].rel) <= offset {
 			at = int(t.marks[i].pos)
 			break
 		}
 	}
-	data, next := t.data[at:], from
-	start, end := -1, 0
-	for pos := 0; pos < len(data); {
-		v := batch.View(data[pos:])
+	data := t.data[at:]
+	for len(data) > 0 && batch.View(data).NextOffset() <= offset {
+		data = data[batch.PeekLen(data):]
+	}
+	return data
+}
+
+// take cuts the batches of [from, limit) out of the span, at most bytesMax of them unless first is set, which lets one
+// batch pass. It returns the offset behind what it took.
+func (t tailSpan) take(from, limit broker.Offset, bytesMax int, first bool) (b []byte, next broker.Offset, more bool) {
+	data, next, end := t.from(from), from, 0
+	for end < len(data) {
+		v := batch.View(data[end:])
 		size := batch.PeekLen(v)
-		if v.NextOffset() <= from {
-			pos += size
-			continue
-		}
-		if v.NextOffset() > limit {
+		if v.NextOffset() > limit || end+size > bytesMax && !(first && end == 0) {
 			break
 		}
-		if start < 0 {
-			start = pos
-		}
-		if pos+size-start > bytesMax && !(first && pos == start) {
-			break
-		}
-		pos += size
-		end, next = pos, v.NextOffset()
+		end += size
+		next = v.NextOffset()
 	}
-	if start < 0 || end <= start {
-		return nil, from, false
-	}
-	return data[start:end:end], next, end == len(data)
+	return data[:end:end], next, end > 0 && end == len(data)
 }

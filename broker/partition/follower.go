@@ -129,6 +129,19 @@ func (f *Follower) OnMark(sub SubscriptionID, highWatermark, start broker.Offset
 	}
 }
 
+// CheckMove judges the leader's word that what it sent ends at an offset and that it goes on over another stream: Append is
+// to answer it, which promises that everything before has come.
+func (f *Follower) CheckMove(sub SubscriptionID, at broker.Offset) DataVerdict {
+	switch {
+	case sub != f.subscription || f.state != live:
+		return Drop
+	case at != f.end:
+		f.state = idle
+		return Stop
+	}
+	return Append
+}
+
 // OnDurable notes that everything below durable is on stable storage here. The log discards answers of a flush that
 // began before a cut (RC4).
 func (f *Follower) OnDurable(durable broker.Offset) {

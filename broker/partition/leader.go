@@ -171,6 +171,7 @@ func (l *Leader) OnImage(img Image, nowMs int64) (goesOn bool, fx Effects) {
 		return false, fx
 	}
 	was := l.image
+	img.Index = max(img.Index, was.Index)
 	l.image = img
 	if img.PartitionEpoch > was.PartitionEpoch {
 		// The image settles what was proposed: copies still in flight carry the old partition epoch and are refused.
@@ -187,6 +188,10 @@ func (l *Leader) OnImage(img Image, nowMs int64) (goesOn bool, fx Effects) {
 	fx.HighWatermark = l.advance()
 	return true, fx
 }
+
+// OnIndex notes that this node has come to an image that says nothing new of the partition: a follower that refers to it
+// is not ahead.
+func (l *Leader) OnIndex(index broker.Index) { l.image.Index = max(l.image.Index, index) }
 
 // OnHigherEpoch notes a frame of a higher leader epoch: another leader exists, though its image has not come (RH9).
 func (l *Leader) OnHigherEpoch(epoch broker.LeaderEpoch) Effects {

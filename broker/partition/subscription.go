@@ -68,6 +68,7 @@ const (
 	EndFenced                              // another leader epoch
 	EndUnknownReplica                      // not a replica, or another placement of it
 	EndContradiction                       // positions that cannot be
+	EndRetry                               // nothing is wrong with the request: ask again
 )
 
 // Answer is the leader's answer to a Subscribe.

@@ -29,6 +29,7 @@ type Config struct {
 	// DeleteRecords; an error leaves the start where it is. It may block: no partition waits for it. nil agrees to all.
 	BeforeStart func(ctx context.Context, tp broker.TopicPartition, start broker.Offset) error
 	Hooks       Hooks
+	Replication Replication
 }
 
 // Hooks tell the node what happens, for metrics and for the controller. Each may be nil; none may block.

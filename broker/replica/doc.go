@@ -24,6 +24,25 @@
 // Positions, role and failure are published as one value under a mutex of its own. Reads go to the log directly, below
 // the published high watermark, and never wait for the owner. Watchers are signalled with a send that does not block.
 //
+// # Replication
+//
+// Set.Serve takes the streams that followers open (downstream), and a link to each leader dials (upstream); Replication has
+// what both stand on. Readers put frames into inboxes, owners mark subscriptions ready, writers read logs by cursor: nobody
+// waits for anybody, and a window bounds what is under way. Frames are in broker/replica/wire, the rules in
+// broker/partition, the protocol is told in docs/REPLICATION.md.
+//
+//	upstream.go    the follower's sessions: dialled, opened, written
+//	receive.go     ... read: frames into inboxes
+//	follow.go      the follower's role, in the owner
+//	downstream.go  the leader's sessions: taken, read
+//	lane.go        subscriptions, their turn and their credit
+//	push.go        the writers: data, hand-over, marks
+//	lead.go        the leader's role towards followers, in the owner
+//	links.go       all sessions of a node; requests that wait for an image
+//	alter.go       wishes for other ISRs, gathered
+//
+// Locks: a session's mu guards its subscriptions and what waits to be sent; links.mu the tables of sessions. They are leaves.
+//
 // # Failure
 //
 // A log with bytes it cannot trust takes this replica offline, with the file and position, and no other. A full disk

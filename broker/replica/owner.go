@@ -12,10 +12,15 @@ import (
 // owner is the state that belongs to whoever is the owner at the moment. It passes from one to the next through the
 // inbox's mutex.
 type owner struct {
-	options   Options
-	leader    *partition.Leader // one of these two, or none before the first image
-	follower  *partition.Follower
-	producers *producer.State
+	options  Options
+	leader   *partition.Leader // one of these two, or none before the first image
+	follower *partition.Follower
+	image    partition.Image // the last one
+	// subscriptions are those of the followers that are live, while this replica leads.
+	subscriptions []*subscription
+	following     following // while it follows
+	startMoving   bool      // somebody is on the way to follow the leader's start
+	producers     *producer.State
 	// highWatermark outlives roles: it never falls while the process lives.
 	highWatermark broker.Offset
 	appendTimeMs  int64 // the latest stamped; the log's append times never fall
@@ -96,6 +101,7 @@ func (r *Replica) onFlushed() {
 		r.act(o.leader.OnDurable(end))
 	case o.follower != nil:
 		o.follower.OnDurable(end)
+		r.report()
 	}
 	for o.waitOne.ready(end) {
 		o.waitOne.pop().complete(r, nil)
@@ -107,16 +113,34 @@ func (r *Replica) act(fx partition.Effects) {
 	o := &r.owner
 	if fx.HighWatermark {
 		r.raiseHighWatermark(o.leader.HighWatermark())
+		r.tellPositions()
 	}
+	r.tellEnded(fx.Ended)
 	if fx.Deposed {
 		r.failWaiters(broker.Errorf(broker.NotLeaderOrFollower, "node %d lost the lead of partition %s", r.node, r.tp))
 	}
 	if fx.Proposal != nil {
-		r.hooks.Propose(r.tp, fx.Proposal)
+		r.propose(fx.Proposal)
 	}
 	if o.leader != nil {
 		r.completeCommitted()
 	}
+}
+
+// tellPositions has followers told of the high watermark and the start.
+func (r *Replica) tellPositions() {
+	for _, s := range r.owner.subscriptions {
+		s.positionsMoved()
+	}
+}
+
+// propose passes a wish for another ISR on.
+func (r *Replica) propose(p *partition.Proposal) {
+	if r.links != nil && r.links.cfg.Alter != nil {
+		r.links.wishes.put(r.tp, *p)
+		return
+	}
+	r.hooks.Propose(r.tp, p)
 }
 
 func (r *Replica) raiseHighWatermark(to broker.Offset) {
@@ -165,6 +189,8 @@ func (r *Replica) fail(cause error) {
 		return
 	}
 	o.failed = cause
+	r.endSubscriptions(partition.EndRetry)
+	r.unfollow()
 	r.logger.Error().Err(cause).Msg("replica is offline")
 	r.publish()
 	r.failWaiters(r.storageError(cause))

@@ -193,7 +193,10 @@ func (r *Replica) writeGroup(nowMs int64) {
 			return
 		}
 		r.hooks.Written(r.tp, g.write)
-		o.leader.OnAppend(g.next, nowMs)
+		o.leader.OnAppend(g.next, r.clockMs())
+		for _, s := range o.subscriptions {
+			s.appended()
+		}
 	}
 	o.producers.Commit()
 	durable := r.log.Durable()

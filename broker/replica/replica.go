@@ -20,6 +20,8 @@ type Replica struct {
 	node   broker.NodeID
 	logger zerolog.Logger
 	now    func() time.Time
+	began  time.Time // of the set; what clockMs counts from
+	links  *links    // nil: this node does not replicate
 	limits partition.Limits
 	hooks  *Hooks
 	// spawn runs f on a goroutine that the set waits for.

@@ -112,6 +112,7 @@ func (r *Replica) advanceStart(to broker.Offset) (broker.Offset, error) {
 		return from, r.storageError(err)
 	}
 	o.leader.OnStart(to)
+	r.tellPositions()
 	r.logger.Info().Int64("from", int64(from)).Int64("to", int64(to)).Msg("log start advanced")
 	r.publish()
 	return to, nil

@@ -1,6 +1,9 @@
 package replica
 
 import (
+	"math"
+	"time"
+
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/broker/partition"
@@ -44,9 +47,12 @@ func (r *Replica) onImage(img partition.Image) {
 	if o.failed != nil {
 		return
 	}
+	if img.Index >= o.image.Index {
+		o.image = img
+	}
 	switch {
 	case o.leader != nil:
-		goesOn, fx := o.leader.OnImage(img, r.nowMs())
+		goesOn, fx := o.leader.OnImage(img, r.clockMs())
 		r.act(fx)
 		if goesOn {
 			r.publish() // the high watermark may have become known
@@ -65,11 +71,12 @@ func (r *Replica) takeRole(img partition.Image) {
 	o := &r.owner
 	start, durable, end := r.log.Ends()
 	positions := partition.Log{Start: start, End: end, Durable: durable, HighWatermark: o.highWatermark}
-	o.leader, o.follower = nil, nil
+	r.dropRole()
 	if img.Leader != r.node {
 		o.follower = partition.Follow(r.node, img, positions, r.log.LastEpoch())
 		r.logger.Info().Int32("epoch", int32(img.LeaderEpoch)).Int32("leader", int32(img.Leader)).Msg("follows")
 		r.publish()
+		r.followLeader(img)
 		return
 	}
 	if err := r.log.CheckEpoch(img.LeaderEpoch); err != nil {
@@ -77,7 +84,7 @@ func (r *Replica) takeRole(img partition.Image) {
 		return
 	}
 	var fx partition.Effects
-	o.leader, fx = partition.Lead(r.node, r.limits, img, positions, r.nowMs())
+	o.leader, fx = partition.Lead(r.node, r.limits, img, positions, r.clockMs())
 	r.logger.Info().Int32("epoch", int32(img.LeaderEpoch)).Int64("end", int64(end)).Msg("leads")
 	r.act(fx)
 	r.publish()
@@ -89,31 +96,55 @@ func (r *Replica) Resign() {
 }
 
 func (r *Replica) resign() {
-	o := &r.owner
-	o.leader, o.follower = nil, nil
+	r.dropRole()
 	r.publish()
 	r.failWaiters(broker.Errorf(broker.NotLeaderOrFollower, "node %d gave up the lead of partition %s", r.node, r.tp))
 }
 
-// Tick lets a leader decide who joins and leaves the ISR. It costs nothing for a partition with one replica.
+// dropRole ends what the role had with other nodes, and the role. Whoever still reads for a follower finds its subscription
+// over before anything of the log or of the positions can change.
+func (r *Replica) dropRole() {
+	r.endSubscriptions(partition.EndFenced)
+	r.unfollow()
+	r.owner.leader, r.owner.follower = nil, nil
+}
+
+// Tick lets a leader decide who joins and leaves the ISR, and a follower look after its subscription. It costs nothing for
+// a partition with one replica.
 func (r *Replica) Tick() {
 	r.post(func() {
 		o := &r.owner
-		if o.leader == nil || o.failed != nil {
-			return
-		}
-		r.act(o.leader.OnTick(r.nowMs()))
-		if p := o.leader.Pending(); p != nil {
-			r.hooks.Propose(r.tp, p)
+		switch {
+		case o.failed != nil:
+		case o.leader != nil:
+			r.act(o.leader.OnTick(r.clockMs()))
+			if p := o.leader.Pending(); p != nil {
+				r.propose(p)
+			}
+		case o.following.up != nil:
+			r.tickFollower()
 		}
 	})
 }
 
+// nowMs is the node's wall clock, Unix milliseconds.
 func (r *Replica) nowMs() int64 { return r.now().UnixMilli() }
 
-// post is do that does not wait, unless the caller becomes the owner.
-func (r *Replica) post(f func()) {
-	if _, enter := r.inbox.putTask(f); enter {
+// clockMs is the time that the rules of replication go by: it does not run backwards, whatever the wall clock does.
+func (r *Replica) clockMs() int64 { return time.Since(r.began).Milliseconds() }
+
+// post is do that does not wait, unless the caller becomes the owner; false if the replica is closed.
+func (r *Replica) post(f func()) bool {
+	taken, enter := r.inbox.putTask(f)
+	if enter {
 		r.serve(taskDuty, 0)
+	}
+	return taken
+}
+
+// postAside is post for work that may take long: the caller never does it.
+func (r *Replica) postAside(f func()) {
+	if _, enter := r.inbox.putTask(f); enter {
+		r.spawn(func() { r.serve(submitterDuty, math.MaxInt) })
 	}
 }

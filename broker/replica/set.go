@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type Set struct {
 	cfg   Config
 	dirs  directories
 	tasks *task.Group // goroutines that go on with a submitter's work
+	links *links      // nil: this node does not replicate
+	began time.Time
 	// readOnly refuses clients' appends: there is too little space.
 	readOnly atomic.Bool
 
@@ -36,10 +39,14 @@ func NewSet(cfg Config) (*Set, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("replica set: %w", err)
 	}
-	return &Set{
+	s := &Set{
 		cfg: cfg, dirs: directories{cfg.FS, cfg.Dir, cfg.Now, cfg.Flusher}, tasks: task.NewGroup(context.Background()),
-		byName: make(map[broker.TopicPartition]*Replica),
-	}, nil
+		byName: make(map[broker.TopicPartition]*Replica), began: time.Now(),
+	}
+	if cfg.Replication.Dialer != nil {
+		s.links = newLinks(cfg.Replication, s)
+	}
+	return s, nil
 }
 
 // Placement is a replica that this node is to host.
@@ -69,12 +76,13 @@ func (s *Set) All() []*Replica {
 	}
 	s.mu.RUnlock()
 	slices.SortFunc(all, func(a, b *Replica) int {
-		if c := slices.Compare(a.tp.Topic[:], b.tp.Topic[:]); c != 0 {
-			return c
-		}
-		return int(a.tp.Partition) - int(b.tp.Partition)
+		return compare(a.tp, b.tp)
 	})
 	return all
+}
+
+func compare(a, b broker.TopicPartition) int {
+	return cmp.Or(slices.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
 }
 
 // Open is OpenAll for one placement.
@@ -165,7 +173,7 @@ func (s *Set) host(p Placement, damage error) error {
 
 func (s *Set) newReplica(p Placement) *Replica {
 	r := &Replica{
-		tp: p.TopicPartition, id: p.Replica, node: s.cfg.Node, now: s.cfg.Now, hooks: &s.cfg.Hooks,
+		tp: p.TopicPartition, id: p.Replica, node: s.cfg.Node, now: s.cfg.Now, began: s.began, links: s.links, hooks: &s.cfg.Hooks,
 		readOnly: &s.readOnly, beforeStart: s.cfg.BeforeStart,
 		limits: partition.Limits{LagMaxMs: s.cfg.LagMax.Milliseconds()},
 		logger: s.cfg.Logger.With().Str("topic", p.Topic.String()).Int32("partition", p.Partition).Logger(),
@@ -328,6 +336,9 @@ func (s *Set) Tick() {
 	for _, r := range s.All() {
 		r.Tick()
 	}
+	if s.links != nil {
+		s.links.unpark()
+	}
 }
 
 // Close closes every replica, and returns when nothing of them runs any more. Appends that wait fail with
@@ -339,6 +350,9 @@ func (s *Set) Close() error {
 	var errs []error
 	for _, r := range s.All() {
 		errs = append(errs, s.Stop(r.tp))
+	}
+	if s.links != nil {
+		errs = append(errs, s.links.close())
 	}
 	s.tasks.Stop()
 	errs = append(errs, s.tasks.Wait())

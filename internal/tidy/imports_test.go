@@ -16,7 +16,7 @@ var floors = map[string]int{
 	"broker/adminapi": 1, "broker/adminapi/adminapiconnect": 1,
 	"plugins/chain": 1, "plugins/window": 1, "plugins/meter": 1, "plugins/guest": 1, "plugins/guest/go": 1,
 
-	"broker/producer": 2, "broker/controller": 2, "broker/scram": 2, "broker/reconcile": 2, "broker/group": 2, "plugins/engine": 2,
+	"broker/producer": 2, "broker/replica/wire": 2, "broker/controller": 2, "broker/scram": 2, "broker/reconcile": 2, "broker/group": 2, "plugins/engine": 2,
 
 	"broker/commitlog": 3, "broker/peer": 3, "plugins/tck": 3, "plugins/builtin": 3,
 
