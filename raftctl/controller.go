@@ -198,16 +198,26 @@ func (c *cli) membersRemove() *cobra.Command {
 // levelLook is how often a promotion is tried again while a learner catches up.
 const levelLook = 200 * time.Millisecond
 
-// alterMembers has the members altered, as soon as those that are promoted are level, and shows the quorum then.
+// alterMembers has the members altered and shows the quorum then.
 func (c *cli) alterMembers(ctx context.Context, client *sdk.Client, request *adminapi.AlterMembersRequest) error {
 	stop := c.progress("waiting for the quorum, seconds", secondsSince(c))
-	defer stop()
+	err := alterWhenLevel(ctx, client, request)
+	stop()
+	if err != nil {
+		return err
+	}
+	q, err := client.Cluster().GetQuorum(ctx, &adminapi.GetQuorumRequest{})
+	if err != nil {
+		return err
+	}
+	return c.showQuorum(q)
+}
+
+// alterWhenLevel has the members altered as soon as those that are promoted are level.
+func alterWhenLevel(ctx context.Context, client *sdk.Client, request *adminapi.AlterMembersRequest) error {
 	for {
 		_, err := client.Cluster().AlterMembers(ctx, request)
-		if err == nil {
-			break
-		}
-		if connect.CodeOf(err) != connect.CodeUnavailable {
+		if err == nil || connect.CodeOf(err) != connect.CodeUnavailable {
 			return err
 		}
 		select {
@@ -216,12 +226,6 @@ func (c *cli) alterMembers(ctx context.Context, client *sdk.Client, request *adm
 			return err
 		}
 	}
-	q, err := client.Cluster().GetQuorum(ctx, &adminapi.GetQuorumRequest{})
-	if err != nil {
-		return err
-	}
-	stop()
-	return c.showQuorum(q)
 }
 
 // withQuorum asks how the quorum stands and goes on with that.
@@ -279,7 +283,7 @@ func (c *cli) nodeList() *cobra.Command {
 			for _, n := range r.Nodes {
 				t.add(n.Id, nodeState(n), n.LeadsPartitions, n.HoldsReplicas, endpoint(n, "client"), endpoint(n, "cluster"), endpoint(n, "admin"), n.Rack, n.BrokerEpoch)
 			}
-			return c.show(&adminapi.GetClusterResponse{ClusterId: r.ClusterId, Nodes: r.Nodes}, t)
+			return c.show(r, t)
 		})
 	}}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,7 +46,10 @@ const (
 const devReadyWithin = 30 * time.Second
 
 func (c *cli) devCommand() *cobra.Command {
-	return parent("dev", "A local cluster, without Docker or root", c.devUp(), c.devDown(), c.devStatus(), c.devReset())
+	return parent("dev", "A local cluster, without Docker or root", c.devUp(), c.devDown(), c.devStatus(), c.devReset(),
+		c.devSignal("kill", "End a node as a crash would (SIGKILL)", syscall.SIGKILL),
+		c.devSignal("pause", "Stop a node in its tracks (SIGSTOP)", syscall.SIGSTOP),
+		c.devSignal("resume", "Let a paused node go on (SIGCONT)", syscall.SIGCONT))
 }
 
 func (c *cli) devFolder() (string, error) {
@@ -72,39 +76,42 @@ func (c *cli) lockDev() (release func(), err error) {
 	return func() { _ = lock.Close() }, nil // The process's end would release it too.
 }
 
-// readDev returns the local cluster's node, or nil if there is none.
-func (c *cli) readDev() (*devNode, error) {
+// devState names the file below the dev folder in which the local cluster is described.
+const devState = "nodes.yaml"
+
+// readDev returns the local cluster's nodes; none if there is no cluster.
+func (c *cli) readDev() ([]*devNode, error) {
 	dir, err := c.devFolder()
 	if err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, "node.yaml"))
+	raw, err := os.ReadFile(filepath.Join(dir, devState))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var node devNode
-	if err := yaml.UnmarshalWithOptions(raw, &node, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("%s: %w: `raftctl dev reset --yes` starts over", filepath.Join(dir, "node.yaml"), err)
+	var nodes []*devNode
+	if err := yaml.UnmarshalWithOptions(raw, &nodes, yaml.Strict()); err != nil {
+		return nil, fmt.Errorf("%s: %w: `raftctl dev reset --yes` starts over", filepath.Join(dir, devState), err)
 	}
-	return &node, nil
+	return nodes, nil
 }
 
-func (c *cli) writeDev(node *devNode) error {
+func (c *cli) writeDev(nodes []*devNode) error {
 	dir, err := c.devFolder()
 	if err != nil {
 		return err
 	}
-	raw, err := yaml.Marshal(node)
+	raw, err := yaml.Marshal(nodes)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "node.yaml"), raw, 0o600)
+	return os.WriteFile(filepath.Join(dir, devState), raw, 0o600)
 }
 
 // running reports whether the node's process is alive and is still the program that was started: a process id may have
@@ -131,85 +138,6 @@ func containsArgument(cmdline []byte, argument string) bool {
 	return false
 }
 
-func (c *cli) devUp() *cobra.Command {
-	var program string
-	var nodes int
-	cmd := &cobra.Command{Use: "up [--millrace PATH]", Short: "Start a local cluster and make it the current profile", Args: exactly()}
-	cmd.Flags().StringVar(&program, "millrace", "", "the millrace program (default: beside raftctl, else on PATH)")
-	cmd.Flags().IntVar(&nodes, "nodes", 1, "number of nodes")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if nodes != 1 {
-			return usageError("--nodes %d: clusters of several nodes are not built yet; this version runs one", nodes)
-		}
-		release, err := c.lockDev()
-		if err != nil {
-			return err
-		}
-		defer release()
-		node, err := c.readDev()
-		if err != nil {
-			return err
-		}
-		if node.running() {
-			return errors.Join(c.devReport(node, "already running"), c.writeDevProfile(node))
-		}
-		started := c.now()
-		if node, err = c.startDev(cmd.Context(), node, program); err != nil {
-			return err
-		}
-		return c.devReport(node, fmt.Sprintf("ready after %.1f s", c.now().Sub(started).Seconds()))
-	}
-	return cmd
-}
-
-// startDev starts the node that was there before, or makes one.
-func (c *cli) startDev(ctx context.Context, node *devNode, program string) (*devNode, error) {
-	dir, err := c.devFolder()
-	if err != nil {
-		return nil, err
-	}
-	if node == nil {
-		node = &devNode{ID: 1, Data: filepath.Join(dir, "node-1")}
-	}
-	if node.Program, err = c.findProgram(program); err != nil {
-		return nil, err
-	}
-	for _, p := range []struct {
-		address *string
-		first   int
-	}{{&node.Client, devClientPort}, {&node.Cluster, devClusterPort}, {&node.Admin, devAdminPort}} {
-		if *p.address, err = freePort(p.first); err != nil {
-			return nil, err
-		}
-	}
-	if err := c.writeDev(node); err != nil {
-		return nil, err
-	}
-	log, err := os.OpenFile(filepath.Join(dir, "node-1.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	run := exec.Command(node.Program, "run", "--init", "--data", node.Data, "--node-id", strconv.Itoa(node.ID),
-		"--listeners-client-bind", node.Client, "--listeners-cluster-bind", node.Cluster, "--listeners-admin-bind", node.Admin)
-	run.Stdout, run.Stderr = log, log
-	run.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // It outlives this command and its terminal.
-	if err := errors.Join(run.Start(), log.Close()); err != nil {
-		return nil, fmt.Errorf("start %s: %w", node.Program, err)
-	}
-	node.PID = run.Process.Pid
-	if err := c.writeDev(node); err != nil {
-		return nil, err
-	}
-	stop := c.progress("starting, seconds", secondsSince(c))
-	err = waitReady(ctx, node, log.Name())
-	stop()
-	if err != nil {
-		return nil, err
-	}
-	// Nobody waits for the process from here on: it outlives this one.
-	return node, errors.Join(run.Process.Release(), c.writeDevProfile(node))
-}
-
 // findProgram looks for the millrace program: the flag, beside raftctl, on PATH.
 func (c *cli) findProgram(given string) (string, error) {
 	if given != "" {
@@ -227,10 +155,13 @@ func (c *cli) findProgram(given string) (string, error) {
 	return "", usageError("the millrace program is neither beside raftctl nor on PATH: `go install github.com/millrace-io/millrace/cmd/...`, or name it with --millrace PATH")
 }
 
-// freePort returns the first loopback address, from a port upward, that is free on TCP and UDP.
-func freePort(first int) (string, error) {
+// freePort returns the first loopback address, from a port upward, that is free on TCP and UDP and not among others.
+func freePort(first int, others []string) (string, error) {
 	for port := first; port < first+devPortTries*devPortStep; port += devPortStep {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if slices.Contains(others, address) {
+			continue
+		}
 		tcp, err := net.Listen("tcp", address)
 		if err != nil {
 			continue
@@ -302,13 +233,16 @@ func ready(ctx context.Context, admin string) bool {
 // devProfile is the name of the local cluster's profile.
 const devProfile = "dev"
 
-func (c *cli) writeDevProfile(node *devNode) error {
+func (c *cli) writeDevProfile(nodes []*devNode) error {
 	all, err := c.readProfiles()
 	if err != nil {
 		return err
 	}
-	all.Profiles[devProfile] = profile{Brokers: []string{node.Client}, Admin: node.Admin, TLSCA: filepath.Join(node.Data, "tls", "ca.crt")}
-	all.Current = devProfile
+	dev := profile{Admin: nodes[0].Admin, TLSCA: filepath.Join(nodes[0].Data, "tls", "ca.crt")}
+	for _, n := range nodes {
+		dev.Brokers = append(dev.Brokers, n.Client)
+	}
+	all.Profiles[devProfile], all.Current = dev, devProfile
 	return c.writeProfiles(all)
 }
 
@@ -326,74 +260,6 @@ func (c *cli) dropDevProfile() error {
 		all.Current = ""
 	}
 	return c.writeProfiles(all)
-}
-
-// devReport shows the local cluster; node is nil if there is none.
-func (c *cli) devReport(node *devNode, state string) error {
-	t := &table{columns: []string{"node", "state", "kafka (tcp, quic)", "admin", "pid", "+data"}}
-	nodes := []*devNode{}
-	if node != nil {
-		nodes = append(nodes, node)
-		t.add(node.ID, state, node.Client, "http://"+node.Admin, node.PID, node.Data)
-	}
-	if err := c.showValue(map[string]any{"state": state, "nodes": nodes}, t); err != nil {
-		return err
-	}
-	if node.running() {
-		c.say("profile dev is current; next: raftctl topic create hello")
-	}
-	return nil
-}
-
-func (c *cli) devStatus() *cobra.Command {
-	return &cobra.Command{Use: "status", Short: "Say whether the local cluster runs", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
-		node, err := c.readDev()
-		switch {
-		case err != nil:
-			return err
-		case node == nil:
-			return notFound("there is no local cluster: `raftctl dev up` starts one")
-		case !node.running():
-			return errors.Join(c.devReport(node, "stopped"), unhealthy("the local cluster is stopped"))
-		case !ready(cmd.Context(), node.Admin):
-			return errors.Join(c.devReport(node, "not ready"), unhealthy("the local cluster is not ready"))
-		}
-		return c.devReport(node, "ready")
-	}}
-}
-
-func (c *cli) devDown() *cobra.Command {
-	return &cobra.Command{Use: "down", Short: "Stop the local cluster; its data stays", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
-		node, err := c.readDev()
-		if err != nil {
-			return err
-		}
-		if !node.running() {
-			return c.devReport(node, "stopped")
-		}
-		if err := c.stopDev(cmd.Context(), node); err != nil {
-			return err
-		}
-		return c.devReport(node, "stopped")
-	}}
-}
-
-func (c *cli) stopDev(ctx context.Context, node *devNode) error {
-	if err := syscall.Kill(node.PID, syscall.SIGTERM); err != nil {
-		return fmt.Errorf("stop process %d: %w", node.PID, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, devReadyWithin)
-	defer cancel()
-	stop := c.progress("stopping, seconds", secondsSince(c))
-	defer stop()
-	for node.running() {
-		select {
-		case <-ctx.Done():
-			return unhealthy("process %d did not stop within %s: `kill -KILL %d` ends it", node.PID, devReadyWithin, node.PID)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	return nil
 }
 
 func (c *cli) devReset() *cobra.Command {
@@ -414,8 +280,8 @@ func (c *cli) devReset() *cobra.Command {
 		}
 		defer release()
 		// A state file that cannot be read must not stand in the way of starting over.
-		if node, err := c.readDev(); err == nil && node.running() {
-			if err := c.stopDev(cmd.Context(), node); err != nil {
+		if nodes, err := c.readDev(); err == nil {
+			if err := c.stopDev(cmd.Context(), nodes); err != nil {
 				return err
 			}
 		}

@@ -149,7 +149,7 @@ func writeForeign(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	name := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(filepath.Dir(name), 0o755))
-	state := fmt.Sprintf("id: 1\ndata: %s\nclient: 127.0.0.1:1\ncluster: 127.0.0.1:1\nadmin: 127.0.0.1:1\npid: %d\nprogram: millrace\n",
+	state := fmt.Sprintf("- id: 1\n  data: %s\n  client: 127.0.0.1:1\n  cluster: 127.0.0.1:1\n  admin: 127.0.0.1:1\n  pid: %d\n  program: millrace\n",
 		filepath.Join(filepath.Dir(name), "node-1"), os.Getpid())
 	ts.Check(os.WriteFile(name, []byte(state), 0o644))
 }
