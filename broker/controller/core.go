@@ -27,8 +27,6 @@ type Decision struct {
 type Config struct {
 	// Partitions is what a topic gets if its creator names no number.
 	Partitions int32
-	// ReplicasMax bounds the replicas of a new partition; 0: the number of brokers alone does.
-	ReplicasMax int
 }
 
 // Core decides. It is not safe for concurrent use.

@@ -16,9 +16,6 @@ const PartitionsMax = 10_000
 // place returns the replicas of each partition of a new topic, the preferred leader first.
 func (c *Core) place(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, error) {
 	if len(r.Assignment) > 0 {
-		if limit := c.config.ReplicasMax; limit > 0 && len(r.Assignment[0]) > limit {
-			return nil, c.tooManyReplicas(len(r.Assignment[0]))
-		}
 		return checkAssignment(head, r)
 	}
 	partitions, factor := r.Partitions, int(r.ReplicationFactor)
@@ -27,24 +24,14 @@ func (c *Core) place(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, er
 	}
 	if factor == -1 {
 		factor = min(DefaultReplicationFactor, max(1, len(spread(head))))
-		if c.config.ReplicasMax > 0 {
-			factor = min(factor, c.config.ReplicasMax)
-		}
 	}
 	switch {
-	case c.config.ReplicasMax > 0 && factor > c.config.ReplicasMax:
-		return nil, c.tooManyReplicas(factor)
 	case partitions < 1 || partitions > PartitionsMax:
 		return nil, broker.Errorf(broker.InvalidPartitions, "a topic has 1 to %d partitions, not %d", PartitionsMax, partitions)
 	case factor < 1 || factor > math.MaxInt16:
 		return nil, broker.Errorf(broker.InvalidReplicationFactor, "the replication factor is at least 1, not %d", factor)
 	}
 	return c.deal(head, int(partitions), factor)
-}
-
-func (c *Core) tooManyReplicas(factor int) error {
-	return broker.Errorf(broker.InvalidReplicationFactor,
-		"replication factor %d is not served yet: this version keeps %d copy of a partition; ask for replication factor 1", factor, c.config.ReplicasMax)
 }
 
 // deal places partitions of factor replicas each on the active brokers.

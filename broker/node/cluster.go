@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -23,6 +24,7 @@ import (
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/quorum"
+	"github.com/millrace-io/millrace/broker/replica"
 	"github.com/millrace-io/millrace/internal/transport"
 )
 
@@ -36,6 +38,8 @@ type clusterRoom struct {
 	invites  invites
 	detector *controller.Detector // guarded by heard
 	heard    sync.Mutex
+
+	set atomic.Pointer[replica.Set] // nil until partitions may be followed
 
 	mu      sync.Mutex
 	image   *metadata.Image // guarded by mu: the one that targets were made from
@@ -161,11 +165,18 @@ func (c *clusterRoom) OnRaft(from peer.Peer, message []byte) {
 	})
 }
 
-// Serve implements peer.Handler: the other side fetches a snapshot.
+// Serve implements peer.Handler.
 func (c *clusterRoom) Serve(ctx context.Context, from peer.Peer, kind, subject string, stream *transport.Stream) error {
-	if kind != peer.KindSnapshot {
-		return fmt.Errorf("node %d wants a connection of kind %q, which this program does not know", from.Node, kind)
+	switch kind {
+	case peer.KindSnapshot:
+		return c.serveSnapshot(ctx, from, subject, stream)
+	case peer.KindRecords:
+		return c.serveRecords(ctx, from, stream)
 	}
+	return fmt.Errorf("node %d wants a connection of kind %q, which this program does not know", from.Node, kind)
+}
+
+func (c *clusterRoom) serveSnapshot(ctx context.Context, from peer.Peer, subject string, stream *transport.Stream) error {
 	select {
 	case c.serving <- struct{}{}:
 	case <-ctx.Done():
@@ -263,7 +274,7 @@ func (c *clusterRoom) fetchSnapshot(ctx context.Context, from peer.Peer, m *raft
 	}
 	ctx, cancel := context.WithTimeout(ctx, snapshotWithin)
 	defer cancel()
-	stream, done, err := c.fabric.Open(ctx, from.Raft, peer.KindSnapshot, name)
+	stream, done, err := c.fabric.Open(ctx, peer.Target{Address: from.Address, Node: from.Node, Raft: from.Raft}, peer.KindSnapshot, name)
 	if err != nil {
 		return err
 	}

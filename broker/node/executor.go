@@ -159,6 +159,7 @@ func (e *executor) run(ctx context.Context) error {
 
 // settle records that everything up to an index is carried out.
 func (e *executor) settle(index broker.Index) {
+	e.node.set.Reached(index)
 	e.mu.Lock()
 	waiters := e.waiters
 	e.done, e.waiters = index, nil

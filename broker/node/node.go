@@ -166,7 +166,7 @@ func (n *Node) openMetadata(ctx context.Context) error {
 	n.base.Go("flusher", n.flusher.Run)
 	n.quorum, err = quorum.Open(quorum.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Raft: n.identity.Raft, Flusher: n.flusher,
-		Core: controller.New(controller.Config{Partitions: n.config.DefaultPartitions, ReplicasMax: replicasMax}, n.seams.Random), Transport: n.cluster,
+		Core: controller.New(controller.Config{Partitions: n.config.DefaultPartitions}, n.seams.Random), Transport: n.cluster,
 		Now: n.seams.Now, Logger: n.component("quorum"), OnImage: n.executor.onImage, SnapshotEvery: n.config.snapshotEvery,
 	})
 	if err != nil {
@@ -182,9 +182,6 @@ func (n *Node) openMetadata(ctx context.Context) error {
 	return n.cluster.open(ctx)
 }
 
-// replicasMax is how many copies of a partition this version keeps: brokers do not send each other records yet.
-const replicasMax = 1
-
 // tailBytesMax bounds the newest batches that are kept in memory. Consumers that follow the end need a few megabytes;
 // what is kept beyond that is paid twice over in heap, and by the page faults of memory that is touched once. Followers
 // will want up to 128 MiB.
@@ -197,11 +194,12 @@ func (n *Node) openRooms(ctx context.Context) error {
 	n.set, err = replica.NewSet(replica.Config{
 		FS: n.seams.FS, Dir: n.config.Data, Flusher: n.flusher, Node: n.identity.Node, Now: n.seams.Now,
 		Logger: n.component("replica"), BeforeStart: n.beforeStart,
-		Hooks: replica.Hooks{Offline: n.onOffline, Space: n.metrics.space},
+		Hooks: replica.Hooks{Offline: n.onOffline, Space: n.metrics.space}, Replication: n.cluster.replication(),
 	})
 	if err != nil {
 		return err
 	}
+	n.cluster.set.Store(n.set)
 	if err := n.set.CheckSpace(); err != nil {
 		return err
 	}
@@ -253,6 +251,7 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	n.rooms.Go("retention", n.retain)
 	n.rooms.Go("cleaner", newCleaner(n).run)
 	n.rooms.Go("space", n.watchSpace)
+	n.rooms.Go("in-sync replicas", n.watchISRs)
 	unfence := controller.UnfenceBroker{Node: n.identity.Node, Epoch: registered.Epoch, Applied: n.quorum.Image().Index()}
 	if _, err := n.cluster.Submit(ctx, unfence); err != nil {
 		return fmt.Errorf("begin to serve: %w", err)

@@ -304,18 +304,16 @@ func (f *Fabric) Ask(ctx context.Context, to broker.RaftID, question []byte) ([]
 
 // Open dials a member for a connection of another kind than control, and returns its first stream, behind the HELLO. The
 // caller closes with done.
-func (f *Fabric) Open(ctx context.Context, to broker.RaftID, kind, subject string) (stream *transport.Stream, done func(), err error) {
-	l := f.link(to)
-	if l == nil {
-		return nil, nil, fmt.Errorf("raft id %d: %w", to, ErrUnreachable)
-	}
-	conn, first, peer, err := f.greet(ctx, Target{Address: l.peer.Address, Node: l.peer.Node, Raft: to}, kind, subject)
+func (f *Fabric) Open(ctx context.Context, to Target, kind, subject string) (stream *transport.Stream, done func(), err error) {
+	conn, first, peer, err := f.greet(ctx, to, kind, subject)
 	if err != nil {
 		return nil, nil, err
 	}
-	if peer.Raft != to {
-		_ = conn.Close("another directory was meant")
-		return nil, nil, fmt.Errorf("raft id %d answers at %s, %d was dialled: %w", peer.Raft, l.peer.Address, to, ErrUnreachable)
+	if conn == nil || peer.Raft != to.Raft {
+		if conn != nil {
+			_ = conn.Close("another directory was meant")
+		}
+		return nil, nil, fmt.Errorf("raft id %d answers at %s, %d was dialled: %w", peer.Raft, to.Address, to.Raft, ErrUnreachable)
 	}
 	return first, func() { _ = conn.Close("done") }, nil
 }

@@ -20,6 +20,7 @@ import (
 const (
 	KindControl  = "control"
 	KindSnapshot = "snapshot"
+	KindRecords  = "records" // one stream of a replication session
 )
 
 // versions of the protocol that this program talks, the best first (RM11).

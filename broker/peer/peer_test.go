@@ -203,7 +203,7 @@ func TestAControlConnectionCarriesEverythingBothWays(t *testing.T) {
 			defer pair.to.mu.Unlock()
 			return pair.to.beats[broker.NodeID(pair.own)] == Heartbeat{Epoch: 7, Applied: 9}
 		})
-		stream, done, err := pair.from.fabric.Open(t.Context(), pair.node, KindSnapshot, "file")
+		stream, done, err := pair.from.fabric.Open(t.Context(), Target{Address: pair.to.address, Raft: pair.node, Node: broker.NodeID(pair.node)}, KindSnapshot, "file")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -50,9 +50,7 @@ type difference struct {
 // configured with, which roles it takes, what runs on top.
 func (d difference) actions(names metadata.Changes) []Action {
 	topics := unique(names.Topics, func(a, b broker.TopicID) int { return bytes.Compare(a[:], b[:]) })
-	partitions := unique(names.Partitions, func(a, b broker.TopicPartition) int {
-		return cmp.Or(bytes.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
-	})
+	partitions := unique(names.Partitions, comparePartitions)
 	configs := unique(names.Configs, func(a, b metadata.Resource) int { return cmp.Compare(a.Name, b.Name) })
 	bindings := unique(slices.Concat(names.Bindings, names.Rows, names.Origins), cmp.Compare)
 	views := unique(names.Views, cmp.Compare)
@@ -63,10 +61,14 @@ func (d difference) actions(names metadata.Changes) []Action {
 		collect(topics, d.deleteTopic),
 		collect(partitions, d.start),
 		collect(configs, d.configure),
-		collect(partitions, d.role),
+		collect(d.concerned(partitions, names.Brokers), d.role),
 		collect(bindings, d.attach),
 		collect(views, d.putView),
 	)
+}
+
+func comparePartitions(a, b broker.TopicPartition) int {
+	return cmp.Or(bytes.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
 }
 
 func unique[T comparable](names []T, compare func(a, b T) int) []T {
@@ -137,16 +139,48 @@ func (d difference) holdsAny(topic broker.TopicID) bool {
 	})
 }
 
-// role compares the states from which this node may take one.
+// concerned adds to partitions those that this node shares with brokers of which something changed.
+func (d difference) concerned(partitions []broker.TopicPartition, brokers []broker.NodeID) []broker.TopicPartition {
+	if len(brokers) == 0 {
+		return partitions
+	}
+	partitions = slices.Clone(partitions)
+	for t := range d.after.Topics() {
+		for _, p := range d.after.Partitions(t.ID) {
+			if _, ours := p.ReplicaOn(d.self.Node); !ours || len(p.Replicas) == 1 {
+				continue
+			}
+			if slices.ContainsFunc(p.Replicas, func(r metadata.Replica) bool { return slices.Contains(brokers, r.Node) }) {
+				partitions = append(partitions, p.TopicPartition)
+			}
+		}
+	}
+	return unique(partitions, comparePartitions)
+}
+
+// role compares the states from which this node may take one, and what becomes of the brokers of the other replicas:
+// leaders go by who is fenced, and by which incarnation runs.
 func (d difference) role(tp broker.TopicPartition) Action {
 	state := d.roleIn(d.after, tp)
-	if state == nil || reflect.DeepEqual(state, d.roleIn(d.before, tp)) {
+	if state == nil || reflect.DeepEqual(state, d.roleIn(d.before, tp)) && d.sameBrokers(state) {
 		return nil
 	}
 	if state.Leader == d.self.Node {
 		return Lead{State: state}
 	}
 	return Follow{State: state}
+}
+
+// sameBrokers reports that the brokers of a partition with several replicas are as they were.
+func (d difference) sameBrokers(p *metadata.Partition) bool {
+	if len(p.Replicas) == 1 {
+		return true
+	}
+	return !slices.ContainsFunc(p.Replicas, func(r metadata.Replica) bool {
+		was, known := d.before.Broker(r.Node)
+		is, knows := d.after.Broker(r.Node)
+		return known != knows || known && (was.Epoch != is.Epoch || was.Fenced != is.Fenced || was.Stopping != is.Stopping)
+	})
 }
 
 func (d difference) roleIn(img *metadata.Image, tp broker.TopicPartition) *metadata.Partition {

@@ -29,6 +29,7 @@ type Replica struct {
 	log   *commitlog.Log // nil if it could not be opened
 
 	readOnly    *atomic.Bool // the set's
+	alone       atomic.Bool  // the placement has no other replica
 	beforeStart func(ctx context.Context, tp broker.TopicPartition, start broker.Offset) error
 
 	inbox    inbox

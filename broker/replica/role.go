@@ -49,6 +49,7 @@ func (r *Replica) onImage(img partition.Image) {
 	}
 	if img.Index >= o.image.Index {
 		o.image = img
+		r.alone.Store(len(img.Replicas) == 1)
 	}
 	switch {
 	case o.leader != nil:
@@ -109,8 +110,7 @@ func (r *Replica) dropRole() {
 	r.owner.leader, r.owner.follower = nil, nil
 }
 
-// Tick lets a leader decide who joins and leaves the ISR, and a follower look after its subscription. It costs nothing for
-// a partition with one replica.
+// Tick lets a leader decide who joins and leaves the ISR, and a follower look after its subscription.
 func (r *Replica) Tick() {
 	r.post(func() {
 		o := &r.owner

@@ -331,9 +331,18 @@ func (s *Set) Retain(ctx context.Context, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// Tick lets leaders watch over their ISR; ten times a second is often enough.
+// Tick lets leaders watch over their ISR, and followers after their subscriptions; ten times a second is often enough.
+// Partitions with one replica cost a look.
 func (s *Set) Tick() {
-	for _, r := range s.All() {
+	s.mu.RLock()
+	var several []*Replica
+	for _, r := range s.byName {
+		if !r.alone.Load() {
+			several = append(several, r)
+		}
+	}
+	s.mu.RUnlock()
+	for _, r := range several {
 		r.Tick()
 	}
 	if s.links != nil {

@@ -1,0 +1,113 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/commitlog"
+	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/internal/vfs"
+)
+
+// replicated makes a topic with three copies of each partition.
+func (c *trio) replicated(name string, partitions int32) broker.TopicID {
+	c.t.Helper()
+	n := c.running()[0]
+	if _, err := n.cluster.Submit(c.t.Context(), controller.CreateTopic{Name: name, Partitions: partitions, ReplicationFactor: 3}); err != nil {
+		c.t.Fatal(err)
+	}
+	topic, _ := n.quorum.Image().TopicNamed(name)
+	return topic.ID
+}
+
+// level returns when all replicas of a topic are in sync.
+func (c *trio) level(topic broker.TopicID) {
+	c.t.Helper()
+	c.await("three replicas in sync", func() bool {
+		for _, p := range c.nodes[0].quorum.Image().Partitions(topic) {
+			if len(p.ISR) != 3 || p.Leader == broker.NoNode {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// log returns the values in a node's own copy of a partition, whatever its role, as they lie in its files.
+func (c *trio) log(i int, tp broker.TopicPartition) []string {
+	c.t.Helper()
+	dir := filepath.Join(c.seats[i].config.Data, "topics", tp.Topic.Hex(), fmt.Sprint(tp.Partition))
+	bases, err := commitlog.SegmentFiles(vfs.OS{}, dir)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var all []string
+	for _, base := range bases {
+		for b, err := range commitlog.Batches(vfs.OS{}, dir, base) {
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			more, err := valuesOf(b.View)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			all = append(all, more...)
+		}
+	}
+	return all
+}
+
+// The promise: whatever single node dies, at any moment, nothing acknowledged is lost, doubled or out of order, service goes
+// on, and the node that comes back becomes an equal copy again.
+func TestEachOfThreeNodesMayDie(t *testing.T) {
+	c := newTrio(t)
+	const partitions = 4
+	topic := c.replicated("orders", partitions)
+	c.level(topic)
+	acked := make([][]string, partitions)
+	client := c.seats[0].client(c.nodes[0], kgo.SeedBrokers(c.nodes[0].Addresses().Client, c.nodes[1].Addresses().Client, c.nodes[2].Addresses().Client),
+		kgo.MetadataMinAge(100*time.Millisecond))
+	produce := func(records int) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		for i := range records {
+			partition := i % partitions
+			value := fmt.Sprintf("%d-%d", partition, len(acked[partition]))
+			if err := client.ProduceSync(ctx, record("orders", int32(partition), value)).FirstErr(); err != nil {
+				t.Fatalf("%s: %v", value, err)
+			}
+			acked[partition] = append(acked[partition], value)
+		}
+	}
+	produce(40)
+	for i := range c.nodes {
+		began := time.Now()
+		_ = c.nodes[i].stop(false) // As kill -9: it tells nobody, and leaves no mark of a clean stop.
+		c.nodes[i] = nil
+		produce(partitions)
+		t.Logf("node %d gone: every partition took a record again after %v", i+1, time.Since(began))
+		produce(40)
+		c.nodes[i] = c.seats[i].start()
+		c.level(topic)
+	}
+	for partition := range partitions {
+		tp := broker.TopicPartition{Topic: topic, Partition: int32(partition)}
+		for i := range c.nodes {
+			c.await("the whole log", func() bool {
+				r, err := c.nodes[i].set.Get(tp)
+				return err == nil && int(r.Ends().LogEnd) == len(acked[partition])
+			})
+			if got := c.log(i, tp); !slices.Equal(got, acked[partition]) {
+				t.Errorf("node %d, partition %d: %v, acknowledged were %v", i+1, partition, got, acked[partition])
+			}
+		}
+	}
+}
