@@ -71,8 +71,9 @@ type ReportFailedReplicas struct {
 // ReplicasFailed says that the report was taken; what became of each replica is in the image.
 type ReplicasFailed struct{}
 
-// Tidy makes the image what it would be if no decision had been cut short: every partition is seated anew, and
-// deletions older than a day are forgotten. A new leader asks for it first, and now and then afterwards. Reply: Tidied.
+// Tidy makes the image what it would be if no decision had been cut short: every partition is seated anew, internal topics
+// grow with the cluster, and deletions older than a day are forgotten. A new leader asks for it first, and now and then
+// afterwards. Reply: Tidied.
 type Tidy struct{}
 
 // Tidied is the reply to Tidy.
@@ -256,9 +257,29 @@ func reportFailedReplicas(head *metadata.Image, r ReportFailedReplicas) (Decisio
 	return Decision{Changes: metadata.Split(facts), Reply: ReplicasFailed{}}, nil
 }
 
+// grownBallot lets a partition of an internal topic grow as brokers join (RM5): to three replicas, never to fewer. What is
+// committed waits for more than one replica only once so many are in sync.
+func grownBallot(head *metadata.Image, p *metadata.Partition, running []broker.NodeID) ballot {
+	b := presentBallot(p)
+	t, ok := head.Topic(p.Topic)
+	if !ok || !t.Internal {
+		return b
+	}
+	for i := range running {
+		node := running[(i+int(p.Partition))%len(running)]
+		if _, holds := p.ReplicaOn(node); !holds && len(p.Replicas)+len(b.more) < DefaultReplicationFactor {
+			b.more = append(b.more, node)
+		}
+	}
+	if _, chosen := head.Config(metadata.TopicResource(t.Name), metadata.MinInsyncReplicas); !chosen && len(p.ISR) >= DefaultMinISR {
+		b.minISR = max(b.minISR, DefaultMinISR)
+	}
+	return b
+}
+
 func tidy(head *metadata.Image, nowMs int64) (Decision, error) {
-	everything := func(p *metadata.Partition) (ballot, bool) { return presentBallot(p), true }
-	facts := electorate{head: head}.sweep(everything)
+	running := spread(head)
+	facts := electorate{head: head}.sweep(func(p *metadata.Partition) (ballot, bool) { return grownBallot(head, p, running), true })
 	for _, t := range head.DeletedTopics() {
 		if nowMs-t.AtMillis >= metadata.DeletedMillis {
 			facts = append(facts, metadata.TopicForgottenFact(t.ID))

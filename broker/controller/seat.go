@@ -30,6 +30,7 @@ func (e electorate) active(node broker.NodeID) bool {
 type ballot struct {
 	isr    []broker.NodeID // those of it that are not active lose the seat
 	barred []broker.NodeID // may lack acknowledged records: neither ISR nor ELR
+	more   []broker.NodeID // are to hold replicas too; those begin outside of ISR and ELR, and apply names them
 	minISR int32
 }
 
@@ -41,6 +42,9 @@ func presentBallot(p *metadata.Partition) ballot { return ballot{isr: p.ISR, min
 func (e electorate) seat(old *metadata.Partition, b ballot) *metadata.Partition {
 	next := *old
 	next.MinISR = b.minISR
+	for _, node := range b.more {
+		next.Replicas = append(slices.Clip(next.Replicas), metadata.Replica{Node: node})
+	}
 	next.ISR = keep(b.isr, func(n broker.NodeID) bool { return e.active(n) && !slices.Contains(b.barred, n) })
 	upkeep(&next, old, b.barred)
 	e.elect(&next)

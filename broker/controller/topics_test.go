@@ -117,6 +117,56 @@ func TestConfigsAreSetAndRemovedOneByOne(t *testing.T) {
 	b.refused(broker.UnknownTopicOrPartition, AlterConfigs{Resource: metadata.TopicResource("u")})
 }
 
+// RM5: what a first broker made alone is kept three times once there are three, and no topic of a user's is touched.
+func TestInternalTopicsGrowWithTheCluster(t *testing.T) {
+	b := running(t, "")
+	own := b.must(CreateTopic{Name: "orders", Partitions: 1, ReplicationFactor: -1}).(TopicCreated).ID
+	internal := b.must(CreateTopic{Name: broker.OffsetsTopic, Partitions: 4, ReplicationFactor: -1, Internal: true}).(TopicCreated).ID
+	join := func(node broker.NodeID) {
+		epoch := b.must(RegisterBroker{Node: node, Incarnation: broker.UUID{1}, Directory: directoryOf(node)}).(BrokerRegistered).Epoch
+		b.must(UnfenceBroker{Node: node, Epoch: epoch, Applied: b.img.Index()})
+		b.must(Tidy{})
+	}
+	want := func(replicas, isr int, minISR int32) {
+		t.Helper()
+		for _, p := range b.img.Partitions(internal) {
+			if len(p.Replicas) != replicas || len(p.ISR) != isr || p.MinISR != minISR || p.Leader != 1 || len(p.ELR) != 0 {
+				t.Fatalf("partition %+v", p)
+			}
+			for _, r := range p.Replicas {
+				if r.ID == 0 || r.Node != 1 && r.ID <= p.Replicas[0].ID {
+					t.Fatalf("replica %+v was not placed anew", r)
+				}
+			}
+		}
+	}
+	join(2)
+	want(2, 1, 1)
+	join(3)
+	want(3, 1, 1)
+	join(4)
+	want(3, 1, 1)
+	// Nothing acknowledged waits for a newcomer before it is in sync.
+	for _, p := range b.img.Partitions(internal) {
+		change := ISRChange{TopicPartition: p.TopicPartition, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch}
+		for _, r := range p.Replicas {
+			change.ISR = append(change.ISR, ISRMember{Node: r.Node, Epoch: b.epoch(r.Node), ID: r.ID})
+		}
+		b.must(AlterPartition{Node: 1, Epoch: b.epoch(1), Partitions: []ISRChange{change}})
+	}
+	want(3, 3, 1)
+	b.must(Tidy{})
+	want(3, 3, 2)
+	if p := b.img.Partitions(own)[0]; len(p.Replicas) != 1 {
+		t.Errorf("a topic of a user's grew: %+v", p)
+	}
+	entries := b.entries
+	b.must(Tidy{})
+	if b.entries != entries {
+		t.Error("there was nothing to do, and something was done")
+	}
+}
+
 func TestInternalTopicsAreNotForClients(t *testing.T) {
 	b := running(t, "")
 	id := b.must(CreateTopic{Name: broker.OffsetsTopic, Partitions: broker.OffsetsPartitions, ReplicationFactor: -1, Internal: true}).(TopicCreated).ID

@@ -256,6 +256,9 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	if _, err := n.cluster.Submit(ctx, unfence); err != nil {
 		return fmt.Errorf("begin to serve: %w", err)
 	}
+	if _, err := n.cluster.Submit(ctx, controller.Tidy{}); err != nil { // Internal topics may grow to this broker.
+		return fmt.Errorf("begin to serve: %w", err)
+	}
 	if err := n.makeInternalTopics(ctx); err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (c *trio) replicated(name string, partitions int32) broker.TopicID {
 func (c *trio) level(topic broker.TopicID) {
 	c.t.Helper()
 	c.await("three replicas in sync", func() bool {
-		for _, p := range c.nodes[0].quorum.Image().Partitions(topic) {
+		for _, p := range c.running()[0].quorum.Image().Partitions(topic) {
 			if len(p.ISR) != 3 || p.Leader == broker.NoNode {
 				return false
 			}
@@ -117,6 +117,58 @@ func TestEachOfThreeNodesMayDie(t *testing.T) {
 			if got := c.log(i, tp); !slices.Equal(got, acked[partition]) {
 				t.Errorf("node %d, partition %d: %v, acknowledged were %v", i+1, partition, got, acked[partition])
 			}
+		}
+	}
+}
+
+// A group goes on where it was when the node that coordinates it is gone.
+func TestAGroupOutlivesItsCoordinator(t *testing.T) {
+	c := newTrio(t)
+	c.settleDown()
+	offsets, _ := c.nodes[0].quorum.Image().TopicNamed(broker.OffsetsTopic)
+	c.level(offsets.ID)
+	topic := c.replicated("orders", 1)
+	c.level(topic)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	all := kgo.SeedBrokers(c.nodes[0].Addresses().Client, c.nodes[1].Addresses().Client, c.nodes[2].Addresses().Client)
+	producer := c.seats[0].client(c.nodes[0], all, kgo.MetadataMinAge(100*time.Millisecond))
+	member := c.seats[0].client(c.nodes[0], all, kgo.ConsumerGroup("billing"), kgo.ConsumeTopics("orders"), kgo.DisableAutoCommit(), kgo.MetadataMinAge(100*time.Millisecond))
+	next := func(value string) {
+		t.Helper()
+		if err := producer.ProduceSync(ctx, record("orders", 0, value)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			fetches := member.PollFetches(ctx)
+			if ctx.Err() != nil {
+				t.Fatal(ctx.Err())
+			}
+			if records := fetches.Records(); len(records) > 0 {
+				if len(records) != 1 || string(records[0].Value) != value {
+					t.Fatalf("%d records, the first %q, want %q", len(records), records[0].Value, value)
+				}
+				break
+			}
+		}
+		for member.CommitUncommittedOffsets(ctx) != nil && ctx.Err() == nil {
+		}
+	}
+	next("before")
+	_ = c.nodes[0].stop(false) // It led every partition of the offsets topic.
+	c.nodes[0] = nil
+	next("after")
+	member.Close()
+	again := c.seats[1].client(c.nodes[1], kgo.ConsumerGroup("billing"), kgo.ConsumeTopics("orders"), kgo.DisableAutoCommit())
+	if err := producer.ProduceSync(ctx, record("orders", 0, "resumed")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if records := again.PollFetches(ctx).Records(); len(records) > 0 || ctx.Err() != nil {
+			if len(records) != 1 || string(records[0].Value) != "resumed" {
+				t.Fatalf("%d records after the group resumed (%v)", len(records), ctx.Err())
+			}
+			return
 		}
 	}
 }
