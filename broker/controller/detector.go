@@ -76,9 +76,3 @@ func (d *Detector) OnTick(nowMs int64, image *metadata.Image) []*metadata.Regist
 	}
 	return silent
 }
-
-// Heard reports whether a broker was heard within a session.
-func (d *Detector) Heard(node broker.NodeID) bool {
-	known, ok := d.brokers[node]
-	return ok && d.ran-known.heard < SessionMs
-}

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -111,12 +112,16 @@ func TestEveryRequestAndReplyIsCarried(t *testing.T) {
 	for _, example := range carried() {
 		known[reflect.TypeOf(example).Name()] = true
 	}
-	packages, err := parser.ParseDir(token.NewFileSet(), ".", nil, 0)
+	sources, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := 0
-	for _, file := range packages["controller"].Files {
+	for _, name := range sources {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, d := range file.Decls {
 			f, ok := d.(*ast.FuncDecl)
 			if !ok || f.Recv == nil || f.Name.Name != "request" && f.Name.Name != "reply" || len(f.Type.Params.List) > 0 || f.Type.Results != nil {

@@ -196,12 +196,14 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 	ticker := time.NewTicker(brokersLook)
 	defer ticker.Stop()
 	var asked time.Time
+	var alone int // ticks without a leader of the quorum
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
+		alone = c.tellOfLeader(alone)
 		image := c.node.quorum.Image()
 		c.heard.Lock()
 		c.detector.OnHeartbeat(c.node.identity.Node, c.node.brokerEpoch()) // Whoever runs this lives.
@@ -218,6 +220,23 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 			c.node.base.Go("ask to be unfenced", func(ctx context.Context) error { c.unfence(ctx, image.Index()); return nil })
 		}
 	}
+}
+
+// tellOfLeader says once that the quorum has had no leader for a while, and once that it has one again. It returns for how
+// many ticks there was none.
+func (c *clusterRoom) tellOfLeader(alone int) int {
+	const patience = 3 * 1000 / controller.DetectorTickMs // Elections end before.
+	leader := c.node.quorum.Status().Leader
+	switch {
+	case leader == 0 && alone == patience:
+		c.logger.Warn().Msg("the metadata quorum has no leader: a majority of its voters must run and reach each other; requests to the controller wait")
+	case leader != 0 && alone > patience:
+		c.logger.Info().Uint64("raft_id", uint64(leader)).Msg("the metadata quorum has a leader again")
+	}
+	if leader != 0 {
+		return 0
+	}
+	return alone + 1
 }
 
 func (c *clusterRoom) fence(ctx context.Context, r *metadata.Registration) {

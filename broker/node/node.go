@@ -498,11 +498,17 @@ func (n *Node) standDown() {
 	if err := n.kafka.Drain(ctx); err != nil {
 		n.logger.Warn().Err(err).Msg("clients are cut off")
 	}
+	// Where all nodes stop together there is soon nobody left to be told.
+	ctx, cancel = context.WithTimeout(ctx, standDownWithin)
+	defer cancel()
 	if _, err := n.cluster.Submit(ctx, controller.StopBroker{Node: n.identity.Node, Epoch: n.epoch}); err != nil {
 		n.logger.Warn().Err(err).Msg("the controller could not be told of the stop")
 	}
 	n.cluster.handOver(ctx)
 }
+
+// standDownWithin bounds how long a stopping node tries to tell the controller.
+const standDownWithin = 2 * time.Second
 
 // stopBase stops quorum and flusher. The flusher ends last: what the others wrote is synced by then.
 func (n *Node) stopBase() error {

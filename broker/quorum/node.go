@@ -93,6 +93,9 @@ type Node struct {
 	inbox   chan input
 	stopped chan struct{} // closed when Run has returned
 
+	receiving sync.Mutex
+	received  mark // guarded by receiving: the snapshot that was received last
+
 	watchMu sync.Mutex
 	watches []chan<- struct{}
 

@@ -127,6 +127,22 @@ func (n *Node) ReceiveSnapshot(m *raftpb.Message, r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	n.receiving.Lock()
+	defer n.receiving.Unlock()
+	if d.mark == n.received { // Announced again while the first was being fetched: its file may be on its way into place.
+		n.Receive(m)
+		return nil
+	}
+	if err := n.storeIncoming(d, r); err != nil {
+		return err
+	}
+	n.received = d.mark
+	n.Receive(m)
+	return nil
+}
+
+// storeIncoming makes what r has the file of a snapshot that is not in place yet, durably.
+func (n *Node) storeIncoming(d description, r io.Reader) error {
 	dir := snapshotDir(n.config.Dir)
 	name := path.Join(dir, incomingPrefix+d.fileName())
 	f, err := n.config.FS.Create(name)
@@ -150,7 +166,6 @@ func (n *Node) ReceiveSnapshot(m *raftpb.Message, r io.Reader) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("receive snapshot %s: %w", d.fileName(), err), n.config.FS.Remove(name))
 	}
-	n.Receive(m)
 	return nil
 }
 
