@@ -28,7 +28,7 @@ import (
 // cluster is some nodes in one process: real sets over file systems in memory, streams in memory, and a controller that
 // commits at once what it is asked for, if the epochs fit.
 type cluster struct {
-	t         *testing.T
+	t         testing.TB
 	members   map[broker.NodeID]*member
 	configure func(*Replication)
 
@@ -56,6 +56,8 @@ type member struct {
 	c       *cluster
 	node    broker.NodeID
 	fs      *vfs.Mem
+	disk    vfs.FS // nil: fs, which can crash
+	dir     string
 	flusher *commitlog.Flusher
 	tasks   *task.Group
 	set     *Set
@@ -70,14 +72,14 @@ func newCluster(t *testing.T, nodes int) *cluster {
 	return newClusterWith(t, nodes, func(*Replication) {})
 }
 
-func newClusterWith(t *testing.T, nodes int, configure func(*Replication)) *cluster {
+func newClusterWith(t testing.TB, nodes int, configure func(*Replication)) *cluster {
 	c := &cluster{
 		t: t, configure: configure, members: map[broker.NodeID]*member{}, images: map[broker.TopicPartition]partition.Image{},
 		epochs: map[broker.NodeID]broker.BrokerEpoch{}, cut: map[[2]broker.NodeID]bool{},
 	}
 	for n := range nodes {
 		id := broker.NodeID(n + 1)
-		c.members[id] = &member{c: c, node: id, fs: vfs.NewMem(), offline: make(chan error, 8)}
+		c.members[id] = &member{c: c, node: id, fs: vfs.NewMem(), dir: "/data", offline: make(chan error, 8)}
 		c.members[id].start()
 	}
 	return c
@@ -104,7 +106,11 @@ func (m *member) start() {
 	t := m.c.t
 	t.Helper()
 	var err error
-	m.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{FS: m.fs, Dir: "/data", OnFatal: func(err error) {
+	disk := m.disk
+	if disk == nil {
+		disk = m.fs
+	}
+	m.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{FS: disk, Dir: m.dir, OnFatal: func(err error) {
 		if !errors.Is(err, errPower) {
 			t.Errorf("node %d: %v", m.node, err)
 		}
@@ -124,7 +130,7 @@ func (m *member) start() {
 	}
 	m.c.configure(&replication)
 	m.set, err = NewSet(Config{
-		FS: m.fs, Dir: "/data", Flusher: m.flusher, Node: m.node, Now: func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }, Logger: logger,
+		FS: disk, Dir: m.dir, Flusher: m.flusher, Node: m.node, Now: func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }, Logger: logger,
 		Hooks: Hooks{Offline: func(_ broker.TopicPartition, _ broker.ReplicaID, err error) {
 			if !errors.Is(err, errPower) {
 				m.offline <- err
