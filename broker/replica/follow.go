@@ -38,11 +38,6 @@ func (r *Replica) followLeader(img partition.Image) {
 	if r.links == nil || img.Leader == broker.NoNode {
 		return
 	}
-	for _, placed := range img.Replicas {
-		if placed.Node == r.node {
-			r.links.registered(placed.Broker)
-		}
-	}
 	r.owner.following.up = r.links.upstream(img.Leader)
 	r.owner.following.up.join(r)
 	r.askLeader()
