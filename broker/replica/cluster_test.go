@@ -42,6 +42,8 @@ type cluster struct {
 	wishes   int  // calls under way
 	together int  // the most that were
 	slowly   time.Duration
+
+	writesTake atomic.Int64 // to a tail stream, nanoseconds
 }
 
 // link is a stream between two nodes.
@@ -95,10 +97,26 @@ func (m *member) Dial(ctx context.Context, to broker.NodeID, stream wire.Stream)
 		return nil, errors.New("no route")
 	}
 	near, far := net.Pipe()
+	if stream == wire.Tail {
+		far = slowConn{far, c}
+	}
 	c.streams = append(c.streams, &link{m.node, to, stream, [2]net.Conn{near, far}})
 	set := peer.set
 	peer.tasks.Go("serve", func(ctx context.Context) error { _ = set.Serve(ctx, m.node, far); return nil })
 	return near, nil
+}
+
+// slowConn is the leader's end of a tail stream, whose writes take as long as the test wants.
+type slowConn struct {
+	net.Conn
+	c *cluster
+}
+
+func (s slowConn) Write(b []byte) (int, error) {
+	if d := time.Duration(s.c.writesTake.Load()); d > 0 {
+		time.Sleep(d)
+	}
+	return s.Conn.Write(b)
 }
 
 // start begins a process: another incarnation, which registers.

@@ -364,6 +364,9 @@ func (s *Set) Reached(index broker.Index) {
 	if s.links == nil {
 		return
 	}
-	s.links.reached.Store(uint64(index))
+	reached := &s.links.reached
+	for was := reached.Load(); uint64(index) > was && !reached.CompareAndSwap(was, uint64(index)); {
+		was = reached.Load()
+	}
 	s.links.unpark()
 }
