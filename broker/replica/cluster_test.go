@@ -147,7 +147,7 @@ func (m *member) start() {
 		replication.Dialer = m.dialer
 	}
 	m.c.configure(&replication)
-	m.set, err = NewSet(Config{
+	set, err := NewSet(Config{
 		FS: disk, Dir: m.dir, Flusher: m.flusher, Node: m.node, Now: func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }, Logger: logger,
 		Hooks: Hooks{Offline: func(_ broker.TopicPartition, _ broker.ReplicaID, err error) {
 			if !errors.Is(err, errPower) {
@@ -165,11 +165,11 @@ func (m *member) start() {
 			if ctx.Err() != nil {
 				return nil
 			}
-			m.set.Tick()
+			set.Tick()
 		}
 	})
-	m.up = true
 	m.c.mu.Lock()
+	m.set, m.up = set, true
 	m.c.index++
 	m.c.epochs[m.node] = broker.BrokerEpoch(m.c.index)
 	m.c.mu.Unlock()
@@ -189,7 +189,7 @@ func (m *member) open(tp broker.TopicPartition) {
 
 // stop ends a process in good order.
 func (m *member) stop() {
-	m.up = false
+	m.down()
 	if err := m.end(); err != nil {
 		m.c.t.Error(err)
 	}
@@ -201,13 +201,29 @@ func (m *member) end() error {
 	return errors.Join(err, m.tasks.Wait(), m.flusher.Close())
 }
 
+func (m *member) down() {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	m.up = false
+}
+
+// process is the set of a node that is up, or nil.
+func (m *member) process() *Set {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	if !m.up {
+		return nil
+	}
+	return m.set
+}
+
 // crash takes the power away: what was not synced is gone.
 func (m *member) crash() { m.crashWith(nil) }
 
 // crashWith is crash with torn writes, drawn from rng. From the moment of the crash on nothing reaches the disk that the
 // process has, so that nothing can be acknowledged by it, while what it started is ended.
 func (m *member) crashWith(rng *rand.Rand) {
-	m.up = false
+	m.down()
 	m.fs.Inject(func(vfs.Op) *vfs.Fault { return &vfs.Fault{Err: errPower} })
 	kept := m.fs.CrashClone(rng)
 	m.c.sever(m.node)
@@ -281,17 +297,19 @@ func (c *cluster) change(tp broker.TopicPartition, f func(img *partition.Image))
 func (c *cluster) publish(tp broker.TopicPartition) {
 	img := c.image(tp)
 	for _, r := range img.Replicas {
-		if m := c.members[r.Node]; m.up {
-			m.sees(tp, img)
-		}
+		c.members[r.Node].sees(tp, img)
 	}
 }
 
 func (m *member) sees(tp broker.TopicPartition, img partition.Image) {
-	if r, err := m.set.Get(tp); err == nil {
+	set := m.process()
+	if set == nil {
+		return
+	}
+	if r, err := set.Get(tp); err == nil {
 		r.OnImage(img)
 	}
-	m.set.Reached(img.Index)
+	set.Reached(img.Index)
 }
 
 // elect makes a node the leader of another epoch.
