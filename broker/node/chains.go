@@ -14,25 +14,16 @@ import (
 // newChains makes the delivery host and glues it to its neighbours.
 func (n *Node) newChains() (*delivery.Host, error) {
 	return delivery.New(delivery.Config{
-		FS: n.seams.FS, Dir: n.config.Data, Metadata: decisions{n}, Engine: n.plugins, Groups: chainGroups{n.groups},
+		FS: n.seams.FS, Dir: n.config.Data, Metadata: decisions{n}, Engine: n.plugins, Groups: chainGroups{n.cluster},
 		OpenLog: n.openLetters, Gate: n.plugins.gate, Logger: n.component("delivery"), Metrics: delivery.Metrics{Failed: n.metrics.pluginFailed},
 	})
 }
 
-// openLetters opens a partition of a dead-letter topic that this node leads.
+// openLetters opens a partition of a dead-letter topic, wherever it is led.
 func (n *Node) openLetters(topic string, partition int32) (delivery.Log, error) {
-	t, ok := n.quorum.Image().TopicNamed(topic)
-	if !ok {
-		return nil, broker.Errorf(broker.UnknownTopicOrPartition, "dead-letter topic %s is gone: make it again with as many partitions as its source", topic)
-	}
-	r, err := n.set.Get(broker.TopicPartition{Topic: t.ID, Partition: partition})
-	if err != nil {
-		return nil, err
-	}
-	if err := r.CheckLeader(broker.NoLeaderEpoch); err != nil {
-		return nil, err
-	}
-	return internalLog{r}, nil
+	log := clusterLog{n.cluster, topic, partition}
+	_, _, err := log.place()
+	return log, err
 }
 
 // decisions is the metadata log as delivery uses it.

@@ -20,6 +20,9 @@ import (
 const (
 	askController byte = 'c' // a request for the controller; the answer is controller.EncodeAnswer's
 	askTransfer   byte = 't' // u64 raft id that is to lead; the answer likewise
+	askAppend     byte = 'a' // partition, batches: append them; see remotelog.go for the answers
+	askRead       byte = 'r' // partition, u64 offset: whole batches from there on, as they lie; none at the end
+	askCommitted  byte = 'o' // u32 partition, u32 length, group, topic: the lowest committed offset; none if there is none
 	askStatus     byte = 's' // how the quorum stands for the leader; the answer is quorum.Status as JSON
 )
 
@@ -79,6 +82,18 @@ func (c *clusterRoom) forward(ctx context.Context, leader broker.RaftID, request
 	return reply, c.awaitImage(ctx, func(image *metadata.Image) bool { return image.Index() >= index })
 }
 
+// refusal reads an error that a node answered with.
+func (c *clusterRoom) refusal(answer []byte) error {
+	_, _, refusal, err := controller.DecodeAnswer(answer)
+	if err != nil {
+		return broker.Errorf(broker.UnknownServerError, "the answer cannot be read: %v", err)
+	}
+	if refusal == nil {
+		return broker.Errorf(broker.UnknownServerError, "the answer is that of another question")
+	}
+	return refusal
+}
+
 // ask puts a question to a member and bounds the wait. NotController: it was not sent.
 func (c *clusterRoom) ask(ctx context.Context, to broker.RaftID, kind byte, body []byte) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, answerWithin)
@@ -126,6 +141,8 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 			return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a transfer to nobody"))
 		}
 		return c.answer(nil, c.node.quorum.Transfer(broker.RaftID(binary.LittleEndian.Uint64(body))))
+	case askAppend, askRead, askCommitted:
+		return c.answerLog(ctx, kind, body)
 	case askStatus:
 		b, err := json.Marshal(c.node.quorum.Status())
 		if err != nil {

@@ -307,8 +307,7 @@ func (e *executor) lead(image *metadata.Image, r *replica.Replica, epoch broker.
 	switch topic.Name {
 	case broker.OffsetsTopic:
 		e.node.groups.Lead(tp.Partition, epoch, groupLog{internalLog{r}})
-	case broker.ModulesTopic:
-		e.node.plugins.log.lead(internalLog{r})
+	case broker.ModulesTopic: // Whoever wants it asks for it.
 	default:
 		e.node.chains.Lead(tp, epoch, source{r})
 	}
@@ -323,7 +322,6 @@ func (e *executor) resign(image *metadata.Image, tp broker.TopicPartition) {
 	case broker.OffsetsTopic:
 		e.node.groups.Resign(tp.Partition)
 	case broker.ModulesTopic:
-		e.node.plugins.log.resign()
 	default:
 		e.node.chains.Resign(tp)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -163,13 +164,14 @@ func (g adminGroups) Delete(ctx context.Context, name string, validateOnly bool)
 }
 
 // chainGroups tells delivery what consumer groups do on a partition.
-type chainGroups struct{ host *coordinator.Host }
+type chainGroups struct{ cluster *clusterRoom }
+
+// committedWithin bounds how long retention waits for what other brokers know of committed offsets.
+const committedWithin = 5 * time.Second
 
 // LowestCommitted implements delivery.Groups.
 func (g chainGroups) LowestCommitted(name, topic string, partition int32) (broker.Offset, bool, error) {
-	p := group.NamedPartition{Topic: topic, Partition: partition}
-	if name == "" {
-		return g.host.LowestCommitted(p)
-	}
-	return g.host.CommittedOffset(name, p)
+	ctx, cancel := context.WithTimeout(context.Background(), committedWithin)
+	defer cancel()
+	return g.cluster.committed(ctx, name, group.NamedPartition{Topic: topic, Partition: partition})
 }

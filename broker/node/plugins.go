@@ -28,7 +28,6 @@ type pluginRoom struct {
 	node    *Node
 	gate    *engine.Gate
 	modules *delivery.Modules
-	log     modulesLog
 
 	mu     sync.Mutex
 	engine *engine.Engine            // guarded by mu; nil until needed
@@ -64,7 +63,7 @@ func newPluginRoom(n *Node) *pluginRoom {
 		node: n, gate: engine.NewGate(max(1, runtime.GOMAXPROCS(0)-1)),
 		loaded: map[moduleKey]*lentModule{}, golden: map[metadata.Digest]bool{},
 	}
-	room.modules = delivery.NewModules(n.seams.FS, n.config.Data, &room.log)
+	room.modules = delivery.NewModules(n.seams.FS, n.config.Data, clusterLog{n.cluster, broker.ModulesTopic, 0})
 	return room
 }
 

@@ -28,7 +28,7 @@ import (
 // cluster is some nodes in one process: real sets over file systems in memory, streams in memory, and a controller that
 // commits at once what it is asked for, if the epochs fit.
 type cluster struct {
-	t         *testing.T
+	t         testing.TB
 	members   map[broker.NodeID]*member
 	configure func(*Replication)
 
@@ -42,6 +42,8 @@ type cluster struct {
 	wishes   int  // calls under way
 	together int  // the most that were
 	slowly   time.Duration
+
+	writesTake atomic.Int64 // to a tail stream, nanoseconds
 }
 
 // link is a stream between two nodes.
@@ -56,6 +58,8 @@ type member struct {
 	c       *cluster
 	node    broker.NodeID
 	fs      *vfs.Mem
+	disk    vfs.FS // nil: fs, which can crash
+	dir     string
 	flusher *commitlog.Flusher
 	tasks   *task.Group
 	set     *Set
@@ -70,14 +74,14 @@ func newCluster(t *testing.T, nodes int) *cluster {
 	return newClusterWith(t, nodes, func(*Replication) {})
 }
 
-func newClusterWith(t *testing.T, nodes int, configure func(*Replication)) *cluster {
+func newClusterWith(t testing.TB, nodes int, configure func(*Replication)) *cluster {
 	c := &cluster{
 		t: t, configure: configure, members: map[broker.NodeID]*member{}, images: map[broker.TopicPartition]partition.Image{},
 		epochs: map[broker.NodeID]broker.BrokerEpoch{}, cut: map[[2]broker.NodeID]bool{},
 	}
 	for n := range nodes {
 		id := broker.NodeID(n + 1)
-		c.members[id] = &member{c: c, node: id, fs: vfs.NewMem(), offline: make(chan error, 8)}
+		c.members[id] = &member{c: c, node: id, fs: vfs.NewMem(), dir: "/data", offline: make(chan error, 8)}
 		c.members[id].start()
 	}
 	return c
@@ -93,10 +97,26 @@ func (m *member) Dial(ctx context.Context, to broker.NodeID, stream wire.Stream)
 		return nil, errors.New("no route")
 	}
 	near, far := net.Pipe()
+	if stream == wire.Tail {
+		far = slowConn{far, c}
+	}
 	c.streams = append(c.streams, &link{m.node, to, stream, [2]net.Conn{near, far}})
 	set := peer.set
 	peer.tasks.Go("serve", func(ctx context.Context) error { _ = set.Serve(ctx, m.node, far); return nil })
 	return near, nil
+}
+
+// slowConn is the leader's end of a tail stream, whose writes take as long as the test wants.
+type slowConn struct {
+	net.Conn
+	c *cluster
+}
+
+func (s slowConn) Write(b []byte) (int, error) {
+	if d := time.Duration(s.c.writesTake.Load()); d > 0 {
+		time.Sleep(d)
+	}
+	return s.Conn.Write(b)
 }
 
 // start begins a process: another incarnation, which registers.
@@ -104,7 +124,11 @@ func (m *member) start() {
 	t := m.c.t
 	t.Helper()
 	var err error
-	m.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{FS: m.fs, Dir: "/data", OnFatal: func(err error) {
+	disk := m.disk
+	if disk == nil {
+		disk = m.fs
+	}
+	m.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{FS: disk, Dir: m.dir, OnFatal: func(err error) {
 		if !errors.Is(err, errPower) {
 			t.Errorf("node %d: %v", m.node, err)
 		}
@@ -123,8 +147,8 @@ func (m *member) start() {
 		replication.Dialer = m.dialer
 	}
 	m.c.configure(&replication)
-	m.set, err = NewSet(Config{
-		FS: m.fs, Dir: "/data", Flusher: m.flusher, Node: m.node, Now: func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }, Logger: logger,
+	set, err := NewSet(Config{
+		FS: disk, Dir: m.dir, Flusher: m.flusher, Node: m.node, Now: func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }, Logger: logger,
 		Hooks: Hooks{Offline: func(_ broker.TopicPartition, _ broker.ReplicaID, err error) {
 			if !errors.Is(err, errPower) {
 				m.offline <- err
@@ -141,11 +165,11 @@ func (m *member) start() {
 			if ctx.Err() != nil {
 				return nil
 			}
-			m.set.Tick()
+			set.Tick()
 		}
 	})
-	m.up = true
 	m.c.mu.Lock()
+	m.set, m.up = set, true
 	m.c.index++
 	m.c.epochs[m.node] = broker.BrokerEpoch(m.c.index)
 	m.c.mu.Unlock()
@@ -165,7 +189,7 @@ func (m *member) open(tp broker.TopicPartition) {
 
 // stop ends a process in good order.
 func (m *member) stop() {
-	m.up = false
+	m.down()
 	if err := m.end(); err != nil {
 		m.c.t.Error(err)
 	}
@@ -177,13 +201,29 @@ func (m *member) end() error {
 	return errors.Join(err, m.tasks.Wait(), m.flusher.Close())
 }
 
+func (m *member) down() {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	m.up = false
+}
+
+// process is the set of a node that is up, or nil.
+func (m *member) process() *Set {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	if !m.up {
+		return nil
+	}
+	return m.set
+}
+
 // crash takes the power away: what was not synced is gone.
 func (m *member) crash() { m.crashWith(nil) }
 
 // crashWith is crash with torn writes, drawn from rng. From the moment of the crash on nothing reaches the disk that the
 // process has, so that nothing can be acknowledged by it, while what it started is ended.
 func (m *member) crashWith(rng *rand.Rand) {
-	m.up = false
+	m.down()
 	m.fs.Inject(func(vfs.Op) *vfs.Fault { return &vfs.Fault{Err: errPower} })
 	kept := m.fs.CrashClone(rng)
 	m.c.sever(m.node)
@@ -257,17 +297,19 @@ func (c *cluster) change(tp broker.TopicPartition, f func(img *partition.Image))
 func (c *cluster) publish(tp broker.TopicPartition) {
 	img := c.image(tp)
 	for _, r := range img.Replicas {
-		if m := c.members[r.Node]; m.up {
-			m.sees(tp, img)
-		}
+		c.members[r.Node].sees(tp, img)
 	}
 }
 
 func (m *member) sees(tp broker.TopicPartition, img partition.Image) {
-	if r, err := m.set.Get(tp); err == nil {
+	set := m.process()
+	if set == nil {
+		return
+	}
+	if r, err := set.Get(tp); err == nil {
 		r.OnImage(img)
 	}
-	m.set.Reached(img.Index)
+	set.Reached(img.Index)
 }
 
 // elect makes a node the leader of another epoch.

@@ -38,11 +38,6 @@ func (r *Replica) followLeader(img partition.Image) {
 	if r.links == nil || img.Leader == broker.NoNode {
 		return
 	}
-	for _, placed := range img.Replicas {
-		if placed.Node == r.node {
-			r.links.registered(placed.Broker)
-		}
-	}
 	r.owner.following.up = r.links.upstream(img.Leader)
 	r.owner.following.up.join(r)
 	r.askLeader()
@@ -104,6 +99,7 @@ func (r *Replica) rest() {
 func (r *Replica) stopFollowing(reason wire.StopReason, cause error) {
 	f := &r.owner.following
 	r.logger.Warn().Err(cause).Int32("leader", int32(f.up.leader)).Uint8("reason", uint8(reason)).Msg("replication of a partition stopped; it is asked for again")
+	r.links.counts.stops.Add(1)
 	f.session.stop(r, wire.Stop{Subscription: f.sub, Reason: reason, LeaderEpoch: r.owner.follower.Epoch()})
 	r.rest()
 }

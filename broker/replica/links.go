@@ -144,17 +144,23 @@ func (k *links) registered(epoch broker.BrokerEpoch) {
 	if changed {
 		k.broker = epoch
 	}
-	all := make([]*upstream, 0, len(k.up))
-	for _, u := range k.up {
-		all = append(all, u)
-	}
 	k.mu.Unlock()
 	if !changed {
 		return
 	}
-	for _, u := range all {
+	for _, u := range k.upstreams() {
 		u.restart()
 	}
+}
+
+func (k *links) upstreams() []*upstream {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := make([]*upstream, 0, len(k.up))
+	for _, u := range k.up {
+		all = append(all, u)
+	}
+	return all
 }
 
 func (k *links) incarnation() broker.BrokerEpoch {
@@ -165,14 +171,12 @@ func (k *links) incarnation() broker.BrokerEpoch {
 
 // shareWindows gives every session with a leader its share of the receive memory.
 func (k *links) shareWindows() {
-	k.mu.Lock()
 	var sessions []*upSession
-	for _, u := range k.up {
+	for _, u := range k.upstreams() {
 		if s := u.current(); s != nil {
 			sessions = append(sessions, s)
 		}
 	}
-	k.mu.Unlock()
 	for _, s := range sessions {
 		s.setWindow(k.cfg.ReceiveBytesMax / int64(len(sessions)))
 	}
@@ -360,6 +364,9 @@ func (s *Set) Reached(index broker.Index) {
 	if s.links == nil {
 		return
 	}
-	s.links.reached.Store(uint64(index))
+	reached := &s.links.reached
+	for was := reached.Load(); uint64(index) > was && !reached.CompareAndSwap(was, uint64(index)); {
+		was = reached.Load()
+	}
 	s.links.unpark()
 }

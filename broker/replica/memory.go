@@ -111,7 +111,7 @@ type ReplicationCounts struct {
 	SessionsMade    int64 // with leaders
 	Ended           int64 // subscriptions that this node ended as leader
 	LateFrames      int64 // dropped because their subscription was over
-	Stops           int64 // subscriptions that this node ended as follower
+	Stops           int64 // subscriptions that this node ended as follower because something was wrong
 	Cuts, Resets    int64 // of this node's logs, by their leaders
 	Moves           int64 // subscriptions that changed streams
 	RequestsExpired int64 // that waited for an image in vain

@@ -20,8 +20,9 @@ const (
 	outBytes = 64 << 10
 	// directBytes is the size from which on batches are written from where they lie.
 	directBytes = 32 << 10
-	// markDelay is how long a lane that fell idle waits for data that would carry the positions.
+	// markDelay is how long a lane waits for data that would carry the positions.
 	markDelay = 4 * time.Millisecond
+	lookEvery = time.Second
 )
 
 // writer is the writing goroutine of one lane.
@@ -39,40 +40,45 @@ func (d *downstream) write(ctx context.Context, stream wire.Stream, conn net.Con
 	if err := w.flush(); err != nil {
 		return err
 	}
-	idle := time.NewTimer(markDelay)
-	defer idle.Stop()
-	second := time.NewTicker(time.Second)
-	defer second.Stop()
-	for {
-		marks, err := w.fill()
-		if err == nil {
-			err = w.flush()
+	timer := time.NewTimer(lookEvery)
+	defer timer.Stop()
+	lookAt, markAt := time.Now().Add(lookEvery), time.Time{}
+	for ctx.Err() == nil {
+		now := time.Now()
+		if !now.Before(lookAt) {
+			w.lookRound()
+			lookAt = now.Add(lookEvery)
 		}
-		if err != nil {
+		marks, err := w.fill()
+		switch {
+		case err != nil:
+			return err
+		case !marks:
+			markAt = time.Time{}
+		case markAt.IsZero():
+			markAt = now.Add(markDelay)
+		case !now.Before(markAt): // idle or not: a busy lane never would be
+			w.mark()
+			markAt = time.Time{}
+		}
+		if err := w.flush(); err != nil {
 			return err
 		}
 		if w.wrote(ctx) {
 			continue
 		}
-		due := idle.C
-		if marks {
-			idle.Reset(markDelay)
-		} else {
-			due = nil
+		wait := lookAt
+		if !markAt.IsZero() && markAt.Before(wait) {
+			wait = markAt
 		}
+		timer.Reset(time.Until(wait))
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-w.lane.wake:
-		case <-due:
-			w.mark()
-			if err := w.flush(); err != nil {
-				return err
-			}
-		case <-second.C:
-			w.lookRound()
+		case <-timer.C:
 		}
 	}
+	return nil
 }
 
 // flush writes what was gathered.

@@ -254,6 +254,24 @@ func TestCutBelowTheHighWatermarkIsRefused(t *testing.T) {
 	})
 }
 
+// TestAnotherRegistrationIsAnotherSession: a node whose broker epoch rises under it opens its sessions again, because leaders
+// take nothing from the last one.
+func TestAnotherRegistrationIsAnotherSession(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *cluster) {
+		c.place(orders, 2, 3, 1, 2, 3)
+		c.must(orders, "before", 1)
+		c.mu.Lock()
+		c.index++
+		c.epochs[3] = broker.BrokerEpoch(c.index)
+		c.mu.Unlock()
+		c.change(orders, func(img *partition.Image) { img.ISR = []broker.NodeID{1, 2} })
+		c.insync(orders, 15*time.Second, 1, 2, 3)
+		if made := c.members[3].set.ReplicationCounts().SessionsMade; made != 2 {
+			t.Fatalf("%d sessions were made", made)
+		}
+	})
+}
+
 // TestMarksTellWhatNoDataCarries is RH18: followers learn the last high watermark although nothing follows it.
 func TestMarksTellWhatNoDataCarries(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, c *cluster) {

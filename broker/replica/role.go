@@ -35,6 +35,9 @@ func (r *Replica) OnImage(img partition.Image) {
 	r.do(func() {
 		for _, placed := range img.Replicas {
 			if placed.Node == r.node && placed.ID == r.id {
+				if r.links != nil {
+					r.links.registered(placed.Broker)
+				}
 				r.onImage(img)
 				return
 			}

@@ -217,6 +217,7 @@ func (s *Set) OnImage(img *metadata.Image) {
 			r.OnImage(of)
 		}
 	}
+	s.Reached(img.Index())
 }
 
 // Stop closes a replica and hosts it no more; its directory stays. Waiting appends fail.

@@ -159,15 +159,14 @@ func (s *storm) produceOn(ctx context.Context, tp broker.TopicPartition, number 
 		text := fmt.Sprintf("%d-%d-%d", tp.Partition, number, i)
 		b := recordsOf(batch.Record{Value: []byte(text)})
 		for ctx.Err() == nil {
-			s.mu.Lock()
-			leader := s.members[s.images[tp].Leader]
-			s.mu.Unlock()
-			if leader == nil || !leader.up {
-				sleep(ctx, 50*time.Millisecond)
-				continue
+			leader := s.members[s.image(tp).Leader]
+			var r *Replica
+			if leader != nil {
+				if set := leader.process(); set != nil {
+					r, _ = set.Get(tp) // nil where it is not hosted yet
+				}
 			}
-			r, err := leader.set.Get(tp)
-			if err != nil {
+			if r == nil {
 				sleep(ctx, 50*time.Millisecond)
 				continue
 			}

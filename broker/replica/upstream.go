@@ -260,7 +260,6 @@ func (s *upSession) stop(r *Replica, stop wire.Stop) {
 	s.mu.Lock()
 	s.stops[r] = stop
 	s.mu.Unlock()
-	s.links.counts.stops.Add(1)
 	signal(s.wake)
 }
 

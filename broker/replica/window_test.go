@@ -206,6 +206,34 @@ func TestManyPartitionsCatchUpInTurn(t *testing.T) {
 	})
 }
 
+// TestBusyStreamStillMarksQuietPartitions: a tail stream that is never idle has other partitions on it, whose followers are to
+// know of their high watermark, and that their leader lives.
+func TestBusyStreamStillMarksQuietPartitions(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, c *cluster) {
+		busy, quiet := broker.TopicPartition{Topic: orders.Topic, Partition: 1}, orders
+		c.place(busy, 1, 2, 1, 2)
+		c.place(quiet, 2, 2, 1, 2)
+		c.must(busy, "before", 1)
+		c.writesTake.Store(int64(100 * time.Millisecond))
+		big := strings.Repeat("x", 100<<10)
+		for range 250 {
+			a := Append{Batches: records(t, -1, 0, 1, big), Acks: AcksLeader, LeaderEpoch: broker.NoLeaderEpoch}
+			if got := c.replica(1, busy).Append(t.Context(), a); got.Err != nil {
+				t.Fatal(got.Err)
+			}
+		}
+		last := c.must(quiet, "quiet", 1)
+		c.until("the follower knows that it is committed", time.Second, func() bool { return c.replica(2, quiet).Ends().HighWatermark == last.End })
+		time.Sleep(17 * time.Second)
+		if c.replica(2, busy).log.End() >= 251 {
+			t.Fatal("the stream has fallen idle, which proves nothing")
+		}
+		if stops := c.members[2].set.ReplicationCounts().Stops; stops != 0 {
+			t.Fatalf("%d subscriptions were given up", stops)
+		}
+	})
+}
+
 // TestCatchingUpIsThrottled holds what a node sends over its bulk streams together to a rate, and what goes over the tail
 // streams to none.
 func TestCatchingUpIsThrottled(t *testing.T) {
