@@ -418,7 +418,7 @@ func (t *track) publish(j *judgement) error {
 	t.note(j)
 	t.mu.Unlock()
 	if t.metrics.Judged != nil {
-		t.metrics.Judged(t.tp, uint64(len(j.verdicts)), j.fuel)
+		t.metrics.Judged(t.tp, uint64(j.records), j.fuel)
 	}
 	t.tellFailures(j)
 	return nil
@@ -441,7 +441,7 @@ func (t *track) tellFailures(j *judgement) {
 
 // note counts a judgement and keeps the reasons of its failures.
 func (t *track) note(j *judgement) {
-	t.judgedOf.Records += uint64(len(j.verdicts))
+	t.judgedOf.Records += uint64(j.records)
 	t.judgedOf.Fuel += j.fuel
 	for i := range j.verdicts {
 		if f := j.verdicts[i].failure(); f != nil {
