@@ -58,6 +58,9 @@ type track struct {
 	trimmed  broker.Offset     // files below it are removed
 	secured  broker.Offset     // the files of blocks below it are durable: for their ids there is no log any more
 
+	// Of whoever writes a block: the writer, or the track's goroutine while the writer is at rest.
+	room []byte // for the file of its ids
+
 	mu         sync.RWMutex
 	low, end   broker.Offset // what bindings need judged
 	opened     bool
@@ -76,7 +79,7 @@ type track struct {
 
 type finishedBlock struct {
 	block *block
-	ids   []byte // the file's bytes but the seal, made before the window forgets
+	ids   *window.IDs // the window's, which leaves them alone until the block is written; nil if there are none
 }
 
 // counts are of one track since this broker took the role.
@@ -147,7 +150,7 @@ func (t *track) save() error {
 		return nil
 	}
 	ids, _ := t.sighted.IDs(int64(b.start))
-	return t.write(finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
+	return t.write(finishedBlock{block: b, ids: ids})
 }
 
 // step does one piece of work and reports whether there may be more.
@@ -398,8 +401,8 @@ func (t *track) publish(j *judgement) error {
 			sent.clear(int(broker.Offset(r.Offset) - v.BaseOffset()))
 		}
 		if b.full() {
-			ids, _ := t.sighted.IDs(int64(b.start))
-			t.finished = append(t.finished, finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
+			ids, _ := t.sighted.Keep(int64(b.start))
+			t.finished = append(t.finished, finishedBlock{block: b, ids: ids})
 		}
 		at = end
 	}

@@ -94,14 +94,16 @@ func (d *IDs) AppendBinary(dst []byte, end int64) []byte {
 		}
 		dst = append(dst, byte(byteOf))
 	}
+	at := len(dst)
+	dst = append(dst, make([]byte, (FingerprintBytes+8)*n)...)
+	prints, times := dst[at:at+FingerprintBytes*n], dst[at+FingerprintBytes*n:]
 	for i := range d.prints {
-		dst = d.prints[i].appendTo(dst)
+		d.prints[i].put(prints[FingerprintBytes*i:])
 	}
-	dst = append(dst, make([]byte, FingerprintBytes*(n-len(d.prints)))...)
-	for _, t := range d.times {
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(t))
+	for i, t := range d.times {
+		binary.LittleEndian.PutUint64(times[8*i:], uint64(t))
 	}
-	return append(dst, make([]byte, 8*(n-len(d.times)))...)
+	return dst
 }
 
 // DecodeIDs reads what AppendBinary wrote at the head of b, for the block that begins at start, and returns the rest

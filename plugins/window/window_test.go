@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -121,7 +122,8 @@ func TestFingerprintsAreSipHash24(t *testing.T) {
 	if got := h.Sum(id); got != want {
 		t.Errorf("got %x, want %x", got, want)
 	}
-	if got := want.appendTo(nil); fingerprintAt(got) != want || got[0] != 0x54 {
+	got := make([]byte, FingerprintBytes)
+	if want.put(got); fingerprintAt(got) != want || got[0] != 0x54 {
 		t.Errorf("in a file: %x", got)
 	}
 	if _, err := NewHasher(2, key); err == nil {
@@ -195,6 +197,28 @@ func TestHoldsLooksNoFurtherThanTheReachOfTheLastSighting(t *testing.T) {
 	}
 	if New(Default()).Holds(printOf(1), 0, 0) {
 		t.Error("an empty window holds something")
+	}
+}
+
+func TestAKeptBlockOutlivesItsReach(t *testing.T) {
+	s := New(Geometry{BlockBits: 4, Reach: 1})
+	sightings := func(block int64) (run []Sighting) {
+		for o := block << 4; o < (block+1)<<4; o++ {
+			run = append(run, Sighting{Offset: o, Timestamp: -o, Print: Fingerprint{uint64(o), uint64(o)}})
+		}
+		return run
+	}
+	s.Add(nil, sightings(0))
+	kept, _ := s.Keep(0)
+	for block := range int64(5) {
+		s.Add(nil, sightings(1+block))
+	}
+	if got := kept.AppendIn(nil, 0, 16); !slices.Equal(got, sightings(0)) {
+		t.Fatalf("kept %v", got)
+	}
+	kept.Release()
+	if _, found := s.IDs(0); found {
+		t.Fatal("block 0 is still within reach")
 	}
 }
 
