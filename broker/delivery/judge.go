@@ -20,6 +20,7 @@ type judge struct {
 	row    *metadata.Row
 	hasher window.Hasher
 	framer *framer
+	ids    [][]byte     // of one frame
 	chain  *chain.Chain // nil until the stages are open
 	done   func()
 }
@@ -120,10 +121,13 @@ func (j *judge) batch(v batch.View, out *judgement) error {
 		if err != nil {
 			return fmt.Errorf("judge the frame at offset %d: %w", frame[0].Offset, err)
 		}
+		sighted := len(out.sightings)
+		j.ids = j.ids[:0]
 		for i := range frame {
 			r := &report.Results[i]
 			if r.ID != nil { // only what came through every stage has one (H21)
-				j.sight(out, &frame[i], r.ID)
+				out.sightings = append(out.sightings, window.Sighting{Offset: frame[i].Offset, Timestamp: frame[i].Timestamp})
+				j.ids = append(j.ids, r.ID)
 			}
 			if r.Outcome == chain.Passed {
 				out.passed++
@@ -136,18 +140,13 @@ func (j *judge) batch(v batch.View, out *judgement) error {
 				out.list(&frame[i], r)
 			}
 		}
+		j.hasher.Fill(out.sightings[sighted:], j.ids)
 		for _, fuel := range report.Fuel {
 			out.fuel += fuel
 		}
 		at += len(frame)
 	}
 	return nil
-}
-
-func (j *judge) sight(out *judgement, record *chain.Record, id []byte) {
-	out.sightings = append(out.sightings, window.Sighting{
-		Offset: record.Offset, Timestamp: record.Timestamp, Print: j.hasher.Sum(id),
-	})
 }
 
 // listPassed begins the list of verdicts with records that passed.

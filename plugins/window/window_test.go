@@ -200,6 +200,52 @@ func TestHoldsLooksNoFurtherThanTheReachOfTheLastSighting(t *testing.T) {
 	}
 }
 
+// SipHash of one id at a time is another's; that of several is ours.
+func TestIDsHashedSideBySideHaveTheFingerprintsOfTheirOwn(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 300 {
+		h := Hasher{rng.Uint64(), rng.Uint64()}
+		ids := make([][]byte, rng.IntN(70))
+		length := 1 + rng.IntN(80)
+		for i := range ids {
+			if rng.IntN(20) == 0 {
+				length = 1 + rng.IntN(IDBytesMax)
+			}
+			for range length {
+				ids[i] = append(ids[i], byte(rng.Uint32()))
+			}
+		}
+		sightings := make([]Sighting, len(ids))
+		h.Fill(sightings, ids)
+		for i, id := range ids {
+			if want := h.Sum(id); sightings[i].Print != want {
+				t.Fatalf("id %d of %d, %d bytes: %x, want %x", i, len(ids), len(id), sightings[i].Print, want)
+			}
+		}
+	}
+}
+
+func BenchmarkFill(b *testing.B) {
+	for _, c := range []struct{ name, even, odd string }{
+		{"16 bytes", "0123456789abcdef", "0123456789abcdef"}, {"16 bytes, 17 bytes", "0123456789abcdef", "0123456789abcdefg"},
+		{"36 bytes", "0123456789abcdef0123456789abcdef0123", "0123456789abcdef0123456789abcdef0123"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			ids, sightings := make([][]byte, 4096), make([]Sighting, 4096)
+			for i := range ids {
+				ids[i] = []byte(c.even)
+				if i%2 == 1 {
+					ids[i] = []byte(c.odd)
+				}
+			}
+			for b.Loop() {
+				Hasher{1, 2}.Fill(sightings, ids)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/4096, "ns/id")
+		})
+	}
+}
+
 func TestAKeptBlockOutlivesItsReach(t *testing.T) {
 	s := New(Geometry{BlockBits: 4, Reach: 1})
 	sightings := func(block int64) (run []Sighting) {
