@@ -248,6 +248,14 @@ func TestBitsetsAgreeWithTheNaiveOnes(t *testing.T) {
 		if from >= end {
 			continue
 		}
+		at := rng.IntN(70)
+		moved := newBitset(at + n)
+		moved.or(at, b, from, end)
+		for k := range at + n {
+			if moved.has(k) != (k >= at && k < at+end-from && naive[from+k-at]) {
+				t.Fatalf("[%d,%d) at %d: bit %d", from, end, at, k)
+			}
+		}
 		if b.count(from, end) != count || b.next(from, end) != next || b.last(from, end) != last {
 			t.Fatalf("[%d,%d): %d %d %d, want %d %d %d", from, end, b.count(from, end), b.next(from, end), b.last(from, end), count, next, last)
 		}
