@@ -102,8 +102,7 @@ func (f Filtered) Read(r FilteredRead) (FilteredResult, error) {
 		return FilteredResult{}, err
 	}
 	out := reading{channel: c, read: r, s: c.now()}
-	at, err := out.collect(from)
-	c.reached(out.s, at)
+	err = out.collect(from)
 	if errors.Is(err, errNotJudged) { // a cache was lost; it is being made again
 		c.askNotice()
 		err = nil
@@ -174,29 +173,28 @@ type reading struct {
 	d         batch.Decompressor
 }
 
-// collect returns to where it has read.
-func (r *reading) collect(from broker.Offset) (broker.Offset, error) {
+func (r *reading) collect(from broker.Offset) error {
 	at := from
 	for range readRounds {
 		next, err := r.channel.nextVisible(r.s, at)
 		if err != nil || next == broker.NoOffset {
-			return at, err
+			return err
 		}
 		if next >= r.s.cleared {
 			r.exhausted = true
-			return next, nil
+			return nil
 		}
 		if r.channel.inPart(next, r.s.cleared) {
-			return next, nil
+			return nil
 		}
 		if at, err = r.round(next); err != nil || r.full {
-			return at, err
+			return err
 		}
 		if 2*r.result.Size >= r.read.MaxBytes {
-			return at, nil // one more round would mostly read a batch that does not fit
+			return nil // one more round would mostly read a batch that does not fit
 		}
 	}
-	return at, nil
+	return nil
 }
 
 // round reads the log once, from a visible record on, and returns where to go on.
