@@ -111,7 +111,7 @@ func (f *faults) recreate(m *machine) {
 	old := m.raft
 	w.lastRaft++
 	m.raft, m.disk = w.lastRaft, newDisk(w)
-	m.disk.raft = newRaftDisk(w.format)
+	m.disk.raft, m.disk.base = newRaftDisk(w.format), w.plan.slowDisks[m.id-1]
 	f.restartLater(m)
 	w.rejoin(m, old)
 }

@@ -143,6 +143,23 @@ func (w *world) lifelinesClose(node broker.NodeID) {
 	}
 }
 
+// registerAgain answers an image in which another incarnation of this node is the newer one. It runs no more, the lock on
+// the directory proves it: a late copy of its request was taken, and this process would be nobody for ever.
+func (p *process) registerAgain() {
+	p.world().note("node %d finds another incarnation in its place", p.node())
+	p.epoch = 0
+	for _, tp := range p.order {
+		p.replicas[tp].resign()
+	}
+	for _, s := range slices.Clone(p.world().net.sessions) {
+		if s.follower == p {
+			s.end(followerEnd)
+		} else if s.leader == p {
+			s.end(leaderEnd)
+		}
+	}
+}
+
 // register announces this incarnation until the controller has taken it, and again should the image forget it.
 func (p *process) register() {
 	if p.epoch != 0 {

@@ -74,19 +74,25 @@ func (f *logFile) reset(start broker.Offset) {
 	f.start, f.flushed, f.high = start, start, start
 }
 
-// sync makes cells durable that were dirty when it began.
-func (f *logFile) sync(captured []broker.Offset) {
-	for _, at := range captured {
-		if f.isDirty(at) {
-			f.platter[at], f.dirty[at] = f.cache[at], false
+// written is a cell as it was when a sync began.
+type written struct {
+	at broker.Offset
+	as cell
+}
+
+// sync makes cells durable that were dirty when it began, and still are what they were then.
+func (f *logFile) sync(captured []written) {
+	for _, c := range captured {
+		if f.isDirty(c.at) && f.cache[c.at] == c.as {
+			f.platter[c.at], f.dirty[c.at] = c.as, false
 		}
 	}
 }
 
 // failSync is a sync that returns an error: the pages count as clean, and some never reached the platter.
-func (f *logFile) failSync(w *world, captured []broker.Offset) {
-	for _, at := range captured {
-		if f.isDirty(at) {
+func (f *logFile) failSync(w *world, captured []written) {
+	for _, c := range captured {
+		if at := c.at; f.isDirty(at) {
 			f.dirty[at] = false
 			if w.chance(500) {
 				f.platter[at] = f.cache[at]
@@ -97,9 +103,13 @@ func (f *logFile) failSync(w *world, captured []broker.Offset) {
 
 func (f *logFile) isDirty(at broker.Offset) bool { return int(at) < len(f.dirty) && f.dirty[at] }
 
-func (f *logFile) dirtyCells() []broker.Offset {
+func (f *logFile) dirtyCells() []written {
 	f.unsynced = slices.DeleteFunc(f.unsynced, func(at broker.Offset) bool { return !f.isDirty(at) })
-	return slices.Clone(f.unsynced)
+	cells := make([]written, len(f.unsynced))
+	for i, at := range f.unsynced {
+		cells[i] = written{at, f.cache[at]}
+	}
+	return cells
 }
 
 // losePower keeps of what was not synced whatever the drive happened to write: any cells, in any order, batches torn.
@@ -162,17 +172,17 @@ func (f *logFile) recover() (kept []*batch, damaged broker.Offset) {
 
 // disk is a node's data directory.
 type disk struct {
-	directory broker.DirectoryID
-	logs      map[broker.TopicPartition]*logFile
-	order     []broker.TopicPartition // the keys of logs
-	raft      *raftDisk
-	slow      int  // syncs take this many times as long
-	full      bool // appends are refused
-	failNext  bool // the next sync fails
+	directory  broker.DirectoryID
+	logs       map[broker.TopicPartition]*logFile
+	order      []broker.TopicPartition // the keys of logs
+	raft       *raftDisk
+	base, slow int  // syncs take this many times as long
+	full       bool // appends are refused
+	failNext   bool // the next sync fails
 }
 
 func newDisk(w *world) *disk {
-	return &disk{directory: w.uuid(), logs: map[broker.TopicPartition]*logFile{}, slow: 1}
+	return &disk{directory: w.uuid(), logs: map[broker.TopicPartition]*logFile{}, base: 1, slow: 1}
 }
 
 func (d *disk) open(tp broker.TopicPartition, id broker.ReplicaID) *logFile {
@@ -211,5 +221,5 @@ func (d *disk) syncTime(w *world) micros {
 	if w.chance(20) {
 		t += w.between(0, 8*millisecond)
 	}
-	return t * micros(d.slow)
+	return t * micros(max(d.slow, d.base))
 }

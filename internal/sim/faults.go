@@ -42,6 +42,8 @@ type faults struct {
 	ends   map[broker.TopicPartition][]mark // committed ends, as readers could have seen them
 	lost   map[broker.NodeID]bool           // its disk was lost, and no image says so yet
 	counts [faultKinds]int
+	on     bool
+	ambush micros // not before
 }
 
 type mark struct {
@@ -50,6 +52,7 @@ type mark struct {
 }
 
 func (f *faults) run() {
+	f.on = true
 	f.ends, f.lost = map[broker.TopicPartition][]mark{}, map[broker.NodeID]bool{}
 	w := f.w
 	var again func()
@@ -58,8 +61,7 @@ func (f *faults) run() {
 			return
 		}
 		kind := w.plan.weather[w.rng.IntN(len(w.plan.weather))]
-		f.counts[kind]++
-		f.strike(kind, w.machines[w.rng.IntN(len(w.machines))])
+		f.strike(kind, f.victim())
 		w.after(w.between(w.plan.calm/8, w.plan.calm*2), again)
 	}
 	w.after(w.between(0, 2*second), again)
@@ -78,8 +80,38 @@ func (f *faults) run() {
 	w.after(second, note)
 }
 
+// victim is any machine, or one that leads something.
+func (f *faults) victim() *machine {
+	w := f.w
+	m := w.machines[w.rng.IntN(len(w.machines))]
+	if w.chance(400) {
+		if p, _ := w.leaderOf(w.topics[w.rng.IntN(len(w.topics))]); p != nil {
+			m = p.m
+		}
+	}
+	return m
+}
+
+// onChange is told of everything after which the protocol is in between: an ISR or a leader that changed, a log that was
+// cut, a subscription that began. In some runs trouble follows at once, and often for everybody.
+func (f *faults) onChange() {
+	w := f.w
+	if !f.on || f.over || w.now < f.ambush || !w.chance(w.plan.ambushes) {
+		return
+	}
+	f.ambush = w.now + w.between(500*millisecond, 4*second)
+	w.after(w.between(0, 120*millisecond), func() {
+		if f.over {
+			return
+		}
+		kinds := []fault{faultAll, faultAll, faultPower, faultKill, faultPause, faultCut}
+		f.strike(kinds[w.rng.IntN(len(kinds))], f.victim())
+	})
+}
+
 func (f *faults) strike(kind fault, m *machine) {
 	w := f.w
+	f.counts[kind]++
 	switch kind {
 	case faultKill:
 		m.kill()

@@ -136,6 +136,9 @@ func (p *process) onLive(tp broker.TopicPartition, sub partition.SubscriptionID,
 func (r *replicaOwner) adopt() {
 	r.high = max(r.high, r.follower.HighWatermark())
 	r.advanceStart(r.follower.Start())
+	if mutant.Is(mutant.WaitersKept) {
+		r.onHighWatermark(r.high)
+	}
 }
 
 func (p *process) onData(tp broker.TopicPartition, sub partition.SubscriptionID, from broker.Offset, at positions, batches []*batch) {

@@ -84,6 +84,7 @@ func (r *replicaOwner) subscribe(s *session, sub partition.Subscribe) {
 		}
 		f.told = positions{answer.HighWatermark, answer.Start}
 		r.feeds = append(r.feeds, f)
+		r.p.world().faults.onChange()
 		s.send(f.on, func() { s.follower.onLive(tp, id, answer.HighWatermark, answer.Start) })
 		r.pumpLater(f)
 	}

@@ -189,7 +189,7 @@ type captured struct {
 	file  *logFile
 	gen   uint64
 	end   broker.Offset
-	cells []broker.Offset
+	cells []written
 }
 
 func (f *flusher) request() {

@@ -34,6 +34,10 @@ type member struct {
 func newMember(p *process) *member {
 	d := p.m.disk.raft
 	d.load()
+	if term, err := d.Term(d.last()); err != nil || term > d.vote.term {
+		p.world().fail("raft-damaged", "node %d: its log has term %d, its vote file %d", p.node(), term, d.vote.term)
+		return nil
+	}
 	img, conf, err := metadata.DecodeSnapshot(d.newest.GetData())
 	if err != nil {
 		p.world().fail("metadata", "node %d cannot read its snapshot: %v", p.node(), err)

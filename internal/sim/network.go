@@ -64,7 +64,11 @@ func (n *network) datagram(from, to broker.NodeID, f func()) {
 	}
 	n.w.after(n.delay(from, to), arrive)
 	if n.w.chance(n.double) {
-		n.w.after(n.delay(from, to)+n.w.between(0, 200*millisecond), arrive)
+		late := 200 * millisecond
+		if n.w.chance(300) {
+			late = 6 * second // a copy that waited in front of somebody who was paused
+		}
+		n.w.after(n.delay(from, to)+n.w.between(0, late), arrive)
 	}
 }
 

@@ -18,6 +18,9 @@ type plan struct {
 	sendEvery  micros
 	readEvery  micros
 	busyOwners int // frames that wait in front of a busy owner, in thousandths
+	busyTime   micros
+	slowDisks  []int // how many times slower than the best each node's disk is
+	ambushes   int   // how often trouble follows on the heels of a change, in thousandths
 	loss       int
 	double     int
 	chaos      micros // how long things go wrong
@@ -52,7 +55,20 @@ func newPlan(seed uint64) plan {
 		p.layouts = append(p.layouts, layout{min(4, p.brokers), "2"})
 	}
 	if rng.IntN(2) == 0 {
-		p.busyOwners = rng.IntN(200)
+		p.busyOwners, p.busyTime = rng.IntN(200), micros(5+rng.IntN(300))*millisecond
+	}
+	for range p.brokers {
+		slow := 1
+		if rng.IntN(4) == 0 {
+			slow = 1 + rng.IntN(150)
+		}
+		p.slowDisks = append(p.slowDisks, slow)
+	}
+	if rng.IntN(2) == 0 {
+		p.ambushes = rng.IntN(400)
+	}
+	if rng.IntN(4) == 0 {
+		p.sendEvery = micros(5+rng.IntN(15)) * millisecond
 	}
 	if rng.IntN(2) == 0 {
 		p.loss, p.double = rng.IntN(80), rng.IntN(80)

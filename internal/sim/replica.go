@@ -139,6 +139,9 @@ func (b *batch) asProduced() producer.Batch {
 func (p *process) onImage(img *metadata.Image) {
 	p.image = img
 	own, ok := img.Broker(p.node())
+	if ok && p.epoch != 0 && own.Epoch > p.epoch && own.Incarnation != p.incarnation {
+		p.registerAgain()
+	}
 	if !mutant.Is(mutant.RoleFromOldImage) && (!ok || p.epoch == 0 || own.Epoch != p.epoch) {
 		return
 	}
@@ -333,6 +336,7 @@ func (r *replicaOwner) written() {
 func (r *replicaOwner) truncate(at broker.Offset) {
 	r.p.world().note("node %d cuts %s from %d to %d", r.p.node(), r.p.world().name(r.tp), r.log.end, at)
 	r.log.cut(at)
+	r.p.world().faults.onChange()
 	r.high = max(min(r.high, at), r.log.start)
 	delete(r.p.flusher.journal, r.tp)
 	r.foldProducers()

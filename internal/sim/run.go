@@ -64,7 +64,7 @@ func newWorld(p plan, out io.Writer) *world {
 	w.format = w.formatted()
 	for n := 1; n <= p.brokers; n++ {
 		m := &machine{w: w, id: broker.NodeID(n), raft: broker.RaftID(n), rate: 1000, disk: newDisk(w)}
-		m.disk.raft = newRaftDisk(w.format)
+		m.disk.raft, m.disk.base = newRaftDisk(w.format), p.slowDisks[n-1]
 		w.machines = append(w.machines, m)
 	}
 	return w

@@ -92,7 +92,7 @@ type fetched struct {
 	err         error
 }
 
-const fetchRecords = 40
+const fetchRecords = 500
 
 // fetch serves a reader: a leader's committed records, or a follower's as far as it knows (R12).
 func (p *process) fetch(tp broker.TopicPartition, from broker.Offset, leaderOnly bool) fetched {

@@ -92,7 +92,7 @@ func (s *session) arrive(c stream, receiver int, f func()) {
 	// The owner may be busy: what was read waits in front of it, in order.
 	d := micros(1)
 	if w.chance(w.plan.busyOwners) {
-		d = w.between(0, 30*millisecond)
+		d = w.between(0, w.plan.busyTime)
 	}
 	s.queued[c] = max(s.queued[c]+1, w.now+d)
 	p.after(s.queued[c]-w.now, f)

@@ -3,8 +3,6 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 )
 
@@ -63,19 +61,5 @@ func TestASeedIsARun(t *testing.T) {
 	}
 	if hashes[3] == hashes[7] {
 		t.Error("two seeds have one trace")
-	}
-}
-
-func TestOneSeed(t *testing.T) {
-	env := os.Getenv("MILLRACE_SEED")
-	if env == "" {
-		t.Skip("MILLRACE_SEED names a seed")
-	}
-	seed, err := strconv.ParseUint(env, 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r := Run(seed, os.Stdout); r.Violation != nil {
-		t.Fatal(r.Violation)
 	}
 }

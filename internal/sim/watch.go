@@ -56,6 +56,7 @@ func (v *imageWatch) compare(w *world, img *metadata.Image) {
 			}
 		}
 		if was == nil || was.PartitionEpoch != p.PartitionEpoch {
+			w.faults.onChange()
 			w.note("image %d: %s has leader %d in epoch %d/%d, replicas %v, ISR %v, ELR %v", img.Index(), w.name(tp), p.Leader, p.LeaderEpoch, p.PartitionEpoch, p.Replicas, p.ISR, p.ELR)
 		}
 		hygiene(w, img, p)
