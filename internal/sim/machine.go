@@ -137,11 +137,7 @@ func (m *machine) kill() {
 	p.alive = false
 	m.process, m.paused, m.backlog = nil, false, nil
 	for _, s := range append([]*session(nil), m.w.net.sessions...) {
-		if s.follower == p {
-			s.ended[followerEnd] = true
-		} else if s.leader == p {
-			s.ended[leaderEnd] = true
-		}
+		s.abandon(p)
 	}
 	m.w.lifelinesClose(m.id)
 }

@@ -49,9 +49,9 @@ var Trials = []Trial{
 	{mutant.RoleFromOldImage, "roles from an image before the registration", ""},
 }
 
-// TryMutants breaks every rule in turn and plays up to so many seeds, until one notices. It reports whether every mutant
+// TryMutants breaks every rule in turn, or only one, and plays up to so many seeds, until one notices. It reports whether every mutant
 // that has no excuse was noticed.
-func TryMutants(out io.Writer, seeds uint64) bool {
+func TryMutants(out io.Writer, seeds uint64, only mutant.Mutant) bool {
 	all := make([]uint64, seeds)
 	for i := range all {
 		all[i] = uint64(i) + 1
@@ -59,6 +59,9 @@ func TryMutants(out io.Writer, seeds uint64) bool {
 	good := true
 	fmt.Fprintf(out, "| mutant | rule broken | noticed by | as |\n|---|---|---|---|\n")
 	for _, t := range Trials {
+		if only != 0 && only != t.Mutant {
+			continue
+		}
 		mutant.Choose(t.Mutant)
 		by, as := notice(all)
 		if as == "" {
@@ -76,6 +79,11 @@ func notice(seeds []uint64) (by, as string) {
 	for r := range PlayAll(seeds) {
 		if r.Violation != nil {
 			return fmt.Sprintf("seed %d", r.Seed), r.Violation.Kind
+		}
+	}
+	for _, s := range Scenarios {
+		if r := s.Play(nil); r.Violation != nil {
+			return "scenario " + s.Name, r.Violation.Kind
 		}
 	}
 	return "", ""

@@ -65,7 +65,7 @@ func (n *network) datagram(from, to broker.NodeID, f func()) {
 	n.w.after(n.delay(from, to), arrive)
 	if n.w.chance(n.double) {
 		late := 200 * millisecond
-		if n.w.chance(300) {
+		if n.w.chance(500) {
 			late = 6 * second // a copy that waited in front of somebody who was paused
 		}
 		n.w.after(n.delay(from, to)+n.w.between(0, late), arrive)

@@ -13,7 +13,8 @@ type plan struct {
 	seed       uint64
 	brokers    int
 	voters     int
-	layouts    []layout // of the topics
+	layouts    []layout                  // of the topics
+	assignment map[int32][]broker.NodeID // of all of them; nil: the controller places
 	lagMaxMs   int64
 	sendEvery  micros
 	readEvery  micros
@@ -48,10 +49,10 @@ func newPlan(seed uint64) plan {
 		p.brokers = 5
 	}
 	p.layouts = []layout{{3, "2"}}
-	switch rng.IntN(4) {
-	case 0:
+	switch rng.IntN(6) {
+	case 0, 1:
 		p.layouts = append(p.layouts, layout{3, "1"})
-	case 1:
+	case 2:
 		p.layouts = append(p.layouts, layout{min(4, p.brokers), "2"})
 	}
 	if rng.IntN(2) == 0 {
@@ -71,7 +72,7 @@ func newPlan(seed uint64) plan {
 		p.sendEvery = micros(5+rng.IntN(15)) * millisecond
 	}
 	if rng.IntN(2) == 0 {
-		p.loss, p.double = rng.IntN(80), rng.IntN(80)
+		p.loss, p.double = rng.IntN(80), rng.IntN(200)
 	}
 	// A run has some kinds of fault, not all: what many kinds do together hides what two of them do.
 	for kind := range faultKinds {

@@ -148,7 +148,10 @@ func (w *world) ready() bool {
 		name := fmt.Sprintf("topic-%d", i)
 		t, ok := img.TopicNamed(name)
 		if !ok {
-			req := controller.CreateTopic{Name: name, Partitions: 1, ReplicationFactor: int16(l.replicas), Configs: l.topicConfigs()}
+			req := controller.CreateTopic{Name: name, Partitions: 1, ReplicationFactor: int16(l.replicas), Configs: l.topicConfigs(), Assignment: w.plan.assignment}
+			if req.Assignment != nil {
+				req.ReplicationFactor = -1
+			}
 			c.member.do(func() { c.member.control.decide(req, func(controller.Reply, error) {}) })
 			return false
 		}

@@ -55,6 +55,11 @@ func (s *session) ends(c stream) (from, to broker.NodeID, receiver int) {
 	return s.leaderID, s.follower.node(), followerEnd
 }
 
+func (s *session) receiver(c stream) int {
+	_, _, end := s.ends(c)
+	return end
+}
+
 // send puts a frame on a stream. The receiver's process takes it if its end of the session is alive when the frame
 // arrives; the owner takes it a little later, whatever became of the session (RC3).
 func (s *session) send(c stream, f func()) {
@@ -193,6 +198,20 @@ func (p *process) watchSession(s *session, end int) {
 		}
 		p.watchSession(s, end)
 	})
+}
+
+// abandon is the death of a process: what a cut link held of its frames is not sent again.
+func (s *session) abandon(p *process) {
+	for end := range s.ended {
+		if s.at(end) == p {
+			s.ended[end] = true
+		}
+	}
+	for c := range streams {
+		if s.at(1-s.receiver(c)) == p {
+			s.held[c] = nil
+		}
+	}
 }
 
 // end ends one end of a session, and the subscriptions with it.

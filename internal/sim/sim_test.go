@@ -8,8 +8,8 @@ import (
 
 // fixedSeeds is how many seeds every test run plays, freshSeeds how many more that nobody has played before.
 const (
-	fixedSeeds = 400
-	freshSeeds = 40
+	fixedSeeds = 1000
+	freshSeeds = 50
 )
 
 // replay is the command that plays a seed again.
@@ -44,7 +44,7 @@ func TestClustersKeepTheirPromises(t *testing.T) {
 	if total.Undecided > 0 {
 		t.Errorf("porcupine left %d histories undecided", total.Undecided)
 	}
-	if total.Acked < 100_000 || total.Faults < 5_000 || total.Reads < 100_000 {
+	if total.Acked < 300_000 || total.Faults < 10_000 || total.Reads < 200_000 {
 		t.Errorf("the runs prove little: %v", total)
 	}
 }
@@ -61,5 +61,14 @@ func TestASeedIsARun(t *testing.T) {
 	}
 	if hashes[3] == hashes[7] {
 		t.Error("two seeds have one trace")
+	}
+}
+
+// TestScenariosKeepTheirPromises plays what was written by hand.
+func TestScenariosKeepTheirPromises(t *testing.T) {
+	for _, s := range Scenarios {
+		if r := s.Play(nil); r.Violation != nil {
+			t.Errorf("%s: %v", s.Name, r.Violation)
+		}
 	}
 }

@@ -4,6 +4,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -14,22 +15,24 @@ import (
 )
 
 type options struct {
-	seed    uint64
-	trace   bool
-	seeds   uint64
-	from    uint64
-	mutant  uint
-	mutants bool
+	seed     uint64
+	trace    bool
+	seeds    uint64
+	from     uint64
+	mutant   uint
+	mutants  bool
+	scenario string
 }
 
 func main() {
 	var o options
 	flag.Uint64Var(&o.seed, "seed", 0, "play this seed alone")
-	flag.BoolVar(&o.trace, "trace", false, "print what happens, with -seed")
+	flag.BoolVar(&o.trace, "trace", false, "print what happens, with -seed or -scenario")
+	flag.StringVar(&o.scenario, "scenario", "", "play this scenario alone")
 	flag.Uint64Var(&o.seeds, "seeds", 1000, "how many seeds to play")
 	flag.Uint64Var(&o.from, "from", 1, "the first of them")
 	flag.UintVar(&o.mutant, "mutant", 0, "break one rule, by its number; needs -tags mutant")
-	flag.BoolVar(&o.mutants, "mutants", false, "break every rule in turn, and print which seed noticed")
+	flag.BoolVar(&o.mutants, "mutants", false, "break every rule in turn, or that of -mutant, and print which seed noticed")
 	flag.Parse()
 	if (o.mutants || o.mutant != 0) && !mutant.Built {
 		os.Exit(rebuilt())
@@ -53,10 +56,19 @@ func rebuilt() int {
 func run(o options) bool {
 	switch {
 	case o.mutants:
-		return sim.TryMutants(os.Stdout, o.seeds)
+		return sim.TryMutants(os.Stdout, o.seeds, mutant.Mutant(o.mutant))
 	case o.seed != 0:
 		mutant.Choose(mutant.Mutant(o.mutant))
-		return one(o)
+		return one(o, func(out io.Writer) sim.Result { return sim.Run(o.seed, out) })
+	case o.scenario != "":
+		mutant.Choose(mutant.Mutant(o.mutant))
+		for _, s := range sim.Scenarios {
+			if s.Name == o.scenario {
+				return one(o, s.Play)
+			}
+		}
+		fmt.Printf("there is no scenario %q\n", o.scenario)
+		return false
 	}
 	mutant.Choose(mutant.Mutant(o.mutant))
 	began := time.Now()
@@ -87,11 +99,12 @@ func suffix(o options) string {
 	return " -mutant " + strconv.Itoa(int(o.mutant))
 }
 
-func one(o options) bool {
-	r := sim.Run(o.seed, nil)
+func one(o options, play func(io.Writer) sim.Result) bool {
+	var out io.Writer
 	if o.trace {
-		r = sim.Run(o.seed, os.Stdout)
+		out = os.Stdout
 	}
+	r := play(out)
 	fmt.Printf("seed %d: trace %016x, %d events, %.1f virtual seconds\n", r.Seed, r.Hash, r.Events, float64(r.Micros)/1e6)
 	if r.Violation != nil {
 		fmt.Println(r.Violation)
