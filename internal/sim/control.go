@@ -188,9 +188,6 @@ func (c *control) answer() {
 	}
 }
 
-// asked is a process's questions to the controller.
-type asked struct{ last uint64 }
-
 const askTimeout = 1 * second
 
 // ask sends a request to whoever this node takes for the controller, and calls done once: with the answer, or with

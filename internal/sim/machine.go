@@ -53,7 +53,6 @@ type process struct {
 	sessions    uint64
 	subs        partition.SubscriptionID
 	flusher     flusher
-	asked       asked
 	damaged     []broker.TopicPartition // what recovery found, told with the registration
 	repairs     map[broker.TopicPartition]broker.Offset
 	stopping    bool

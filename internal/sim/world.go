@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"math/rand/v2"
 
@@ -110,13 +109,6 @@ func (t *trace) count(values ...uint64) {
 		t.hash = (t.hash ^ v) * 0x9E3779B97F4A7C15
 		t.hash ^= t.hash >> 29
 	}
-}
-
-// text enters words into the digest.
-func (t *trace) text(s string) {
-	h := fnv.New64a()
-	io.WriteString(h, s) // never fails
-	t.count(h.Sum64())
 }
 
 // uuid draws an identity.
