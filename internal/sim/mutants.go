@@ -74,16 +74,16 @@ func TryMutants(out io.Writer, seeds uint64, only mutant.Mutant) bool {
 	return good
 }
 
-// notice returns who noticed first: the scenarios written by hand come after the seeds.
+// notice returns who noticed first.
 func notice(seeds []uint64) (by, as string) {
-	for r := range PlayAll(seeds) {
-		if r.Violation != nil {
-			return fmt.Sprintf("seed %d", r.Seed), r.Violation.Kind
-		}
-	}
 	for _, s := range Scenarios {
 		if r := s.Play(nil); r.Violation != nil {
 			return "scenario " + s.Name, r.Violation.Kind
+		}
+	}
+	for r := range PlayAll(seeds) {
+		if r.Violation != nil {
+			return fmt.Sprintf("seed %d", r.Seed), r.Violation.Kind
 		}
 	}
 	return "", ""
