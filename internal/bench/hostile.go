@@ -14,7 +14,6 @@ import (
 
 	"github.com/millrace-io/millrace/broker/adminapi"
 	"github.com/millrace-io/millrace/internal/task"
-	"github.com/millrace-io/millrace/sdk"
 )
 
 const (
@@ -99,7 +98,7 @@ func (h *hostile) prepare(ctx context.Context) error {
 		return err
 	}
 	d := h.broker.Driver()
-	if err := h.broker.Bind(ctx, harmless, guestName, harmless); err != nil {
+	if err := h.broker.Bind(ctx, harmless, harmless, guestChain()); err != nil {
 		return err
 	}
 	if err := d.Consume(ctx, load{topic: harmless, partitions: 1, records: 1, size: len("h0"), group: harmless}); err != nil {
@@ -208,7 +207,7 @@ func (h *hostile) measured(ctx context.Context, scenario string, deed func(conte
 // judged binds the guest to the topic, reads through it until the window ends, and unbinds it.
 func (h *hostile) judged(ctx context.Context, topic string) (err error) {
 	group := "victim-of-" + topic
-	if err := h.broker.Bind(ctx, group, guestName, topic); err != nil {
+	if err := h.broker.Bind(ctx, group, topic, guestChain()); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.unbind(group, topic)) }()
@@ -228,12 +227,12 @@ func (h *hostile) judged(ctx context.Context, topic string) (err error) {
 func (h *hostile) unbind(group, topic string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	client, err := sdk.New(sdk.WithAdmin(h.broker.admin))
-	if err != nil {
-		return err
-	}
-	_, err = client.Bindings().DeleteBinding(ctx, &adminapi.DeleteBindingRequest{Group: group, Topic: topic})
-	return errors.Join(err, client.Close())
+	return h.broker.Unbind(ctx, group, topic)
+}
+
+// guestChain is the folder plugin alone.
+func guestChain() *adminapi.ChainSpec {
+	return &adminapi.ChainSpec{Stages: []*adminapi.Stage{{Plugin: guestName}}}
 }
 
 // pauses is the highest bucket of the time that stopping the world for the collector took, since it was last asked.

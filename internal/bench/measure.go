@@ -18,6 +18,7 @@ type measure struct {
 	P50Millis        float64  `json:"p50_ms,omitempty"`
 	P99Millis        float64  `json:"p99_ms,omitempty"`
 	AddedP99Millis   float64  `json:"added_p99_ms,omitempty"`   // by a hostile guest, over the window before
+	OverPlain        float64  `json:"over_plain,omitempty"`     // plain readings' time, before and behind, over this one's
 	PauseMillis      *float64 `json:"gc_stopping_ms,omitempty"` // the highest bucket of stopping the world
 	GuestCalls       *uint64  `json:"guest_calls,omitempty"`
 	Controls         controls `json:"controls"`
