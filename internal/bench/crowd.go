@@ -76,7 +76,7 @@ func (v *visit) crowded(ctx context.Context, d kafkaDriver, c *crowd) error {
 		}
 		found, err := d.openLoop(ctx, crowdTopic, v.at.Size, crowdRate, crowdWindow/time.Duration(v.shorter))
 		group.Stop()
-		m.Records, m.Seconds, m.P50Millis, m.P99Millis = found.Records, found.Seconds, found.P50, found.P99
+		m.Records, m.Seconds, m.P50Millis, m.P99Millis, m.LateP99Millis = found.Records, found.Seconds, found.P50, found.P99, found.LateP99
 		return errors.Join(err, group.Wait())
 	})
 }

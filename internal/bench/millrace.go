@@ -88,6 +88,16 @@ func (m *millrace) Stop() error {
 	return errors.Join(m.daemon.end(syscall.SIGTERM), os.RemoveAll(m.dir))
 }
 
+// CreateTopic makes a topic with configs of its own.
+func (m *millrace) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) error {
+	client, err := sdk.New(sdk.WithAdmin(m.admin))
+	if err != nil {
+		return err
+	}
+	_, err = client.CreateTopic(ctx, name, partitions, configs)
+	return errors.Join(err, client.Close())
+}
+
 // Bind makes group read topic through a chain.
 func (m *millrace) Bind(ctx context.Context, group, topic string, chain *adminapi.ChainSpec) error {
 	client, err := sdk.New(sdk.WithAdmin(m.admin))

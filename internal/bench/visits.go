@@ -57,7 +57,7 @@ func itineraries() []itinerary {
 			{name: "crowd", about: "a steady load alone, and beside 10,000 idle and 1,000 slow connections", seconds: 50, run: crowdPart},
 		}},
 		{pause: true, on: ours, parts: []part{
-			{name: "guests", about: "hostile guests beside a fifth of the peak, in memory", seconds: 205, run: hostilePart},
+			{name: "guests", about: "hostile guests beside a fifth of the peak, in memory", seconds: 260, run: hostilePart},
 		}},
 	}
 }
