@@ -177,6 +177,8 @@ func (h *hostile) pair(ctx context.Context, name string, deed func(context.Conte
 func (h *hostile) measured(ctx context.Context, scenario string, deed func(context.Context) error) (m measure, err error) {
 	m = h.at
 	m.Scenario = scenario
+	profile := h.profileOf(ctx, h.broker, m)
+	defer func() { err = errors.Join(err, profile.Wait()) }()
 	calls, err := h.broker.GuestCalls(ctx)
 	if err != nil {
 		return m, err

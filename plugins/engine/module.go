@@ -169,7 +169,7 @@ func (m *Module) run(ctx context.Context, frame *abi.Frame, size int, answer *ab
 		clockNano: uint64(frame.BaseTimestamp) * 1_000_000,
 	})
 	process, err := i.judge(size, write)
-	keep := err == nil
+	keep := i.reusable(err)
 	if err == nil {
 		err = i.read(process, frame, answer)
 	}
@@ -182,8 +182,15 @@ func (m *Module) run(ctx context.Context, frame *abi.Frame, size int, answer *ab
 		m.put(ctx, i)
 		return fuel, err
 	}
-	// An instance that trapped is in no state that its toolchain knows.
 	return fuel, errors.Join(err, i.close(ctx))
+}
+
+// reusable reports whether restoring the instance makes up for how its run ended. It does after a trap or spent fuel: no
+// toolchain knows the state that such a guest is in, but nothing of it outlives the image, and making another instance
+// costs more than most runs. A guest that called itself too often keeps the stack that it grew.
+func (i *instance) reusable(err error) bool {
+	var fault *plugins.Fault
+	return err == nil || errors.As(err, &fault) && fault.Reason != plugins.ReasonDepth
 }
 
 func frameBudget(records int, each uint64) int64 {
