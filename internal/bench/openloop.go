@@ -12,9 +12,9 @@ import (
 
 // openLoop writes records at a rate for a span, whatever the broker does, and measures each from the time at which it was
 // meant to be sent: a broker that stalls cannot hide the records that it kept from being sent. How late the sender itself
-// was is measured beside.
-func (d kafkaDriver) openLoop(ctx context.Context, topic string, size int, rate float64, span time.Duration) (latencies, error) {
-	client, err := producer(d.address, topic)
+// was is measured beside. more changes the client.
+func (d kafkaDriver) openLoop(ctx context.Context, topic string, size int, rate float64, span time.Duration, more ...kgo.Opt) (latencies, error) {
+	client, err := producer(d.address, topic, more...)
 	if err != nil {
 		return latencies{}, err
 	}
@@ -103,5 +103,5 @@ func (a *answers) since(begin time.Time, late *histogram) (latencies, error) {
 		LateP99: late.millis(0.99)}, nil
 }
 
-// openLoopTick is how often the sender looks what is due: a tenth of what clients wait for a batch to fill.
-const openLoopTick = time.Millisecond
+// openLoopTick is how often the sender looks what is due.
+const openLoopTick = 200 * time.Microsecond

@@ -54,7 +54,7 @@ func itineraries() []itinerary {
 			{name: "variants", about: "the same with 5 % repeats, batches of 16, zstd, and a Go guest", seconds: 80, run: variantsPart},
 		}},
 		{pause: true, on: ours, parts: []part{
-			{name: "crowd", about: "a steady load alone, and beside 10,000 idle and 1,000 slow connections", seconds: 50, run: crowdPart},
+			{name: "crowd", about: "a steady load alone, and beside 10,000 idle and 1,000 slow connections, while they come and when they are there", seconds: 75, run: crowdPart},
 		}},
 		{pause: true, on: ours, parts: []part{
 			{name: "guests", about: "hostile guests beside a fifth of the peak, in memory", seconds: 260, run: hostilePart},
