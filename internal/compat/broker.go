@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -21,7 +22,7 @@ type brokerProcess struct {
 	client    string // Kafka, TCP and QUIC
 	admin     string
 	authority string // the file with the authority of its certificates
-	tls       bool   // clients are to use TLS
+	way       way    // how clients are to reach it
 	cmd       *exec.Cmd
 }
 
@@ -50,8 +51,10 @@ func startBrokerAt(ctx context.Context, program, dir, client string, more ...str
 	}
 	data, config := filepath.Join(dir, "data"), filepath.Join(dir, "millrace.yaml")
 	b.authority = filepath.Join(data, "tls", "ca.crt")
-	if out, err := exec.CommandContext(ctx, program, "init", "--data", data).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
+	if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) { // else it ran here before
+		if out, err := exec.CommandContext(ctx, program, "init", "--data", data).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
+		}
 	}
 	text := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\n%s",
 		data, b.client, cluster, b.admin, quickGroups)

@@ -11,8 +11,9 @@ type client struct {
 	noRack        string // why a rack cannot name the group for it
 	// noZstdFetch is for what writes zstd but reads with a version of Fetch below 10, to which Kafka refuses zstd too.
 	noZstdFetch bool
-	drains      bool // has the verb drain
-	quic        bool // its driver goes over QUIC
+	drains      bool   // has the verb drain
+	quic        bool   // its driver goes over QUIC
+	protocol    string // of its groups: consumer (KIP-848); empty: its default, which is classic
 }
 
 var allCodecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
@@ -39,6 +40,10 @@ var clients = []client{
 		install: python("confluent-kafka", "confluent.py", "confluent-kafka==2.16.1"),
 	},
 	{
+		name: "confluent-kafka-848", version: "2.16.1", from: "PyPI", codecs: allCodecs, protocol: "consumer",
+		install: python("confluent-kafka", "confluent.py", "confluent-kafka==2.16.1"),
+	},
+	{
 		name: "aiokafka", version: "0.14.0", from: "PyPI", codecs: allCodecs,
 		install: python("aiokafka", "aio.py", "aiokafka==0.14.0", "cramjam==2.14.0"),
 	},
@@ -53,6 +58,9 @@ var clients = []client{
 		name: "franz-go-quic", version: "1.22.2", from: "Go, over QUIC", codecs: allCodecs, install: golang("franz-go"), quic: true,
 	},
 	{
+		name: "franz-go-848", version: "1.22.2", from: "Go", codecs: allCodecs, install: golang("franz-go"), protocol: "consumer",
+	},
+	{
 		name: "sarama", version: "1.61.1", from: "Go", codecs: allCodecs, install: golang("sarama"),
 	},
 	{
@@ -60,4 +68,5 @@ var clients = []client{
 		noRack: "its Reader sends Fetch version 10 at most, which carries no rack",
 	},
 	{name: "java", version: apacheVersion, from: "Maven", codecs: allCodecs, install: javaDriver, drains: true},
+	{name: "java-848", version: apacheVersion, from: "Maven", codecs: allCodecs, install: javaDriver, drains: true, protocol: "consumer"},
 }
