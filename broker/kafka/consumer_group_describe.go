@@ -16,7 +16,8 @@ import (
 // Behaviour:
 //   - a group that does not exist, or is a classic one, is GROUP_ID_NOT_FOUND
 //   - partitions of topics that are gone are left out
-//   - v1: the type of each member, which is consumer; authorized operations are not reported
+//   - what the principal may do with a group, if asked (KIP-430)
+//   - v1: the type of each member, which is consumer
 
 const memberTypeConsumer = 1
 
@@ -36,6 +37,9 @@ func (s *session) consumerGroupDescribe(ctx context.Context, req *kmsg.ConsumerG
 		answer.Epoch, answer.AssignmentEpoch = described.Epoch, described.AssignmentEpoch
 		for i := range described.Members {
 			answer.Members = append(answer.Members, s.consumerMember(img, &described.Members[i]))
+		}
+		if req.IncludeAuthorizedOperations {
+			answer.AuthorizedOperations = s.authorizedOnGroup(name)
 		}
 		resp.Groups = append(resp.Groups, answer)
 	}

@@ -12,6 +12,7 @@ import (
 // DescribeTopicPartitions: v0
 //
 // Behaviour:
+//   - what the principal may do with each topic (KIP-430)
 //   - topics and views by name, all of them if none is named, in the order of their names, with the ELRs (KIP-966)
 //   - at most the partitions asked for, and never more than 2,000; the cursor in the answer says where to go on;
 //     one at a negative partition is INVALID_REQUEST
@@ -51,6 +52,7 @@ func (s *session) describeTopicPartitions(req *kmsg.DescribeTopicPartitionsReque
 			resp.Topics = append(resp.Topics, answer)
 			continue
 		}
+		answer.AuthorizedOperations = s.authorizedOnTopic(name)
 		answer.IsInternal = t.topic.Internal && t.view == nil
 		partitions := img.Partitions(t.topic.ID)
 		partitions = partitions[min(int(first), len(partitions)):]

@@ -338,7 +338,7 @@ func kafkaGoSuite() goSuite {
 	return goSuite{
 		name: "kafka-go-suite", module: kafkaGoModule, packages: []string{"."}, each: time.Minute,
 		tests: ".", bind: "localhost:9092", config: []string{
-			"auto.create.topics.enable: true", "group.min.session.timeout.ms: 100", "max.message.bytes: 200000000",
+			"auto.create.topics.enable: true", "group.min.session.timeout.ms: 100",
 			"listeners.client.advertise: localhost:9092", "authorizer: true", "allow.everyone.if.no.acl.found: true",
 			`super.users: "User:ANONYMOUS"`,
 		},

@@ -25,13 +25,12 @@ const (
 )
 
 const (
-	random   = "a random id"
-	aTime    = "a time"
-	address  = "an address"
-	deferred = "told once there are ACLs"
-	tiered   = "a config of tiered storage, of throttled replication or of a compression level: there is none"
-	ownFile  = "a broker's configs are its own: those of its file, which are read-only, all told as if they were set there"
-	better   = "Kafka has no code for it and says UNKNOWN_SERVER_ERROR"
+	random  = "a random id"
+	aTime   = "a time"
+	address = "an address"
+	tiered  = "a config of tiered storage, of throttled replication or of a compression level: there is none"
+	ownFile = "a broker's configs are its own: those of its file, which are read-only, all told as if they were set there"
+	better  = "Kafka has no code for it and says UNKNOWN_SERVER_ERROR"
 )
 
 // allowed is everything in which an answer may differ from Kafka's.
@@ -45,8 +44,6 @@ var allowed = []rule{
 	{path: "*.ProducerID", kind: presence, why: random},
 	{path: "Fetch.SessionID", kind: presence, why: random},
 	{path: "*.Port", kind: presence, why: address},
-	{path: "*.AuthorizedOperations", kind: free, why: deferred},
-	{path: "*.ClusterAuthorizedOperations", kind: free, why: deferred},
 
 	// ApiVersions: what is listed differs for good reasons (docs/PROTOCOL.md); the versions in common are compared.
 	{path: "ApiVersions.ApiKeys[]", kind: begins, kafka: "has ", ours: "has not ", why: "an API that is not spoken, or not yet"},
