@@ -54,6 +54,9 @@ var allowed = []rule{
 	{path: "ApiVersions.FinalizedFeatures[]", kind: free, why: "features are listed when they work (T4, T5)"},
 	{path: "ApiVersions.FinalizedFeaturesEpoch", kind: free, why: "features are listed when they work (T4, T5)"},
 
+	// Users.
+	{path: "SASLAuthenticate.SASLAuthBytes", label: "scram", kind: presence, why: "drawn for the exchange"},
+
 	// Configs.
 	{path: "CreateTopics.Topics.Configs[]", kind: begins, kafka: "has ", ours: "has not ", why: tiered},
 	{path: "DescribeConfigs.Resources.Configs[]", kind: begins, kafka: "has ", ours: "has not ", why: tiered},
