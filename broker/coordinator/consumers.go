@@ -92,6 +92,9 @@ func (t *tenure) onConsumerHeartbeat(
 
 // DescribeConsumers tells who is in a consumer group: GroupIDNotFound if there is none of that name.
 func (h *Host) DescribeConsumers(_ context.Context, groupID string) (group.ConsumerDescription, error) {
+	if groupID == "" {
+		return group.ConsumerDescription{}, broker.Errorf(broker.InvalidGroupID, "the group id is empty")
+	}
 	t, err := h.tenureOf(groupID)
 	if err != nil {
 		return group.ConsumerDescription{}, err

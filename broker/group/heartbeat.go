@@ -340,7 +340,7 @@ func (g *Group) consumerLeave(nowMs int64, r HeartbeatRequest) HeartbeatResponse
 	} else {
 		g.dismiss(nowMs, []*consumer{m}, "member left")
 	}
-	return HeartbeatResponse{MemberID: r.MemberID, MemberEpoch: r.MemberEpoch, HeartbeatIntervalMs: r.Timing.HeartbeatIntervalMs}
+	return HeartbeatResponse{MemberID: r.MemberID, MemberEpoch: r.MemberEpoch} // No interval: it is not to speak again.
 }
 
 // dismiss takes members out for good. Targets are computed by the next heartbeat.

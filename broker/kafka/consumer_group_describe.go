@@ -50,7 +50,7 @@ func (s *session) consumerMember(img *metadata.Image, m *group.ConsumerMember) k
 	member := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 	member.MemberID, member.InstanceID, member.RackID = m.MemberID, ref(m.InstanceID), ref(m.RackID)
 	member.MemberEpoch, member.ClientID, member.ClientHost = m.Epoch, m.ClientID, m.ClientHost
-	member.SubscribedTopics, member.SubscribedTopicRegex = s.seen(m.Names), ref(m.Regex)
+	member.SubscribedTopics, member.SubscribedTopicRegex = s.seen(m.Names), &m.Regex
 	member.Assignment, member.TargetAssignment = s.assignment(img, m.Assigned), s.assignment(img, m.Target)
 	member.MemberType = memberTypeConsumer
 	return member

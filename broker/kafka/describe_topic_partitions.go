@@ -48,11 +48,13 @@ func (s *session) describeTopicPartitions(req *kmsg.DescribeTopicPartitionsReque
 		t, code := s.resolveAskedName(img, name)
 		answer := kmsg.NewDescribeTopicPartitionsResponseTopic()
 		answer.Topic, answer.TopicID, answer.ErrorCode = &name, t.id, s.note(code)
+		if code != broker.TopicAuthorizationFailed {
+			answer.AuthorizedOperations = s.authorizedOnTopic(name)
+		}
 		if code != broker.None {
 			resp.Topics = append(resp.Topics, answer)
 			continue
 		}
-		answer.AuthorizedOperations = s.authorizedOnTopic(name)
 		answer.IsInternal = t.topic.Internal && t.view == nil
 		partitions := img.Partitions(t.topic.ID)
 		partitions = partitions[min(int(first), len(partitions)):]

@@ -11,9 +11,11 @@ type client struct {
 	noRack        string // why a rack cannot name the group for it
 	// noZstdFetch is for what writes zstd but reads with a version of Fetch below 10, to which Kafka refuses zstd too.
 	noZstdFetch bool
-	drains      bool   // has the verb drain
-	quic        bool   // its driver goes over QUIC
-	protocol    string // of its groups: consumer (KIP-848); empty: its default, which is classic
+	// noScram is why it cannot prove itself with SCRAM.
+	noScram  string
+	drains   bool   // has the verb drain
+	quic     bool   // its driver goes over QUIC
+	protocol string // of its groups: consumer (KIP-848); empty: its default, which is classic
 }
 
 var allCodecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
@@ -25,6 +27,7 @@ var clients = []client{
 	{
 		name: "kcat", version: "1.7.1", from: "Debian", quick: true, install: debian, codecs: allCodecs,
 		noCreate: "kcat has no command for it",
+		noScram:  "its librdkafka 2.0.2 sends its nonce twice in its last message, which Apache Kafka refuses too since CVE-2024-56128",
 	},
 	{
 		name: "kafka-python", version: "3.0.12", from: "PyPI", quick: true, codecs: allCodecs,

@@ -106,7 +106,7 @@ func (g goSuite) start(ctx context.Context, o options, shop workshop, program, d
 		if err != nil {
 			return nil, err
 		}
-		a, err := formatApache(ctx, jars, dir, g.apacheUsers, append([]string{"group.min.session.timeout.ms=100"}, g.apache...)...)
+		a, err := formatApache(ctx, jars, dir, g.apacheUsers, g.apache...)
 		if err != nil {
 			return nil, err
 		}
@@ -272,7 +272,7 @@ func saramaSuite() goSuite {
 		complaints: "COMPAT_COMPLAINTS",
 		config:     []string{"listeners.client.advertise: 127.0.0.1:29091"},
 		apache: []string{
-			"listeners=PLAINTEXT://127.0.0.1:39091,CONTROLLER://127.0.0.1:39095", "controller.quorum.voters=1@127.0.0.1:39095",
+			"group.min.session.timeout.ms=100", "listeners=PLAINTEXT://127.0.0.1:39091,CONTROLLER://127.0.0.1:39095", "controller.quorum.voters=1@127.0.0.1:39095",
 			"advertised.listeners=PLAINTEXT://127.0.0.1:29091",
 		},
 		env:    []string{"TOXIPROXY_ADDR=http://" + toxiproxyAddress, "KAFKA_VERSION=4.1.0"},
@@ -280,13 +280,10 @@ func saramaSuite() goSuite {
 		waits: []wait{
 			{test: "^TestFuncTxn", capability: "transactions", slow: true},
 			{test: "Transactions$|^TestFuncInitProducerId3$", capability: "transactions"},
-			{test: "^TestFuncAdminAlterPartitionReassignments$", capability: "replicas that can be moved (AlterPartitionReassignments)"},
-			{test: "^TestFuncAdminDescribeConfig$", capability: "documentation of a broker's configs"},
+			{test: "^TestFuncAdminAlterPartitionReassignments$", capability: "more than one node; fails on one node of Apache Kafka too"},
 			{test: "^TestFuncAdminIncrementalAlterConfigs$", capability: "a broker's configs that change while it runs"},
-			{test: "^TestFuncAdminUpdateFeatures$", capability: "features that are listed"},
-			{test: "^TestFuncAdminDescribeLogDirs$", capability: "five brokers"},
-			{test: "^TestFuncAdminQuotas$", capability: "client quotas"},
-			{test: "^TestFuncAdminListConsumerGroupOffsets$", words: "docker", capability: "brokers in docker, one of which it stops"},
+			{test: "^TestFuncAdminDescribeLogDirs$", capability: "five brokers; fails on one node of Apache Kafka too"},
+			{test: "^TestFuncAdminListConsumerGroupOffsets$", words: "docker", capability: "brokers in docker, one of which it stops; fails on Apache Kafka here too"},
 		},
 	}
 }
@@ -338,7 +335,7 @@ func kafkaGoSuite() goSuite {
 	return goSuite{
 		name: "kafka-go-suite", module: kafkaGoModule, packages: []string{"."}, each: time.Minute,
 		tests: ".", bind: "localhost:9092", config: []string{
-			"auto.create.topics.enable: true", "group.min.session.timeout.ms: 100",
+			"auto.create.topics.enable: true", "group.min.session.timeout.ms: 6000",
 			"listeners.client.advertise: localhost:9092", "authorizer: true", "allow.everyone.if.no.acl.found: true",
 			`super.users: "User:ANONYMOUS"`,
 		},

@@ -104,9 +104,10 @@ func consumerStory(s *script, v int16) error {
 		req   kmsg.Request
 	}{
 		{"nothing new", beat(id, epoch, nil)}, {"has all", beat(id, epoch, with(0, 1))}, {"alone", consumerDescribe(group)},
-		{"old epoch", beat(id, epoch-1, nil)}, {"future epoch", beat(id, epoch+7, nil)}, {"unknown member", beat("golden-nobody", epoch, nil)},
+		{"future epoch", beat(id, epoch+7, nil)}, {"unknown member", beat("golden-nobody", epoch, nil)},
 		{"second joins", consumerJoin(group, "golden-two")}, {"first is to revoke", beat(id, epoch, with(0, 1))},
 		{"second waits", beat("golden-two", epoch+1, with())}, {"between two", consumerDescribe(group)},
+		{"old epoch", beat("golden-two", epoch, nil)},
 		{"first revoked", beat(id, epoch, with(0))}, {"second gets it", beat("golden-two", epoch+1, with())},
 		{"two members", consumerDescribe(group)}, {"second leaves", beat("golden-two", -1, nil)},
 		{"first gets it back", beat(id, epoch+1, with(0))}, {"first leaves", beat(id, -1, nil)},
