@@ -49,6 +49,7 @@ const (
 type Flusher struct {
 	cfg     FlusherConfig
 	journal *journal
+	volume  vfs.Volume // open for as long as the flusher works
 	tail    tailBudget
 	buffers buffers
 	syncAll int // more files than this are one syncfs
@@ -72,7 +73,11 @@ func NewFlusher(cfg FlusherConfig) (*Flusher, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Flusher{cfg: cfg, journal: j, syncAll: syncAllAbove, wake: make(chan struct{}, 1), noted: map[*Log]struct{}{}}
+	volume, err := cfg.FS.OpenVolume(cfg.Dir)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the data directory: %w", err), j.file.Close())
+	}
+	f := &Flusher{cfg: cfg, journal: j, volume: volume, syncAll: syncAllAbove, wake: make(chan struct{}, 1), noted: map[*Log]struct{}{}}
 	if cfg.FS.OwnMount(cfg.Dir) {
 		f.syncAll = syncAllAboveOwnMount
 	}
@@ -82,6 +87,9 @@ func NewFlusher(cfg FlusherConfig) (*Flusher, error) {
 	}
 	return f, nil
 }
+
+// SyncAll makes everything written on the data directory's file system durable.
+func (f *Flusher) SyncAll() error { return f.volume.Sync() }
 
 // Wide reports whether so many syncs cost more than one of the whole file system.
 func (f *Flusher) Wide(syncs int) bool { return syncs > f.syncAll }
@@ -136,7 +144,7 @@ func (f *Flusher) Close() error {
 	err := f.Sync()
 	f.journal.mu.Lock()
 	defer f.journal.mu.Unlock()
-	return errors.Join(err, f.journal.file.Close())
+	return errors.Join(err, f.journal.file.Close(), f.volume.Close())
 }
 
 // failure is the failed write or sync that ended this flusher, or nil.
@@ -302,7 +310,7 @@ func (g *group) sync() error {
 		g.journal = len(entries) > 0
 	}
 	if g.wide {
-		if err := f.cfg.FS.SyncAll(f.cfg.Dir); err != nil {
+		if err := f.volume.Sync(); err != nil {
 			return fmt.Errorf("sync %d files: %w", g.files, err)
 		}
 		return nil

@@ -25,10 +25,9 @@ type Config struct {
 
 	SegmentBytes       int64 // a segment that reached it is followed by another; 0 = 1 GiB
 	IndexIntervalBytes int   // log bytes an index entry; 0 = 4 KiB
-	// SpareSegments is how many files of SegmentBytes are kept reserved, so that a full disk cannot stop a roll; ZeroFill
-	// has them written with zeros, which makes syncs cheaper. Both are for the metadata log.
+	// SpareSegments is how many files of SegmentBytes are kept reserved, so that a full disk cannot stop a roll. It
+	// is for the metadata log.
 	SpareSegments int
-	ZeroFill      bool
 
 	Logger zerolog.Logger
 	// OnDurable is called by the flushing goroutine whenever the durable end rose. It must not block.

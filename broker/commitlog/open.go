@@ -187,11 +187,7 @@ func (r *recovery) walk() error {
 		} else if r.adoptLast(seg) {
 			continue
 		}
-		next := broker.NoOffset
-		if seg.rolled {
-			next = r.bases[i+1]
-		}
-		torn, err := r.scan(seg, next)
+		torn, err := r.scan(seg)
 		if err != nil {
 			return err
 		}
@@ -305,8 +301,8 @@ func (r *recovery) lastIndexEntry(seg *segment) (e indexEntry, ok bool) {
 	return decodeEntry(b[:]), true
 }
 
-// scan reads a segment to its end, or to the torn tail, which it cuts. next is where the segment behind it begins.
-func (r *recovery) scan(seg *segment, next broker.Offset) (torn bool, err error) {
+// scan reads a segment to its end, or to the torn tail, which it cuts.
+func (r *recovery) scan(seg *segment) (torn bool, err error) {
 	last := broker.NoLeaderEpoch
 	if n := len(r.epochs); n > 0 {
 		last = r.epochs[n-1].epoch
@@ -325,13 +321,6 @@ func (r *recovery) scan(seg *segment, next broker.Offset) (torn bool, err error)
 	}
 	r.want = s.want
 	seg.end, seg.loaded, seg.synced = s.want, true, s.pos
-	if s.bad != "" && s.want == next {
-		// Nothing is missing: the bytes behind the last batch are what a spare segment was filled with.
-		s.bad = ""
-		if tail < 0 {
-			tail = s.pos
-		}
-	}
 	if s.bad != "" && s.want < r.flushed {
 		return false, &CorruptError{File: seg.name + logSuffix, Position: s.pos, Offset: s.want, Reason: s.bad}
 	}

@@ -104,7 +104,7 @@ func runPowerLoss(t *testing.T, appends, spares int) {
 	p := &promise{}
 	var mu sync.Mutex // syncs of one group run at once
 	cfg := w.config()
-	cfg.SpareSegments, cfg.ZeroFill = spares, spares > 0
+	cfg.SpareSegments = spares
 	cfg.OnDurable = func(end broker.Offset) { mu.Lock(); p.durable = end; mu.Unlock() }
 	if err := w.log.Close(); err != nil {
 		t.Fatal(err)

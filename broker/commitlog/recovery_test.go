@@ -506,48 +506,46 @@ func TestJournalOfAnotherReplicaIsVoid(t *testing.T) {
 
 // TestSparesCarryTheMetadataLogOverAFullDisk is rule RH21 for the raft log.
 func TestSparesCarryTheMetadataLogOverAFullDisk(t *testing.T) {
-	for _, zero := range []bool{false, true} {
-		m := vfs.NewMem()
-		w := &world{t: t, fs: m, dir: "data"}
-		cfg := commitlog.Config{FS: m, Dir: "data/raft/log", SegmentBytes: 64 << 10, IndexIntervalBytes: 512, SpareSegments: 2, ZeroFill: zero}
-		open := func() {
-			var err error
-			if w.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{FS: cfg.FS, Dir: w.dir}); err != nil {
-				t.Fatal(err)
-			}
-			cfg.Flusher = w.flusher
-			if w.log, err = commitlog.Open(cfg); err != nil {
-				t.Fatal(err)
-			}
-		}
-		open()
-		for range 10 {
-			w.append(1, 1)
-		}
-		w.sync()
-		m.SetSpace(1) // nothing more fits
+	m := vfs.NewMem()
+	w := &world{t: t, fs: m, dir: "data"}
+	cfg := commitlog.Config{FS: m, Dir: "data/raft/log", SegmentBytes: 64 << 10, IndexIntervalBytes: 512, SpareSegments: 2}
+	open := func() {
 		var err error
-		for err == nil {
-			err = w.log.Append(makeBatch(w.log.End(), 1, 1, 0))
-			if err == nil && w.log.End()%50 == 0 {
-				err = w.flusher.Sync()
-			}
-			if len(w.log.Segments()) == 3 { // on the second spare
-				break
-			}
+		if w.flusher, err = commitlog.NewFlusher(commitlog.FlusherConfig{FS: cfg.FS, Dir: w.dir}); err != nil {
+			t.Fatal(err)
 		}
-		if err != nil || w.fatal != nil {
-			t.Fatalf("with two spares: %v, fatal %v", err, w.fatal)
+		cfg.Flusher = w.flusher
+		if w.log, err = commitlog.Open(cfg); err != nil {
+			t.Fatal(err)
 		}
-		m.SetSpace(0)
+	}
+	open()
+	for range 10 {
 		w.append(1, 1)
-		w.sync()
-		end := w.log.End()
-		want := readAll(t, w.log, 0, 1<<20)
-		cfg.FS = m.CrashClone(nil)
-		open()
-		if w.log.End() != end || !bytes.Equal(readAll(t, w.log, 0, 5000), want) {
-			t.Fatalf("recovered to %d, want %d", w.log.End(), end)
+	}
+	w.sync()
+	m.SetSpace(1) // nothing more fits
+	var err error
+	for err == nil {
+		err = w.log.Append(makeBatch(w.log.End(), 1, 1, 0))
+		if err == nil && w.log.End()%50 == 0 {
+			err = w.flusher.Sync()
 		}
+		if len(w.log.Segments()) == 3 { // on the second spare
+			break
+		}
+	}
+	if err != nil || w.fatal != nil {
+		t.Fatalf("with two spares: %v, fatal %v", err, w.fatal)
+	}
+	m.SetSpace(0)
+	w.append(1, 1)
+	w.sync()
+	end := w.log.End()
+	want := readAll(t, w.log, 0, 1<<20)
+	cfg.FS = m.CrashClone(nil)
+	open()
+	if w.log.End() != end || !bytes.Equal(readAll(t, w.log, 0, 5000), want) {
+		t.Fatalf("recovered to %d, want %d", w.log.End(), end)
 	}
 }

@@ -247,11 +247,27 @@ func TestJournalTrailsAGroupAndCatchesUpWhenIdle(t *testing.T) {
 	})
 }
 
+// earlyVolume is a file system that can be opened as a whole at first only.
+type earlyVolume struct {
+	*vfs.Mem
+	late bool
+}
+
+func (f *earlyVolume) OpenVolume(dir string) (vfs.Volume, error) {
+	if f.late {
+		return nil, errors.New("failures so far were told to somebody else")
+	}
+	return f.Mem.OpenVolume(dir)
+}
+
 func TestManyDirtyFilesAreOneSyncOfTheFileSystem(t *testing.T) {
 	for _, own := range []bool{true, false} {
 		w, m := inMemory(t)
 		m.SetOwnMount(own)
+		disk := &earlyVolume{Mem: m}
+		w.fs = disk
 		w.open()
+		disk.late = true
 		var logs []*commitlog.Log
 		for i := range int32(10) {
 			cfg := w.config()

@@ -13,9 +13,6 @@ import (
 // becomes a segment: segments are not recycled (RC6).
 const spareSuffix = ".spare"
 
-// zeroBytes is how much one write of a zero-fill takes.
-const zeroBytes = 256 << 10
-
 func (l *Log) spareName(i int) string {
 	return path.Join(l.cfg.Dir, fmt.Sprintf("%d%s", i, spareSuffix))
 }
@@ -44,7 +41,7 @@ func (l *Log) fillSpares() error {
 	return nil
 }
 
-// prepareSpare makes a file that is empty, or zero if so configured, and has its space. A file of the name may hold
+// prepareSpare makes a file that is empty and has its space. A file of the name may hold
 // batches: a crash can undo the rename of a spare that was in use.
 func (l *Log) prepareSpare(name string) (vfs.File, error) {
 	file, err := l.cfg.FS.Create(name)
@@ -55,9 +52,6 @@ func (l *Log) prepareSpare(name string) (vfs.File, error) {
 	if err == nil {
 		err = file.Reserve(l.cfg.SegmentBytes)
 	}
-	if err == nil && l.cfg.ZeroFill {
-		err = zeroFill(file, l.cfg.SegmentBytes)
-	}
 	if err == nil {
 		err = file.Sync()
 	}
@@ -65,16 +59,6 @@ func (l *Log) prepareSpare(name string) (vfs.File, error) {
 		return nil, errors.Join(err, file.Close(), l.cfg.FS.Remove(name))
 	}
 	return file, nil
-}
-
-func zeroFill(file vfs.File, size int64) error {
-	zero := make([]byte, min(zeroBytes, size))
-	for at := int64(0); at < size; at += int64(len(zero)) {
-		if _, err := file.WriteAt(zero[:min(int64(len(zero)), size-at)], at); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // takeSpare turns a spare into the file of a segment; nil if there is none.

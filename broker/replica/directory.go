@@ -37,8 +37,8 @@ type directories struct {
 	fs  vfs.FS
 	dir string
 	now func() time.Time
-	// wide tells whether so many syncs cost more than one of the whole file system.
-	wide func(syncs int) bool
+	// flusher knows when many syncs cost more than one of the whole file system.
+	flusher *commitlog.Flusher
 }
 
 func (d directories) topic(id broker.TopicID) string { return path.Join(d.dir, topicsDir, id.Hex()) }
@@ -117,10 +117,10 @@ func (d directories) setAsideUnknown(tp broker.TopicPartition) error {
 // replica.meta come first, and only then does any of them get its name. So a replica.meta is never without its bytes or
 // the directories around it, wherever the power goes. Many directories are made with two syncs of the file system.
 func (d directories) create(placements []Placement, each func(n int, do func(i int) error) error) error {
-	wide := d.wide(3 * len(placements)) // a file, its directory, and the one around it
+	wide := d.flusher.Wide(3 * len(placements)) // a file, its directory, and the one around it
 	settle := func(dirs []string) error {
 		if wide {
-			return d.fs.SyncAll(d.dir)
+			return d.flusher.SyncAll()
 		}
 		return each(len(dirs), func(i int) error { return d.fs.SyncDir(dirs[i]) })
 	}

@@ -37,7 +37,7 @@ func NewSet(cfg Config) (*Set, error) {
 		return nil, fmt.Errorf("replica set: %w", err)
 	}
 	return &Set{
-		cfg: cfg, dirs: directories{cfg.FS, cfg.Dir, cfg.Now, cfg.Flusher.Wide}, tasks: task.NewGroup(context.Background()),
+		cfg: cfg, dirs: directories{cfg.FS, cfg.Dir, cfg.Now, cfg.Flusher}, tasks: task.NewGroup(context.Background()),
 		byName: make(map[broker.TopicPartition]*Replica),
 	}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/internal/process"
 	"github.com/millrace-io/millrace/internal/task"
 	"github.com/millrace-io/millrace/sdk"
 )
@@ -80,7 +81,7 @@ func (h *hostile) window() time.Duration { return hostileWindow / time.Duration(
 
 // build makes the host program, which takes the place of `millrace run`.
 func (h *hostile) build(ctx context.Context) error {
-	if err := freeAddresses(&h.control); err != nil {
+	if err := process.FreeAddresses(&h.control); err != nil {
 		return err
 	}
 	program := h.broker.home.bin("host")

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/millrace-io/millrace/internal/process"
 )
 
 // kafkaVersion is the release whose jars are fetched; it needs Java 17.
@@ -82,7 +84,7 @@ func (k *kafka) Install(ctx context.Context) error {
 		return errors.New("there is no java on PATH, and Apache Kafka needs Java 17 or newer; leave it out with -systems")
 	}
 	home := k.home.bin("kafka")
-	return once(home, kafkaProject, func() error {
+	return process.Once(home, kafkaProject, func() error {
 		if err := os.WriteFile(filepath.Join(home, "pom.xml"), []byte(kafkaProject), 0o644); err != nil {
 			return err
 		}
@@ -97,7 +99,7 @@ func (k *kafka) Start(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	var controller string
-	if err := freeAddresses(&k.address, &controller); err != nil {
+	if err := process.FreeAddresses(&k.address, &controller); err != nil {
 		return time.Time{}, err
 	}
 	text := fmt.Sprintf(kafkaSettings, k.address, controller, k.home.data(k.name)) + strings.Join(k.settings, "\n") + "\n"

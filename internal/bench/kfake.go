@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/millrace-io/millrace/internal/process"
 )
 
 // kfake is franz-go's broker in memory, as a process of its own: what the protocol costs without a disk.
@@ -32,7 +34,7 @@ func (k *kfake) Install(ctx context.Context) error {
 
 // Start implements system.
 func (k *kfake) Start(ctx context.Context) (time.Time, error) {
-	if err := freeAddresses(&k.address); err != nil {
+	if err := process.FreeAddresses(&k.address); err != nil {
 		return time.Time{}, err
 	}
 	execAt, err := k.daemon.start(k.home.bin("kfake"), k.address)

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/millrace-io/millrace/internal/process"
 	"github.com/millrace-io/millrace/sdk"
 )
 
@@ -60,7 +61,7 @@ func (m *millrace) Start(ctx context.Context) (time.Time, error) {
 	if err := os.RemoveAll(m.dir); err != nil {
 		return time.Time{}, err
 	}
-	if err := freeAddresses(&m.client, &m.cluster, &m.admin); err != nil {
+	if err := process.FreeAddresses(&m.client, &m.cluster, &m.admin); err != nil {
 		return time.Time{}, err
 	}
 	if out, err := exec.CommandContext(ctx, m.program(), "init", "--data", m.dir).CombinedOutput(); err != nil {

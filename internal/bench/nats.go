@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/millrace-io/millrace/internal/process"
 )
 
 // nats is NATS JetStream: the server that the module nats pins, and its driver, which is a process of its own.
@@ -56,7 +58,7 @@ func (n *nats) Install(ctx context.Context) error {
 // Start implements system.
 func (n *nats) Start(ctx context.Context) (time.Time, error) {
 	data := n.home.data(n.name)
-	if err := errors.Join(os.RemoveAll(data), freeAddresses(&n.address)); err != nil {
+	if err := errors.Join(os.RemoveAll(data), process.FreeAddresses(&n.address)); err != nil {
 		return time.Time{}, err
 	}
 	config := data + ".conf"

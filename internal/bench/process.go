@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,80 +12,37 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/millrace-io/millrace/internal/task"
+	"github.com/millrace-io/millrace/internal/process"
 )
-
-// stopWithin is how long a process may take to end before it is killed.
-const stopWithin = 30 * time.Second
 
 // daemon is a broker's process. Its output goes to a file.
 type daemon struct {
-	log    string
-	cmd    *exec.Cmd
-	exited chan struct{} // closed when it has ended
-	watch  *task.Group   // the one goroutine that waits for its end
+	log     string
+	process *process.Process // nil while it does not run
 }
 
 // start runs the command and returns the time of exec.
 func (d *daemon) start(name string, arguments ...string) (time.Time, error) {
-	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	p, err := process.Start(d.log, name, arguments...)
 	if err != nil {
 		return time.Time{}, err
 	}
-	d.cmd = exec.Command(name, arguments...)
-	d.cmd.Stdout, d.cmd.Stderr = log, log
-	execAt := time.Now()
-	if err := errors.Join(d.cmd.Start(), log.Close()); err != nil {
-		d.cmd = nil
-		return execAt, fmt.Errorf("start %s: %w", name, err)
-	}
-	cmd, exited := d.cmd, make(chan struct{})
-	d.exited, d.watch = exited, task.NewGroup(context.Background())
-	d.watch.Go("wait for "+name, func(context.Context) error {
-		_ = cmd.Wait() // how it ended is in its state
-		close(exited)
-		return nil
-	})
-	return execAt, nil
+	d.process = p
+	return p.StartedAt, nil
 }
 
 func (d *daemon) pid() int {
-	if d.cmd == nil {
+	if d.process == nil {
 		return 0
 	}
-	return d.cmd.Process.Pid
+	return d.process.ID()
 }
 
 // end sends the signal and waits until the process is gone; one that does not obey is killed, which is an error.
 func (d *daemon) end(signal syscall.Signal) error {
-	if d.cmd == nil {
-		return nil
-	}
-	cmd := d.cmd
-	d.cmd = nil
-	if err := cmd.Process.Signal(signal); err != nil {
-		if errors.Is(err, os.ErrProcessDone) {
-			return fmt.Errorf("%s ended by itself: %s\n%s", cmd.Path, cmd.ProcessState, d.tail())
-		}
-		return err
-	}
-	select {
-	case <-d.exited:
-		return nil
-	case <-time.After(stopWithin):
-		err := cmd.Process.Kill()
-		<-d.exited
-		return errors.Join(fmt.Errorf("%s did not end within %v of %v", cmd.Path, stopWithin, signal), err)
-	}
-}
-
-// tail is the end of the log.
-func (d *daemon) tail() string {
-	text, err := os.ReadFile(d.log)
-	if err != nil {
-		return err.Error()
-	}
-	return string(text[max(0, len(text)-2000):])
+	p := d.process
+	d.process = nil
+	return p.End(signal)
 }
 
 // dialable returns when address accepts a connection, or an error once exited is closed. Kafka accepts none before it has
@@ -118,39 +73,10 @@ func dialable(ctx context.Context, address string, exited <-chan struct{}) error
 
 // serving is dialable for the daemon, with the end of its log.
 func (d *daemon) serving(ctx context.Context, address string) error {
-	if err := dialable(ctx, address, d.exited); err != nil {
-		return fmt.Errorf("%w\n%s", err, d.tail())
+	if err := dialable(ctx, address, d.process.Exited()); err != nil {
+		return fmt.Errorf("%w\n%s", err, d.process.Tail())
 	}
 	return nil
-}
-
-// freeAddresses fills addresses with loopback addresses whose ports are free on TCP and UDP.
-func freeAddresses(addresses ...*string) error {
-	for _, address := range addresses {
-		var err error
-		if *address, err = freeAddress(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func freeAddress() (string, error) {
-	for range 32 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", err
-		}
-		address := tcp.Addr().String()
-		udp, err := net.ListenPacket("udp", address)
-		if closeErr := tcp.Close(); closeErr != nil {
-			return "", closeErr
-		}
-		if err == nil {
-			return address, udp.Close()
-		}
-	}
-	return "", errors.New("no port is free on both TCP and UDP")
 }
 
 // cpuOf returns the CPU time that a process has used, to the nanosecond, which /proc has only in ticks; process 0 has none.

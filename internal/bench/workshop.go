@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -57,19 +56,4 @@ func (w workshop) command(ctx context.Context, dir, what, name string, arguments
 // build compiles a package in dir.
 func (w workshop) build(ctx context.Context, dir, output, pkg string) error {
 	return w.command(ctx, dir, "building "+filepath.Base(output), "go", "build", "-buildvcs=false", "-o", output, pkg)
-}
-
-// once runs install with an empty home, unless the mark there says that the very same was installed before.
-func once(home, want string, install func() error) error {
-	mark := filepath.Join(home, "installed")
-	if have, err := os.ReadFile(mark); err == nil && string(have) == want {
-		return nil
-	}
-	if err := errors.Join(os.RemoveAll(home), os.MkdirAll(home, 0o755)); err != nil {
-		return err
-	}
-	if err := install(); err != nil {
-		return err
-	}
-	return os.WriteFile(mark, []byte(want), 0o644)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/internal/process"
 	"github.com/millrace-io/millrace/sdk"
 )
 
@@ -45,7 +46,7 @@ func dedupField(string) *adminapi.ChainSpec {
 func push(ctx context.Context, client *sdk.Client, dir string) error {
 	for _, version := range []string{"1", "2"} {
 		module := filepath.Join(dir, "judge"+version+".wasm")
-		err := build(ctx, module, "github.com/millrace-io/millrace/internal/chaos/plugin", []string{"GOOS=wasip1", "GOARCH=wasm"},
+		err := process.Build(ctx, module, "github.com/millrace-io/millrace/internal/chaos/plugin", []string{"GOOS=wasip1", "GOARCH=wasm"},
 			"-buildmode=c-shared", "-ldflags=-s -w -X main.version="+version)
 		if err != nil {
 			return err

@@ -41,7 +41,7 @@ func (h *harness) check(ctx context.Context) (checked, error) {
 		return c, err
 	}
 	acked := h.ledger.snapshot()
-	dump, err := readTo(ctx, h.broker.client, source{topic: topic}, c.ends)
+	dump, err := readTo(ctx, h.broker.Client, source{topic: topic}, c.ends)
 	if err != nil {
 		return c, err
 	}
@@ -117,7 +117,7 @@ func (h *harness) checkBinding(ctx context.Context, b bound, dump [][]entry, c *
 	if r.binding.DeadLetter == "" {
 		return nil
 	}
-	letters, err := readLetters(ctx, h.plain, h.broker.client, r.binding.DeadLetter)
+	letters, err := readLetters(ctx, h.plain, h.broker.Client, r.binding.DeadLetter)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (h *harness) readBinding(ctx context.Context, b bound, dump [][]entry, ends
 	}
 	reads := make([][][]entry, len(sources))
 	for i, from := range sources {
-		if reads[i], err = readTo(ctx, h.broker.client, from, ends); err != nil {
+		if reads[i], err = readTo(ctx, h.broker.Client, from, ends); err != nil {
 			return r, err
 		}
 	}

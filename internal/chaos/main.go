@@ -46,7 +46,7 @@ func main() {
 		os.Exit(1)
 	}
 	if err := run(ctx, o); err != nil {
-		fmt.Fprintf(os.Stderr, "chaos: %v\nseed %d; data and broker.log are in %s; again: %s\n", err, o.seed, o.dir, replay)
+		fmt.Fprintf(os.Stderr, "chaos: %v\nseed %d; data and millrace.log are in %s; again: %s\n", err, o.seed, o.dir, replay)
 		os.Exit(1)
 	}
 	if temporary {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/internal/process"
 	"github.com/millrace-io/millrace/internal/task"
 	"github.com/millrace-io/millrace/sdk"
 )
@@ -21,7 +23,7 @@ import (
 type harness struct {
 	options options
 	random  *rand.Rand
-	broker  *broker
+	broker  *process.Broker
 	sdk     *sdk.Client
 	plain   *kgo.Client // for sentinels and questions
 	tasks   *task.Group // members and cutovers
@@ -52,18 +54,17 @@ type totals struct {
 // run is the whole job; its error says that the run could not go on, or that a checker found something.
 func run(ctx context.Context, o options) (err error) {
 	h := &harness{options: o, random: rand.New(rand.NewPCG(o.seed, 0)), ledger: &ledger{acked: map[name]place{}}, started: time.Now()}
-	processes := task.NewGroup(ctx)
 	program := filepath.Join(o.dir, "millrace")
-	if err := build(ctx, program, "github.com/millrace-io/millrace/cmd/millrace", nil); err != nil {
+	if err := process.Build(ctx, program, "github.com/millrace-io/millrace/cmd/millrace", nil); err != nil {
 		return err
 	}
-	if h.broker, err = newBroker(ctx, processes, program, o.dir); err != nil {
+	if h.broker, err = process.Format(ctx, program, o.dir, "", "log.retention.check.interval.ms: 500", "log.cleaner.backoff.ms: 200"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, h.broker.end(syscall.SIGTERM), processes.Wait(), h.broker.log.Close()) }()
-	if err := errors.Join(h.broker.start(), h.broker.ready(ctx)); err != nil {
+	if err := h.broker.Serve(ctx); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, h.broker.Stop()) }()
 	if err := h.setUp(ctx); err != nil {
 		return err
 	}
@@ -80,11 +81,11 @@ func run(ctx context.Context, o options) (err error) {
 
 // setUp makes the topic, the plugins, and the bindings that exist from the start, and starts the load.
 func (h *harness) setUp(ctx context.Context) (err error) {
-	h.sdk, err = sdk.New(sdk.WithBrokers(h.broker.client), sdk.WithAdmin(h.broker.admin), sdk.WithCAFile(h.broker.ca()))
+	h.sdk, err = sdk.New(sdk.WithBrokers(h.broker.Client), sdk.WithAdmin(h.broker.Admin), sdk.WithCAFile(h.broker.Authority()))
 	if err != nil {
 		return err
 	}
-	h.plain, err = kgo.NewClient(append(quickly()[:2], kgo.SeedBrokers(h.broker.client), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	h.plain, err = kgo.NewClient(append(quickly()[:2], kgo.SeedBrokers(h.broker.Client), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	if err != nil {
 		return err
 	}
@@ -114,10 +115,10 @@ func (h *harness) setUp(ctx context.Context) (err error) {
 	h.bounds = append(h.bounds, bound{name: "load-fields", view: "load-fields"})
 	readers := newGroup("gamma", "load-fields", "a view over TCP")
 	h.groups = append(h.groups, readers)
-	if err := readers.joinTCP(h.tasks, h.broker.client, ""); err != nil {
+	if err := readers.joinTCP(h.tasks, h.broker.Client, ""); err != nil {
 		return err
 	}
-	h.load = startProducers(ctx, h.broker.client, h.ledger, h.options.seed, h.options.pause)
+	h.load = startProducers(ctx, h.broker.Client, h.ledger, h.options.seed, h.options.pause)
 	return h.startTable(ctx)
 }
 
@@ -147,7 +148,7 @@ func (h *harness) bindSecond(ctx context.Context) error {
 	}
 	beta := newGroup("beta", topic, "a rack over TCP")
 	h.groups = append(h.groups, beta)
-	if err := beta.joinTCP(h.tasks, h.broker.client, "group=beta"); err != nil {
+	if err := beta.joinTCP(h.tasks, h.broker.Client, "group=beta"); err != nil {
 		return err
 	}
 	if h.options.retention {
@@ -157,7 +158,7 @@ func (h *harness) bindSecond(ctx context.Context) error {
 		h.slow = newGroup("slow", topic, "a rack over TCP, lagging")
 		h.slow.nap = 40 * time.Second
 		h.groups = append(h.groups, h.slow)
-		if err := h.slow.joinTCP(h.tasks, h.broker.client, "group=slow"); err != nil {
+		if err := h.slow.joinTCP(h.tasks, h.broker.Client, "group=slow"); err != nil {
 			return err
 		}
 	}
@@ -186,7 +187,7 @@ func (h *harness) rounds(ctx context.Context) (err error) {
 			return err
 		}
 		begun := time.Now()
-		if err := h.broker.ready(ctx); err != nil {
+		if err := h.broker.Ready(ctx); err != nil {
 			return err
 		}
 		readyIn := time.Since(begun)
@@ -220,7 +221,7 @@ func (h *harness) crash(ctx context.Context) (how string, err error) {
 	if h.random.IntN(6) == 0 {
 		how = "after a clean stop"
 		h.totals.cleanStops++
-		if err := errors.Join(h.broker.end(syscall.SIGTERM), h.broker.start(), h.broker.ready(ctx), h.moment(ctx, 50, 1000)); err != nil {
+		if err := errors.Join(h.broker.Stop(), h.broker.Serve(ctx), h.moment(ctx, 50, 1000)); err != nil {
 			return how, err
 		}
 	}
@@ -234,14 +235,14 @@ func (h *harness) crash(ctx context.Context) (how string, err error) {
 		if err := h.kill(); err != nil {
 			return how, err
 		}
-		if h.broker.starts%3 == 2 {
+		if h.kills%3 == 2 {
 			h.totals.cachesDeleted++
 			how += ", caches deleted"
-			if err := h.broker.deleteCaches(); err != nil {
+			if err := os.RemoveAll(filepath.Join(h.broker.Data(), "chains")); err != nil {
 				return how, err
 			}
 		}
-		if err := h.broker.start(); err != nil {
+		if err := h.broker.Start(); err != nil {
 			return how, err
 		}
 		again = h.kills < h.options.kills && h.random.IntN(5) == 0
@@ -259,7 +260,7 @@ func (h *harness) crash(ctx context.Context) (how string, err error) {
 // pause stops the process for a moment, in the middle of whatever it was at; half of the pauses end with its death.
 func (h *harness) pause(ctx context.Context) error {
 	h.totals.pauses++
-	if err := h.broker.signal(syscall.SIGSTOP); err != nil {
+	if err := h.broker.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	if err := h.moment(ctx, 50, 2500); err != nil {
@@ -268,18 +269,15 @@ func (h *harness) pause(ctx context.Context) error {
 	if h.random.IntN(2) == 0 {
 		return nil
 	}
-	if err := h.broker.signal(syscall.SIGCONT); err != nil {
+	if err := h.broker.Signal(syscall.SIGCONT); err != nil {
 		return err
 	}
 	return h.moment(ctx, 1, 500)
 }
 
 func (h *harness) kill() error {
-	if h.broker.dead() {
-		return errors.New("the broker ended by itself:\n" + h.broker.tail(30))
-	}
 	h.kills++
-	if err := h.broker.end(syscall.SIGKILL); err != nil {
+	if err := h.broker.End(syscall.SIGKILL); err != nil {
 		return err
 	}
 	h.load.onKill()

@@ -169,7 +169,7 @@ func judgeTable(log, sent []tableRow, end int64) (wrong []string) {
 
 // startTable begins the table's load.
 func (h *harness) startTable(ctx context.Context) (err error) {
-	if h.table, err = newTable(ctx, h.sdk, h.broker.client, h.options.seed); err != nil {
+	if h.table, err = newTable(ctx, h.sdk, h.broker.Client, h.options.seed); err != nil {
 		return err
 	}
 	h.tableLoad = task.NewGroup(ctx)
@@ -178,7 +178,7 @@ func (h *harness) startTable(ctx context.Context) (err error) {
 }
 
 func (h *harness) checkTable(ctx context.Context) error {
-	records, wrong, err := h.table.check(ctx, h.broker.client)
+	records, wrong, err := h.table.check(ctx, h.broker.Client)
 	h.complain(wrong...)
 	h.totals.comparisons++
 	h.totals.tableReads += records

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/millrace-io/millrace/internal/process"
 )
 
 // apacheVersion is that of clients/java/pom.xml.
@@ -32,7 +34,7 @@ func apacheJars(ctx context.Context, shop workshop) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(home, "lib", "*"), once(home, string(want), func() error {
+	return filepath.Join(home, "lib", "*"), process.Once(home, string(want), func() error {
 		return shell(ctx, home, "mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime",
 			"-DoutputDirectory="+filepath.Join(home, "lib"))
 	})
@@ -56,8 +58,8 @@ func javaDriver(ctx context.Context, shop workshop) ([]string, error) {
 
 // apache is a real Apache Kafka broker, and its controller, in one process.
 type apache struct {
-	client string
-	cmd    *exec.Cmd
+	client  string
+	process *process.Process
 }
 
 // startApache formats a directory and runs Apache Kafka in it until it listens, with more lines of configuration.
@@ -69,11 +71,8 @@ func startApache(ctx context.Context, jars, dir string, more ...string) (*apache
 func formatApache(ctx context.Context, jars, dir string, format []string, more ...string) (*apache, error) {
 	a := &apache{}
 	var controller string
-	for _, address := range []*string{&a.client, &controller} {
-		var err error
-		if *address, err = freeAddress(); err != nil {
-			return nil, err
-		}
+	if err := process.FreeAddresses(&a.client, &controller); err != nil {
+		return nil, err
 	}
 	lines := append([]string{
 		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@" + controller,
@@ -93,14 +92,11 @@ func formatApache(ctx context.Context, jars, dir string, format []string, more .
 	if out, err := formatted.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format for Apache Kafka: %w\n%s", err, out)
 	}
-	log, err := os.Create(filepath.Join(dir, "kafka.log"))
+	var err error
+	a.process, err = process.Start(filepath.Join(dir, "kafka.log"), "java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Dlog4j2.level=WARN",
+		"-cp", jars, "kafka.Kafka", config)
 	if err != nil {
 		return nil, err
-	}
-	a.cmd = exec.Command("java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Dlog4j2.level=WARN", "-cp", jars, "kafka.Kafka", config)
-	a.cmd.Stdout, a.cmd.Stderr = log, log
-	if err := errors.Join(a.cmd.Start(), log.Close()); err != nil {
-		return nil, fmt.Errorf("start Apache Kafka: %w", err)
 	}
 	for _, line := range more {
 		if value, ok := strings.CutPrefix(line, "listeners="); ok { // The last one counts.
@@ -119,15 +115,5 @@ func listens(ctx context.Context, address string) bool {
 	return err == nil && conn.Close() == nil
 }
 
-// stop ends the process with SIGTERM and waits for it; Java leaves with the signal's number then.
-func (a *apache) stop() error {
-	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	err := a.cmd.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == endedBySignal {
-		return nil
-	}
-	return err
-}
+// stop ends the process with SIGTERM and waits for it.
+func (a *apache) stop() error { return a.process.End(syscall.SIGTERM) }

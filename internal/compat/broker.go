@@ -5,25 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/millrace-io/millrace/internal/process"
 )
 
-// brokerProcess is a real `millrace run` in a directory of its own.
+// brokerProcess is a broker of ours as clients see it.
 type brokerProcess struct {
 	client    string // Kafka, TCP and QUIC
 	admin     string
 	authority string // the file with the authority of its certificates
 	way       way    // how clients are to reach it
-	cmd       *exec.Cmd
+	process   *process.Broker
 }
 
 // quickGroups has the members of consumer groups (KIP-848) speak often: they hear of a rebalance at their next heartbeat.
@@ -32,74 +29,23 @@ const quickGroups = "group.consumer.min.heartbeat.interval.ms: 1000\ngroup.consu
 // startBroker formats a directory below dir and runs a broker in it, on ports that are free, with more lines of
 // configuration.
 func startBroker(ctx context.Context, program, dir string, more ...string) (*brokerProcess, error) {
-	client, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	return startBrokerAt(ctx, program, dir, client, more...)
+	return startBrokerAt(ctx, program, dir, "", more...)
 }
 
 // startBrokerAt is startBroker with an address for clients.
 func startBrokerAt(ctx context.Context, program, dir, client string, more ...string) (*brokerProcess, error) {
-	b := &brokerProcess{client: client}
-	var cluster string
-	for _, address := range []*string{&cluster, &b.admin} {
-		var err error
-		if *address, err = freeAddress(); err != nil {
-			return nil, err
-		}
-	}
-	data, config := filepath.Join(dir, "data"), filepath.Join(dir, "millrace.yaml")
-	b.authority = filepath.Join(data, "tls", "ca.crt")
-	if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) { // else it ran here before
-		if out, err := exec.CommandContext(ctx, program, "init", "--data", data).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
-		}
-	}
-	text := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\n%s",
-		data, b.client, cluster, b.admin, quickGroups)
-	text += strings.Join(append(more, ""), "\n")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(filepath.Join(dir, "millrace.log"))
+	p, err := process.Format(ctx, program, dir, client, append([]string{quickGroups}, more...)...)
 	if err != nil {
 		return nil, err
 	}
-	b.cmd = exec.Command(program, "run", "--config", config)
-	b.cmd.Stdout, b.cmd.Stderr = log, log
-	if err := errors.Join(b.cmd.Start(), log.Close()); err != nil {
-		return nil, fmt.Errorf("start the broker: %w", err)
+	if err := p.Serve(ctx); err != nil {
+		return nil, errors.Join(err, p.End(syscall.SIGKILL))
 	}
-	if !eventually(ctx, 30*time.Second, func() bool { return b.ready(ctx) }) {
-		return nil, errors.Join(fmt.Errorf("the broker in %s did not become ready; see millrace.log there", dir), b.stop())
-	}
-	return b, nil
-}
-
-func (b *brokerProcess) ready(ctx context.Context) bool {
-	response, err := b.get(ctx, "/readyz")
-	if err != nil {
-		return false
-	}
-	return response.Body.Close() == nil && response.StatusCode == http.StatusOK
-}
-
-func (b *brokerProcess) get(ctx context.Context, path string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.admin+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	return http.DefaultClient.Do(request)
+	return &brokerProcess{client: p.Client, admin: p.Admin, authority: p.Authority(), process: p}, nil
 }
 
 // stop ends the process with SIGTERM and waits for it.
-func (b *brokerProcess) stop() error {
-	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	return b.cmd.Wait()
-}
+func (b *brokerProcess) stop() error { return b.process.Stop() }
 
 // fetches is what the broker counted: requests answered, and those among them answered with an error.
 type fetches struct {
@@ -109,7 +55,7 @@ type fetches struct {
 // fetches reads the request counters.
 func (b *brokerProcess) fetches(ctx context.Context) (fetches, error) {
 	var counted fetches
-	response, err := b.get(ctx, "/metrics")
+	response, err := b.process.Get(ctx, "/metrics")
 	if err != nil {
 		return counted, err
 	}
@@ -131,25 +77,6 @@ func (b *brokerProcess) fetches(ctx context.Context) (fetches, error) {
 		}
 	}
 	return counted, lines.Err()
-}
-
-// freeAddress returns a loopback address whose port is free on TCP and UDP.
-func freeAddress() (string, error) {
-	for range 32 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", err
-		}
-		address := tcp.Addr().String()
-		udp, err := net.ListenPacket("udp", address)
-		if closeErr := tcp.Close(); closeErr != nil {
-			return "", closeErr
-		}
-		if err == nil {
-			return address, udp.Close()
-		}
-	}
-	return "", errors.New("no port is free on both TCP and UDP")
 }
 
 // free reports whether an address can be listened at.

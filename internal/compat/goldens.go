@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/millrace-io/millrace/internal/compat/golden"
+	"github.com/millrace-io/millrace/internal/process"
 )
 
 // goldenName is the comparison with Apache Kafka, in -only and in the report.
@@ -96,10 +97,8 @@ func compareGuarded(ctx context.Context, shop workshop, program, dir string) (pa
 	if err := errors.Join(os.MkdirAll(kafkaDir, 0o755), os.MkdirAll(oursDir, 0o755)); err != nil {
 		return nil, err
 	}
-	address, errKafka := freeAddress()
-	controller, errController := freeAddress()
-	client, errOurs := freeAddress()
-	if err := errors.Join(errKafka, errController, errOurs); err != nil {
+	var address, controller string
+	if err := process.FreeAddresses(&address, &controller); err != nil {
 		return nil, err
 	}
 	const login = "org.apache.kafka.common.security."
@@ -117,7 +116,7 @@ func compareGuarded(ctx context.Context, shop workshop, program, dir string) (pa
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, kafka.stop()) }()
-	ours, err := startGuardedAt(ctx, program, oursDir, client, []user{{guardedUser.User, guardedUser.Password, kadm.ScramSha256}},
+	ours, err := startGuardedAt(ctx, program, oursDir, "", []user{{guardedUser.User, guardedUser.Password, kadm.ScramSha256}},
 		"sasl.enabled.mechanisms: PLAIN,SCRAM-SHA-256,SCRAM-SHA-512", "sasl.plain.without.tls: true")
 	if err != nil {
 		return nil, err

@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/millrace-io/millrace/internal/process"
 )
 
 // installTimeout bounds one installation.
@@ -84,7 +85,7 @@ func python(name, program string, packages ...string) installer {
 		home := w.bin(name)
 		interpreter := filepath.Join(home, "bin", "python")
 		command := []string{interpreter, "-B", w.source("python", program)}
-		return command, once(home, strings.Join(packages, " "), func() error {
+		return command, process.Once(home, strings.Join(packages, " "), func() error {
 			if err := shell(ctx, w.root, "python3", "-m", "venv", "--clear", home); err != nil {
 				return err
 			}
@@ -98,7 +99,7 @@ func npm(name, program string, packages ...string) installer {
 	return func(ctx context.Context, w workshop) ([]string, error) {
 		home := w.bin(name)
 		target := filepath.Join(home, filepath.Base(program))
-		err := once(home, strings.Join(packages, " "), func() error {
+		err := process.Once(home, strings.Join(packages, " "), func() error {
 			return shell(ctx, w.root, "npm", append([]string{"install", "--silent", "--no-audit", "--no-fund", "--prefix", home}, packages...)...)
 		})
 		if err != nil {
@@ -118,21 +119,6 @@ func golang(name string) installer {
 		target := w.bin(name + "-driver")
 		return []string{target}, shell(ctx, w.source("go"), "go", "build", "-buildvcs=false", "-o", target, "./"+name)
 	}
-}
-
-// once runs install unless the mark in home says that the very same was installed before.
-func once(home, want string, install func() error) error {
-	mark := filepath.Join(home, "installed")
-	if have, err := os.ReadFile(mark); err == nil && string(have) == want {
-		return nil
-	}
-	if err := errors.Join(os.RemoveAll(home), os.MkdirAll(home, 0o755)); err != nil {
-		return err
-	}
-	if err := install(); err != nil {
-		return err
-	}
-	return os.WriteFile(mark, []byte(want), 0o644)
 }
 
 // shell runs a command; a tool that is missing or fails is a reason to skip.

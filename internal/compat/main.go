@@ -6,12 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/millrace-io/millrace/internal/process"
 )
 
 // suiteName is franz-go's own test suite, in -only and in the report.
@@ -99,9 +100,8 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	program := shop.bin("millrace")
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "github.com/millrace-io/millrace/cmd/millrace")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the broker: %w\n%s", err, out)
+	if err := process.Build(ctx, program, "github.com/millrace-io/millrace/cmd/millrace", nil); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "millrace-compat-")
 	if err != nil {

@@ -149,16 +149,13 @@ func startOver(ctx context.Context, program, dir string, w way) (*brokerProcess,
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	client, err := freeAddress()
-	if err != nil {
-		return nil, err
+	start := func() (*brokerProcess, error) { return startBroker(ctx, program, dir, w.config()...) }
+	if w.mechanism != "" {
+		start = func() (*brokerProcess, error) {
+			return startGuardedAt(ctx, program, dir, "", trialUsers, w.config()...)
+		}
 	}
-	var b *brokerProcess
-	if w.mechanism == "" {
-		b, err = startBrokerAt(ctx, program, dir, client, w.config()...)
-	} else {
-		b, err = startGuardedAt(ctx, program, dir, client, trialUsers, w.config()...)
-	}
+	b, err := start()
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ var aside = map[string][]string{
 var faces = map[string]bool{"broker/kafka": true, "broker/admin": true}
 
 // tools may import anything and are imported by nothing.
-var tools = []string{"internal/sim", "internal/bench", "internal/chaos", "internal/compat", "internal/tidy"}
+var tools = []string{"internal/process", "internal/sim", "internal/bench", "internal/chaos", "internal/compat", "internal/tidy"}
 
 func TestPackagesImportOnlyFloorsBelow(t *testing.T) {
 	for _, room := range rooms(t) {

@@ -382,7 +382,21 @@ func (d *memDir) sync() {
 	d.changes = nil
 }
 
-// SyncAll implements FS.
+// OpenVolume implements FS.
+func (m *Mem) OpenVolume(dir string) (Volume, error) {
+	return memVolume(func() error { return m.SyncAll(dir) }), nil
+}
+
+// memVolume syncs.
+type memVolume func() error
+
+// Sync implements Volume.
+func (v memVolume) Sync() error { return v() }
+
+// Close implements io.Closer.
+func (memVolume) Close() error { return nil }
+
+// SyncAll makes everything durable.
 func (m *Mem) SyncAll(dir string) error {
 	fault := m.begin(OpSyncAll, dir)
 	defer m.mu.Unlock()

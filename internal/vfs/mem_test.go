@@ -197,6 +197,10 @@ func TestBothFileSystemsAgreeOnNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		volume, err := fsys.OpenVolume(root)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if _, err := f.WriteAt([]byte("z"), 9); err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +208,7 @@ func TestBothFileSystemsAgreeOnNames(t *testing.T) {
 			t.Fatalf("%s: size %d, %v", name, size, err)
 		}
 		if err := errors.Join(f.Reserve(100), f.Truncate(4), f.Sync(), f.Close(), fsys.Rename(root+"/x/y/f", root+"/x/g"),
-			fsys.SyncDir(root+"/x"), fsys.SyncAll(root)); err != nil {
+			fsys.SyncDir(root+"/x"), volume.Sync(), volume.Close()); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		names, err := fsys.List(root + "/x")

@@ -69,13 +69,23 @@ func (OS) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// SyncAll implements FS.
-func (OS) SyncAll(dir string) error {
+// OpenVolume implements FS.
+func (OS) OpenVolume(dir string) (Volume, error) {
 	d, err := os.Open(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
+	return osVolume{d}, nil
+}
+
+type osVolume struct{ *os.File }
+
+// Sync implements Volume.
+func (v osVolume) Sync() error {
+	if err := unix.Syncfs(int(v.Fd())); err != nil {
+		return fmt.Errorf("syncfs %s: %w", v.Name(), err)
+	}
+	return nil
 }
 
 // Lock implements FS.

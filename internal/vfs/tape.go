@@ -149,9 +149,13 @@ func (p *Process) SyncDir(dir string) error {
 	return p.change(Entry{Op: Op{Kind: OpSyncDir, Name: dir}}, func() error { return p.FS.SyncDir(dir) })
 }
 
-// SyncAll implements FS.
-func (p *Process) SyncAll(dir string) error {
-	return p.change(Entry{Op: Op{Kind: OpSyncAll, Name: dir}}, func() error { return p.FS.SyncAll(dir) })
+// OpenVolume implements FS.
+func (p *Process) OpenVolume(dir string) (Volume, error) {
+	v, err := p.FS.OpenVolume(dir)
+	if err != nil {
+		return nil, err
+	}
+	return memVolume(func() error { return p.change(Entry{Op: Op{Kind: OpSyncAll, Name: dir}}, v.Sync) }), nil
 }
 
 // Lock implements FS.

@@ -27,8 +27,8 @@ type FS interface {
 	Stat(name string) (fs.FileInfo, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
-	// SyncAll makes everything written on the file system that holds dir durable (syncfs).
-	SyncAll(dir string) error
+	// OpenVolume opens the file system that holds dir, to sync all of it at once.
+	OpenVolume(dir string) (Volume, error)
 	// Lock takes an exclusive lock on name, which is made if needed, until the returned closer is closed or the
 	// process ends; ErrLocked if another process holds it.
 	Lock(name string) (io.Closer, error)
@@ -36,6 +36,15 @@ type FS interface {
 	Space(dir string) (free, total uint64, err error)
 	// OwnMount reports whether dir is a mount point of its own.
 	OwnMount(dir string) bool
+}
+
+// Volume is an open file system.
+type Volume interface {
+	io.Closer
+	// Sync makes everything written on the file system durable (syncfs). It fails if anything could not be written since
+	// the volume was opened or synced last (Linux 5.8 and later): a volume opened only now may come after another process
+	// has been told of a failure, and would hear nothing of it (RH16).
+	Sync() error
 }
 
 // File is an open file. ReadAt and WriteAt may run concurrently; the file has no cursor.
