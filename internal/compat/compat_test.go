@@ -75,7 +75,7 @@ func TestDocumentTellsWhyAStepDidNotPass(t *testing.T) {
 	for _, want := range []string{
 		"of one build of the broker, commit abc", "## Over TLS", "- kcat 1, group over TLS: failed: stuck\n",
 		"| kcat 1 | Debian | skipped | passed | failed |", "- kcat 1, create: skipped: no command\n",
-		"- kcat 1, group: failed: stuck at 3\n", "| kgo-suite | 2 | Go | 1 | 0 | 0 | 0 | 5 tests passed |",
+		"- kcat 1, group: failed: stuck at 3\n", "| kgo-suite | 2 | Go | 1 | 0 | 0 | 0 | abc | 5 tests passed |",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the document lacks %q:\n%s", want, text)

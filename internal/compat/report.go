@@ -74,7 +74,7 @@ const preface = "# Other people's clients\n\n" +
 const suitesPreface = "\n## Suites and tools\n\n" +
 	"The clients' own tests, against one node, and Apache Kafka's command-line tools. Most tests of franz-go's suite speak to no\n" +
 	"broker, but its group ETL, pause, regex, purge and issue tests do. Sarama's wants five brokers behind toxiproxy: all five\n" +
-	"names are one node, and its topics have one replica.\n\n| suite | version | from | passed | failed | waiting | skipped | |\n|---|---|---|---|---|---|---|---|\n"
+	"names are one node, and its topics have one replica.\n\n| suite | version | from | passed | failed | waiting | skipped | build | |\n|---|---|---|---|---|---|---|---|---|\n"
 
 const comparedPreface = "\nThe same questions to Apache Kafka and to a broker here, both new, in every version of every API that both list; and the\n" +
 	"answers that clients got in the same steps on both, as sets of values of each field. What may differ is in the tables of\n" +
@@ -92,12 +92,12 @@ func (r report) write(name string) error {
 		first := same[0]
 		switch {
 		case first.details != "":
-			fmt.Fprintf(&compared, "\n## %s %s: %s\n%s%s", first.client, first.version, first.why, comparedPreface, first.details)
+			fmt.Fprintf(&compared, "\n## %s %s: %s (build %s)\n%s%s", first.client, first.version, first.why, first.build, comparedPreface, first.details)
 		case isClient(first.client):
 			// is in a matrix
 		default:
-			fmt.Fprintf(&suites, "| %s | %s | %s | %d | %d | %d | %d | %s |\n", first.client, first.version, first.from,
-				same.count(passed), same.count(failed), same.count(waiting), same.count(left), line(first.why))
+			fmt.Fprintf(&suites, "| %s | %s | %s | %d | %d | %d | %d | %s | %s |\n", first.client, first.version, first.from,
+				same.count(passed), same.count(failed), same.count(waiting), same.count(left), first.build, line(first.why))
 		}
 		for _, one := range same {
 			if one.outcome != passed {
@@ -126,7 +126,7 @@ func (r report) builds() string {
 	if len(all) == 1 {
 		return "All of it is of one build of the broker, commit " + all[0] + ".\n"
 	}
-	return fmt.Sprintf("It is of %d builds of the broker, commits %s.\n", len(all), strings.Join(all, ", "))
+	return fmt.Sprintf("It is of %d builds of the broker, whose commits are told with each row.\n", len(all))
 }
 
 // matrix is a table of the clients that went in one way, with their steps; empty if none did.
@@ -138,7 +138,7 @@ func (r report) matrix(over string) string {
 	var rows strings.Builder
 	for _, same := range r.byClient() {
 		if first := same[0]; isClient(first.client) && first.over == over {
-			fmt.Fprintf(&rows, "| %s %s | %s |%s\n", first.client, first.version, first.from, same.cells(columns))
+			fmt.Fprintf(&rows, "| %s %s | %s |%s %s |\n", first.client, first.version, first.from, same.cells(columns), first.build)
 		}
 	}
 	if rows.Len() == 0 {
@@ -148,7 +148,7 @@ func (r report) matrix(over string) string {
 	if over != "" {
 		heading = "\n## Over " + over + "\n"
 	}
-	return fmt.Sprintf("%s\n| client | from | %s |\n|%s\n%s", heading, strings.Join(columns, " | "), strings.Repeat("---|", len(columns)+2), &rows)
+	return fmt.Sprintf("%s\n| client | from | %s | build |\n|%s\n%s", heading, strings.Join(columns, " | "), strings.Repeat("---|", len(columns)+3), &rows)
 }
 
 // where names a step, and the way if it is not the plain one.
