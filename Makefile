@@ -5,8 +5,10 @@ BUF := github.com/bufbuild/buf/cmd/buf@v1.59.0
 GEN := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12 connectrpc.com/connect/cmd/protoc-gen-connect-go@v1.21.1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 KILLS ?= 50
+SEEDS ?= 10000
+FROM ?= 1
 
-.PHONY: build test race lint generate builtins builtins-check kills crashes compat bench
+.PHONY: build test race lint generate builtins builtins-check kills crashes compat bench sim mutants
 
 build:
 	go build -o $(BIN)/ ./cmd/...
@@ -51,6 +53,13 @@ kills:
 crashes:
 	MILLRACE_CRASHES=all go test -v -count=1 -timeout 90m -run 'PowerLoss|Compaction|Damage|DisksThatLie|DiskThatFails|FullDisk' \
 		./broker/commitlog ./broker/quorum ./broker/replica ./broker/node
+
+# sim plays whole clusters in virtual time, a seed each; mutants does so with one rule broken at a time.
+sim:
+	go run ./internal/sim/play -from $(FROM) -seeds $(SEEDS)
+
+mutants:
+	go run ./internal/sim/play -mutants -seeds 1000
 
 # compat runs other people's clients, installed from their registries, against a real broker.
 compat:

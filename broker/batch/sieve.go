@@ -63,16 +63,16 @@ func (s *Sieve) Keep(v View, keep func(*Record) bool) (out View, kept int, err e
 	latest := int64(math.MinInt64)
 	count := int(v.Count())
 	var rec Record
-	var part raw
+	var part Parts
 	for i := range count {
 		rest, err := cut(records, &part)
 		if err != nil {
 			return nil, 0, broker.Errorf(broker.InvalidRecord, "record batch at offset %d, record %d: %v", v.BaseOffset(), i, err)
 		}
-		rec = Record{OffsetDelta: part.offsetDelta, TimestampDelta: part.timestampDelta, Key: part.key, Value: part.value}
+		rec = Record{OffsetDelta: part.OffsetDelta, TimestampDelta: part.TimestampDelta, Key: part.Key, Value: part.Value}
 		if keep(&rec) {
 			s.plain = append(s.plain, records[:len(records)-len(rest)]...)
-			latest = max(latest, v.BaseTimestamp()+part.timestampDelta)
+			latest = max(latest, v.BaseTimestamp()+part.TimestampDelta)
 			kept++
 		}
 		records = rest

@@ -55,25 +55,25 @@ func Validate(v View, limits Limits, d *Decompressor) error {
 // Kafka client can hold.
 func checkRecords(b []byte, v View, limits Limits) error {
 	base := v.BaseTimestamp()
-	var part raw
+	var part Parts
 	for i := range v.Count() {
 		rest, err := cut(b, &part)
-		if err == nil && !noHeaders(part.headers) {
-			err = walkHeaders(part.headers, nil)
+		if err == nil && !noHeaders(part.Headers) {
+			err = walkHeaders(part.Headers, nil)
 		}
 		if err != nil {
 			return broker.Errorf(broker.InvalidRecord, "record %d of the batch: %v", i, err)
 		}
-		if part.offsetDelta != i {
-			return broker.Errorf(broker.InvalidRecord, "record %d of the batch has offset delta %d", i, part.offsetDelta)
+		if part.OffsetDelta != i {
+			return broker.Errorf(broker.InvalidRecord, "record %d of the batch has offset delta %d", i, part.OffsetDelta)
 		}
-		if limits.KeysRequired && part.key == nil {
+		if limits.KeysRequired && part.Key == nil {
 			return broker.Errorf(broker.InvalidRecord, "record %d of the batch has no key, which a compacted topic demands", i)
 		}
 		// A sum that passes the end of int64 comes out below what it began with.
-		sum := base + part.timestampDelta
-		if sum < -1 || part.timestampDelta > 0 && sum < base {
-			return broker.Errorf(broker.InvalidTimestamp, "record %d of the batch has timestamp %d%+d", i, base, part.timestampDelta)
+		sum := base + part.TimestampDelta
+		if sum < -1 || part.TimestampDelta > 0 && sum < base {
+			return broker.Errorf(broker.InvalidTimestamp, "record %d of the batch has timestamp %d%+d", i, base, part.TimestampDelta)
 		}
 		if limits.TimestampMaxMs != 0 && sum != -1 && (sum < limits.TimestampMinMs || sum > limits.TimestampMaxMs) {
 			return broker.Errorf(broker.InvalidTimestamp, "record %d of the batch has timestamp %d; the topic takes those from %d to %d now",

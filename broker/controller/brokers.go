@@ -5,6 +5,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/internal/mutant"
 )
 
 // ReplicaRef names one replica of a partition.
@@ -104,9 +105,9 @@ func registerBroker(head *metadata.Image, r RegisterBroker) (Decision, error) {
 	moved := known && old.Directory != r.Directory
 	brokers := electorate{head: head, changed: registration}
 	var facts []*metadata.Fact
-	if moved || len(r.Damaged) > 0 {
+	if moved || len(r.Damaged) > 0 || known && mutant.Is(mutant.SeatLostOnRestart) {
 		facts = brokers.withdraw(r.Node, func(p *metadata.Partition, rid broker.ReplicaID) (lost, emptied bool) {
-			return moved || slices.Contains(r.Damaged, ReplicaRef{p.TopicPartition, rid}), moved
+			return moved || mutant.Is(mutant.SeatLostOnRestart) || slices.Contains(r.Damaged, ReplicaRef{p.TopicPartition, rid}), moved
 		})
 	} else {
 		facts = brokers.sweep(holding(r.Node))
@@ -163,7 +164,7 @@ func (e electorate) withdraw(node broker.NodeID, verdict func(*metadata.Partitio
 				b.barred = []broker.NodeID{node}
 			}
 			next := e.seat(p, b)
-			if renew := lost && (emptied || anotherCandidate(p, node)); renew {
+			if renew := lost && (emptied || anotherCandidate(p, node)); renew && !mutant.Is(mutant.NoNewReplicaID) {
 				next = renewed(p, next, node)
 			}
 			if next != nil {

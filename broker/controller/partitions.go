@@ -5,6 +5,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/internal/mutant"
 )
 
 // AlterPartition asks for new in-sync replicas (R4). All pending changes of a broker travel in one request (RH19).
@@ -93,7 +94,7 @@ func checkISRChange(head *metadata.Image, sender broker.NodeID, change ISRChange
 		return nil, broker.Errorf(broker.UnknownTopicOrPartition, "there is no partition %s", change.TopicPartition)
 	}
 	switch {
-	case change.LeaderEpoch > p.LeaderEpoch || change.PartitionEpoch > p.PartitionEpoch:
+	case change.LeaderEpoch > p.LeaderEpoch || change.PartitionEpoch > p.PartitionEpoch && !mutant.Is(mutant.NoPartitionEpoch):
 		return nil, broker.Errorf(broker.NotController, "this controller has not seen epochs %d/%d of %s yet",
 			change.LeaderEpoch, change.PartitionEpoch, change.TopicPartition)
 	case change.LeaderEpoch < p.LeaderEpoch:
@@ -101,7 +102,7 @@ func checkISRChange(head *metadata.Image, sender broker.NodeID, change ISRChange
 			change.LeaderEpoch, change.TopicPartition, p.LeaderEpoch)
 	case sender != p.Leader:
 		return nil, broker.Errorf(broker.InvalidRequest, "node %d does not lead %s", sender, change.TopicPartition)
-	case change.PartitionEpoch < p.PartitionEpoch:
+	case change.PartitionEpoch < p.PartitionEpoch && !mutant.Is(mutant.NoPartitionEpoch):
 		return nil, broker.Errorf(broker.InvalidUpdateVersion, "partition epoch %d of %s is over, %d is present",
 			change.PartitionEpoch, change.TopicPartition, p.PartitionEpoch)
 	}
@@ -137,7 +138,7 @@ func checkEligible(head *metadata.Image, p *metadata.Partition, m ISRMember) *br
 		why = "it is fenced"
 	case r.Stopping:
 		why = "it is stopping"
-	case r.Epoch != m.Epoch:
+	case r.Epoch != m.Epoch && !mutant.Is(mutant.NoBrokerEpoch):
 		why = "its incarnation is another"
 	case replica.ID != m.ID:
 		why = "its replica is another"

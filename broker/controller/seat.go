@@ -5,6 +5,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/internal/mutant"
 )
 
 // electorate is the brokers as they will be once the decision at hand is applied.
@@ -61,9 +62,12 @@ func (e electorate) seat(old *metadata.Partition, b ballot) *metadata.Partition 
 // upkeep sets the ELR (KIP-966). Below min.insync.replicas nothing is acknowledged, so whoever leaves the ISR then still
 // has every acknowledged record.
 func upkeep(next, old *metadata.Partition, barred []broker.NodeID) {
-	if len(next.ISR) >= next.EffectiveMinISR() {
+	if len(next.ISR) >= next.EffectiveMinISR() && !mutant.Is(mutant.ELRKept) {
 		next.ELR, next.LastKnownELR = nil, nil
 		return
+	}
+	if mutant.Is(mutant.LossyInELR) {
+		barred = nil
 	}
 	candidates := union(old.ELR, old.ISR)
 	next.ELR = keep(candidates, func(n broker.NodeID) bool { return !slices.Contains(next.ISR, n) && !slices.Contains(barred, n) })

@@ -18,6 +18,7 @@ const (
 	topicsHashTag        = 0  // of ConsumerGroupMetadataValue
 	topicsHashBytes      = 8  // the size of its value
 	partitionsElementMin = 18 // bytes of an element of a list of topics: id, an empty list, no tags
+	sinceTag             = 0  // of the lists of ConsumerGroupCurrentMemberAssignmentValue
 )
 
 // ofMember reports whether a kind of record is one of a member's.
@@ -63,20 +64,21 @@ func changeRecord(groupID string, ch group.Change) record {
 	case group.TargetEpochChange:
 		value = kbin.AppendInt32(value, ch.Epoch)
 	case group.TargetChange:
-		value = appendPartitions(value, ch.Partitions)
+		value = appendPartitions(value, ch.Partitions, nil)
 	case group.CurrentChange:
 		value = kbin.AppendInt32(value, ch.Epoch)
 		value = kbin.AppendInt32(value, ch.PreviousEpoch)
 		value = kbin.AppendInt8(value, int8(ch.State))
-		value = appendPartitions(value, ch.Partitions)
-		value = appendPartitions(value, ch.Revoking)
+		value = appendPartitions(value, ch.Partitions, ch.Since)
+		value = appendPartitions(value, ch.Revoking, ch.RevokingSince)
 	}
 	const noTags = 0
 	return record{changeKey(groupID, ch), append(value, noTags)}
 }
 
-// appendPartitions writes a sorted list of partitions, topic by topic.
-func appendPartitions(dst []byte, partitions []broker.TopicPartition) []byte {
+// appendPartitions writes a sorted list of partitions, topic by topic, with the epochs since when a member has each, if
+// they are known.
+func appendPartitions(dst []byte, partitions []broker.TopicPartition, since []int32) []byte {
 	topics := 0
 	for i, tp := range partitions {
 		if i == 0 || partitions[i-1].Topic != tp.Topic {
@@ -94,7 +96,16 @@ func appendPartitions(dst []byte, partitions []broker.TopicPartition) []byte {
 		for _, tp := range partitions[:n] {
 			dst = kbin.AppendInt32(dst, tp.Partition)
 		}
-		dst = append(dst, 0)
+		if since == nil {
+			dst = append(dst, 0)
+		} else {
+			epochs := kbin.AppendCompactArrayLen(nil, n)
+			for _, epoch := range since[:n] {
+				epochs = kbin.AppendInt32(epochs, epoch)
+			}
+			dst = kbin.AppendUvarint(append(dst, 1, sinceTag), uint32(len(epochs)))
+			dst, since = append(dst, epochs...), since[n:]
+		}
 		partitions = partitions[n:]
 	}
 	return dst
@@ -156,32 +167,57 @@ func readChange(v *kbin.Reader, ch *group.Change) {
 	case group.TargetEpochChange:
 		ch.Epoch = v.Int32()
 	case group.TargetChange:
-		ch.Partitions = readPartitions(v)
+		ch.Partitions, _ = readPartitions(v)
 	case group.CurrentChange:
 		ch.Epoch, ch.PreviousEpoch, ch.State = v.Int32(), v.Int32(), group.MemberState(v.Int8())
-		ch.Partitions, ch.Revoking = readPartitions(v), readPartitions(v)
+		ch.Partitions, ch.Since = readPartitions(v)
+		ch.Revoking, ch.RevokingSince = readPartitions(v)
 	}
 	skipTags(v)
 }
 
 // readPartitions reads what appendPartitions wrote. The count of what it reads is bounded by the bytes that are there.
-func readPartitions(v *kbin.Reader) []broker.TopicPartition {
-	var all []broker.TopicPartition
+// The epochs are nil unless there is one for each partition.
+func readPartitions(v *kbin.Reader) (all []broker.TopicPartition, since []int32) {
 	for range v.CompactArrayLen() {
 		if len(v.Src) < partitionsElementMin {
 			v.Span(len(v.Src) + 1) // Nothing that follows can be read.
-			return nil
+			return nil, nil
 		}
 		topic := broker.TopicID(v.Uuid())
 		for range v.CompactArrayLen() {
 			all = append(all, broker.TopicPartition{Topic: topic, Partition: v.Int32()})
 			if !v.Ok() {
+				return nil, nil
+			}
+		}
+		since = append(since, readSince(v)...)
+	}
+	if len(since) != len(all) {
+		since = nil
+	}
+	return all, since
+}
+
+// readSince reads the tags of a topic's list of partitions for the epochs in them.
+func readSince(v *kbin.Reader) (since []int32) {
+	for range v.Uvarint() {
+		tag, size := v.Uvarint(), v.Uvarint()
+		body := kbin.Reader{Src: v.Span(int(size))}
+		if !v.Ok() {
+			return nil
+		}
+		if tag != sinceTag {
+			continue
+		}
+		for range body.CompactArrayLen() {
+			since = append(since, body.Int32())
+			if !body.Ok() {
 				return nil
 			}
 		}
-		skipTags(v)
 	}
-	return all
+	return since
 }
 
 func skipTags(v *kbin.Reader) {

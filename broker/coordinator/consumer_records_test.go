@@ -37,6 +37,9 @@ func TestConsumerGroupRecordsAreKafkasBytes(t *testing.T) {
 			Kind: group.CurrentChange, Member: "m", Epoch: 9, PreviousEpoch: 8, State: group.MemberUnrevoked,
 			Partitions: two, Revoking: two[2:],
 		}, "0008 0001 67 0001 6d", "0000 00000009 00000008 01" + twoBytes + "02" + otherBytes + "02 00000000 00 00"},
+		{"current with the epochs since when", group.Change{
+			Kind: group.CurrentChange, Member: "m", Epoch: 7, PreviousEpoch: 6, Partitions: []broker.TopicPartition{two[0], two[1]}, Since: []int32{5, 7},
+		}, "0008 0001 67 0001 6d", "0000 00000007 00000006 00 02" + topicBytes + "03 00000001 00000002 01 00 09 03 00000005 00000007 01 00"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := changeRecord("g", c.change)

@@ -23,9 +23,10 @@ func (bareCluster) Topics() group.Topics { return bareCluster{} }
 func (bareCluster) Timing(string) group.Timing {
 	return group.Timing{SessionTimeoutMs: 45_000, HeartbeatIntervalMs: 5_000}
 }
-func (bareCluster) Version() uint64                  { return 1 }
-func (bareCluster) Named(string) (group.Topic, bool) { return group.Topic{}, false }
-func (bareCluster) All() iter.Seq[group.Topic]       { return func(func(group.Topic) bool) {} }
+func (bareCluster) Version() uint64                   { return 1 }
+func (bareCluster) Named(string) (group.Topic, bool)  { return group.Topic{}, false }
+func (bareCluster) Sees(group.Principal, string) bool { return true }
+func (bareCluster) All() iter.Seq[group.Topic]        { return func(func(group.Topic) bool) {} }
 
 // ConsumerHeartbeat is a heartbeat of the consumer protocol (KIP-848), which joins, keeps and leaves a group. It returns
 // when what the answer rests on is committed.
@@ -91,6 +92,9 @@ func (t *tenure) onConsumerHeartbeat(
 
 // DescribeConsumers tells who is in a consumer group: GroupIDNotFound if there is none of that name.
 func (h *Host) DescribeConsumers(_ context.Context, groupID string) (group.ConsumerDescription, error) {
+	if groupID == "" {
+		return group.ConsumerDescription{}, broker.Errorf(broker.InvalidGroupID, "the group id is empty")
+	}
 	t, err := h.tenureOf(groupID)
 	if err != nil {
 		return group.ConsumerDescription{}, err

@@ -51,7 +51,8 @@ type topicsAt struct {
 	version uint64
 }
 
-func (t topicsAt) Version() uint64 { return t.version }
+func (t topicsAt) Version() uint64                   { return t.version }
+func (t topicsAt) Sees(group.Principal, string) bool { return true }
 func (t topicsAt) Named(name string) (group.Topic, bool) {
 	found, ok := t.topics[name]
 	return found, ok
@@ -254,6 +255,21 @@ func TestCommitsOfConsumersAreFencedByTheirEpoch(t *testing.T) {
 		if err != nil || len(got) != 1 || got[0].Offset != 9 {
 			t.Errorf("fetched %+v, %v", got, err)
 		}
+	})
+}
+
+// TestCommitsOfAnEarlierEpochAreTakenByTheNextCoordinatorToo: since when a member has a partition is in the log.
+func TestCommitsOfAnEarlierEpochAreTakenByTheNextCoordinatorToo(t *testing.T) {
+	consumerBubble(t, func(t *testing.T, b *bench, _ *memLog, c *smallCluster) {
+		b.beat(joins("a"))
+		b.beat(joins("b"))
+		b.beat(beats("a", 1))
+		b.beat(beats("a", 1, 0)) // gives one up, and is at epoch 2 with the other one since 1
+		b.again(c)
+		b.want(b.commit(commitAs("a", 1, 9)), broker.None)
+		given := commitAs("a", 1, 10)
+		given.Offsets[0].Partition = 1
+		b.want(b.commit(given), broker.StaleMemberEpoch)
 	})
 }
 

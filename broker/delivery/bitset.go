@@ -13,13 +13,40 @@ func (b bitset) clear(i int)    { b[i>>6] &^= 1 << (i & 63) }
 
 // setRange sets [from, end).
 func (b bitset) setRange(from, end int) {
-	for i := from; i < end; i++ {
-		if i&63 == 0 && end-i >= 64 {
-			b[i>>6] = ^uint64(0)
-			i += 63
-			continue
-		}
-		b.set(i)
+	for i := from; i < end; i += 64 - i&63 {
+		b[i>>6] |= low(end-i) << (i & 63)
+	}
+}
+
+// low has the lowest n bits set, all from 64 on.
+func low(n int) uint64 {
+	if n >= 64 {
+		return ^uint64(0)
+	}
+	return 1<<n - 1
+}
+
+// word returns the bits from position i on; those behind the last word are clear.
+func (b bitset) word(i int) uint64 {
+	w := b[i>>6] >> (i & 63)
+	if i&63 != 0 && i>>6+1 < len(b) {
+		w |= b[i>>6+1] << (64 - i&63)
+	}
+	return w
+}
+
+// orWord sets at position i and behind what is set in w.
+func (b bitset) orWord(i int, w uint64) {
+	b[i>>6] |= w << (i & 63)
+	if high := w >> (64 - i&63); high != 0 { // a shift by 64 gives 0
+		b[i>>6+1] |= high
+	}
+}
+
+// or sets at position `at` and behind which of src[from:end) is set.
+func (b bitset) or(at int, src bitset, from, end int) {
+	for i := from; i < end; i += 64 {
+		b.orWord(at+i-from, src.word(i)&low(end-i))
 	}
 }
 

@@ -54,6 +54,8 @@ type channel struct {
 	chunks     map[broker.Offset]*chunk
 	order      []broker.Offset                 // of chunks, oldest first
 	quiet      map[broker.Offset]broker.Offset // from → end: nothing visible in between
+	partFrom   broker.Offset                   // the last batch that a reader found answered only in part
+	partEnd    broker.Offset
 	watchers   map[chan<- struct{}]struct{}
 	mending    map[broker.Offset]*track // splices that readers miss, by an offset of their batch
 	missed     bool                     // a reader found answers that have to be made again
@@ -389,14 +391,8 @@ func (c *channel) settle(s situation, from, end broker.Offset, a answer, pinned 
 	}
 	k := c.chunkAt(from)
 	shift := int(from - from>>chunkBits<<chunkBits)
-	for i := 0; i < int(end-from); i++ {
-		if a.visible.has(i) {
-			k.visible.set(shift + i)
-		}
-		if a.altered.has(i) {
-			k.altered.set(shift + i)
-		}
-	}
+	k.visible.or(shift, a.visible, 0, int(end-from))
+	k.altered.or(shift, a.altered, 0, int(end-from))
 	n := a.visible.count(0, int(end-from))
 	if n > 0 {
 		c.last = from + broker.Offset(a.visible.last(0, int(end-from)))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/plugins/window"
@@ -108,7 +109,11 @@ func encodeVerdicts(key JudgeKey, b *block) []byte {
 	file = binary.LittleEndian.AppendUint32(file, uint32(n))
 	at := len(file)
 	file = append(file, make([]byte, (n+3)/4)...)
-	for i := range n {
+	for i := 0; i < n; i++ {
+		if i&63 == 0 && b.withheld[i>>6]|b.special[i>>6] == 0 { // 64 that pass
+			i += 63
+			continue
+		}
 		file[at+i/4] |= byte(b.outcome(b.start+broker.Offset(i))) << (i % 4 * 2)
 	}
 	file = b.repeats.In(int64(b.start), int64(b.end)).AppendBinary(file, int64(b.start))
@@ -129,8 +134,10 @@ func decodeVerdicts(file []byte, g window.Geometry) (fileHeader, *block, error) 
 	b.splices = nil
 	b.end, b.epoch = h.end, h.epoch
 	outcomes, rest := body[4:4+(n+3)/4], body[4+(n+3)/4:]
-	for i := range n {
-		b.setOutcome(b.start+broker.Offset(i), Outcome(outcomes[i/4]>>(i%4*2)&3))
+	for i, four := range outcomes {
+		for o := broker.Offset(4 * i); four != 0 && o < broker.Offset(n); o, four = o+1, four>>2 {
+			b.setOutcome(b.start+o, Outcome(four&3))
+		}
 	}
 	if b.repeats, rest, err = window.DecodeRepeats(rest, int64(b.start), g); err != nil || len(rest) != 0 {
 		return h, nil, fmt.Errorf("%w: repeats: %d bytes left: %v", ErrFile, len(rest), err)
@@ -138,17 +145,14 @@ func decodeVerdicts(file []byte, g window.Geometry) (fileHeader, *block, error) 
 	return h, b, nil
 }
 
-// encodeIDs writes the sightings of a block; ids may be nil if it has none.
-func encodeIDs(key JudgeKey, b *block, ids *window.IDs) []byte { return seal(copyIDs(key, b, ids)) }
-
-// copyIDs is encodeIDs without the seal: what must be done before the window goes on.
-func copyIDs(key JudgeKey, b *block, ids *window.IDs) []byte {
+// encodeIDs writes the sightings of a block to room, which grows as needed; ids may be nil if it has none.
+func encodeIDs(room []byte, key JudgeKey, b *block, ids *window.IDs) []byte {
 	if ids == nil {
 		ids = &window.IDs{Start: int64(b.start)}
 	}
 	n := int(b.end - b.start)
-	file := make([]byte, 0, headerBytes+4+(n+7)/8+n*(window.FingerprintBytes+8)+sha256.Size)
-	return ids.AppendBinary(appendHeader(file, fileIDs, b.header(key)), int64(b.end))
+	room = slices.Grow(room[:0], headerBytes+4+(n+7)/8+n*(window.FingerprintBytes+8)+sha256.Size)
+	return seal(ids.AppendBinary(appendHeader(room, fileIDs, b.header(key)), int64(b.end)))
 }
 
 func decodeIDs(file []byte, g window.Geometry) (fileHeader, *window.IDs, error) {

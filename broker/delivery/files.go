@@ -109,7 +109,11 @@ func renameOver(fsys vfs.FS, name string, bytes []byte, last lasting) error {
 	if err != nil {
 		return err
 	}
-	err = f.Truncate(0)
+	// Only what an earlier attempt left is cut: ext4 begins to write a file that was cut to nothing as soon as it is closed.
+	size, err := f.Size()
+	if err == nil && size > 0 {
+		err = f.Truncate(0)
+	}
 	if err == nil {
 		_, err = f.WriteAt(bytes, 0)
 	}

@@ -19,7 +19,7 @@ type framer struct {
 	projection   abi.Projection // the union of the stages'
 	decompressor batch.Decompressor
 	reader       batch.RecordReader
-	in           batch.Record
+	stored       []batch.Header // of one record
 	records      []chain.Record
 	deltas       []int64 // of the records' timestamps, as stored
 	headers      []byte  // arena of the headers blobs of one batch
@@ -45,18 +45,21 @@ func (f *framer) read(v batch.View) ([]chain.Record, error) {
 	}
 	base, appended := int64(v.BaseOffset()), v.LogAppendTime()
 	first, last := v.BaseTimestamp(), v.MaxTimestamp()
-	f.headers, f.deltas = f.headers[:0], f.deltas[:0]
+	f.headers, f.deltas = f.headers[:0], slices.Grow(f.deltas[:0], int(v.Count()))
 	f.records = slices.Grow(f.records[:0], int(v.Count()))
-	for f.reader.Next(&f.in) {
+	for part := f.reader.NextParts(); part != nil; part = f.reader.NextParts() {
 		n := len(f.records)
-		f.records = f.records[:n+1]
+		f.records, f.deltas = f.records[:n+1], append(f.deltas, part.TimestampDelta)
 		r := &f.records[n]
-		r.Offset, r.Timestamp = base+int64(f.in.OffsetDelta), first+f.in.TimestampDelta
+		r.Offset, r.Timestamp = base+int64(part.OffsetDelta), first+part.TimestampDelta
 		if appended {
 			r.Timestamp = last
 		}
-		r.Key, r.Value, r.Headers = f.in.Key, f.in.Value, f.blob(f.in.Headers)
-		f.deltas = append(f.deltas, f.in.TimestampDelta)
+		r.Key, r.Value, r.Headers = part.Key, part.Value, noHeaders
+		if f.reader.HasHeaders() {
+			f.stored = f.reader.AppendHeaders(f.stored[:0])
+			r.Headers = f.blob(f.stored)
+		}
 	}
 	if err := f.reader.Err(); err != nil {
 		return nil, fmt.Errorf("read the records of the batch at offset %d: %w", v.BaseOffset(), err)
@@ -77,9 +80,6 @@ var noHeaders = abi.AppendHeaders(nil, nil)
 
 // blob writes a record's headers as guests read them.
 func (f *framer) blob(headers []batch.Header) []byte {
-	if len(headers) == 0 {
-		return noHeaders
-	}
 	f.scratch = f.scratch[:0]
 	for _, h := range headers {
 		f.scratch = append(f.scratch, abi.Header{Key: h.Key, Value: h.Value})

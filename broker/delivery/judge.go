@@ -20,6 +20,7 @@ type judge struct {
 	row    *metadata.Row
 	hasher window.Hasher
 	framer *framer
+	ids    [][]byte     // of one frame
 	chain  *chain.Chain // nil until the stages are open
 	done   func()
 }
@@ -48,7 +49,8 @@ func (v *verdict) failure() *chain.Failure {
 // judgement is what the stages made of one batch. Its bytes are its own.
 type judgement struct {
 	batch     batch.View
-	verdicts  []verdict
+	records   int
+	verdicts  []verdict // of all records; none if every offset of the batch passes, and none failed
 	sightings []window.Sighting
 	passed    int // records that are sent as they lie, as far as the stages go
 	replaced  int
@@ -107,17 +109,38 @@ func (j *judge) batch(v batch.View, out *judgement) error {
 	if err != nil {
 		return err
 	}
-	out.verdicts = slices.Grow(out.verdicts, len(records))
+	out.records = len(records)
 	out.sightings = slices.Grow(out.sightings, len(records))
+	listed := len(records) <= int(v.LastOffsetDelta()) // offsets without a record do not pass
+	if listed {
+		out.verdicts = slices.Grow(out.verdicts, len(records))
+	}
 	for at := 0; at < len(records); {
 		frame := records[at : at+j.framer.end(records[at:])]
 		report, err := j.chain.Judge(frame)
 		if err != nil {
 			return fmt.Errorf("judge the frame at offset %d: %w", frame[0].Offset, err)
 		}
+		sighted := len(out.sightings)
+		j.ids = j.ids[:0]
 		for i := range frame {
-			j.take(out, &frame[i], &report.Results[i])
+			r := &report.Results[i]
+			if r.ID != nil { // only what came through every stage has one (H21)
+				out.sightings = append(out.sightings, window.Sighting{Offset: frame[i].Offset, Timestamp: frame[i].Timestamp})
+				j.ids = append(j.ids, r.ID)
+			}
+			if r.Outcome == chain.Passed {
+				out.passed++
+			}
+			if !listed && (r.Outcome != chain.Passed || r.Failure != nil) {
+				listed = true
+				out.listPassed(records[:at+i])
+			}
+			if listed {
+				out.list(&frame[i], r)
+			}
 		}
+		j.hasher.Fill(out.sightings[sighted:], j.ids)
 		for _, fuel := range report.Fuel {
 			out.fuel += fuel
 		}
@@ -126,15 +149,19 @@ func (j *judge) batch(v batch.View, out *judgement) error {
 	return nil
 }
 
-// take copies a result out of the chain's scratch.
-func (j *judge) take(out *judgement, record *chain.Record, r *chain.Result) {
+// listPassed begins the list of verdicts with records that passed.
+func (j *judgement) listPassed(records []chain.Record) {
+	for i := range records {
+		j.verdicts = append(j.verdicts, verdict{offset: broker.Offset(records[i].Offset)})
+	}
+}
+
+// list copies a result out of the chain's scratch.
+func (j *judgement) list(record *chain.Record, r *chain.Result) {
 	v := verdict{offset: broker.Offset(record.Offset), outcome: Outcome(r.Outcome)}
-	switch r.Outcome {
-	case chain.Passed:
-		out.passed++
-	case chain.Replaced:
+	if r.Outcome == chain.Replaced {
 		v.more = &detail{key: bytes.Clone(r.Record.Key), value: bytes.Clone(r.Record.Value), headers: bytes.Clone(r.Record.Headers)}
-		out.replaced++
+		j.replaced++
 	}
 	if r.Failure != nil {
 		if v.more == nil {
@@ -144,12 +171,7 @@ func (j *judge) take(out *judgement, record *chain.Record, r *chain.Result) {
 		f.Stderr = bytes.Clone(f.Stderr)
 		v.more.failure = &f
 	}
-	if r.ID != nil { // only what came through every stage has one (H21)
-		out.sightings = append(out.sightings, window.Sighting{
-			Offset: record.Offset, Timestamp: record.Timestamp, Print: j.hasher.Sum(r.ID),
-		})
-	}
-	out.verdicts = append(out.verdicts, v)
+	j.verdicts = append(j.verdicts, v)
 }
 
 // own encodes the records that are let through and do not lie in the stored batch as they are sent: the replaced ones,
@@ -165,8 +187,11 @@ func (j *judge) own(out *judgement) (encoded []byte, whole bool, err error) {
 		return nil, whole, err
 	}
 	builder := batch.NewBuilder(batch.Spec{BaseOffset: v.BaseOffset(), BaseTimestamp: v.BaseTimestamp()})
-	for i := range out.verdicts {
-		r := &out.verdicts[i]
+	for i := range stored {
+		r := verdict{offset: broker.Offset(stored[i].Offset)}
+		if len(out.verdicts) > 0 {
+			r = out.verdicts[i]
+		}
 		record := batch.Record{OffsetDelta: int32(r.offset - v.BaseOffset()), TimestampDelta: j.framer.deltas[i]}
 		var blob []byte
 		switch {

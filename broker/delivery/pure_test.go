@@ -124,7 +124,7 @@ func TestFilesOfAKeySurviveAndTellEveryDamage(t *testing.T) {
 		g := window.Geometry{BlockBits: uint8(2 + rng.IntN(6)), Reach: 2}
 		key := JudgeKey{byte(seed)}
 		b, ids := randomBlock(rng, g)
-		verdicts, sightings, splices := encodeVerdicts(key, b), encodeIDs(key, b, ids), encodeSplices(key, b)
+		verdicts, sightings, splices := encodeVerdicts(key, b), encodeIDs(nil, key, b, ids), encodeSplices(key, b)
 		h, back, err := decodeVerdicts(verdicts, g)
 		if err != nil || h != b.header(key) || !slices.Equal(encodeVerdicts(key, back), verdicts) {
 			t.Fatalf("seed %d: %v, %+v", seed, err, h)
@@ -134,7 +134,7 @@ func TestFilesOfAKeySurviveAndTellEveryDamage(t *testing.T) {
 				t.Fatalf("seed %d: outcome at %d", seed, o)
 			}
 		}
-		if of, again, err := decodeIDs(sightings, g); err != nil || of != h || !bytes.Equal(encodeIDs(key, b, again), sightings) {
+		if of, again, err := decodeIDs(sightings, g); err != nil || of != h || !bytes.Equal(encodeIDs(nil, key, b, again), sightings) {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		of, again, err := decodeSplices(splices)
@@ -248,6 +248,14 @@ func TestBitsetsAgreeWithTheNaiveOnes(t *testing.T) {
 		if from >= end {
 			continue
 		}
+		at := rng.IntN(70)
+		moved := newBitset(at + n)
+		moved.or(at, b, from, end)
+		for k := range at + n {
+			if moved.has(k) != (k >= at && k < at+end-from && naive[from+k-at]) {
+				t.Fatalf("[%d,%d) at %d: bit %d", from, end, at, k)
+			}
+		}
 		if b.count(from, end) != count || b.next(from, end) != next || b.last(from, end) != last {
 			t.Fatalf("[%d,%d): %d %d %d, want %d %d %d", from, end, b.count(from, end), b.next(from, end), b.last(from, end), count, next, last)
 		}
@@ -257,7 +265,7 @@ func TestBitsetsAgreeWithTheNaiveOnes(t *testing.T) {
 func FuzzFilesOfAKey(f *testing.F) {
 	b, ids := randomBlock(rand.New(rand.NewPCG(1, 1)), window.Geometry{BlockBits: 4, Reach: 1})
 	f.Add(encodeVerdicts(JudgeKey{}, b)[:100])
-	f.Add(encodeIDs(JudgeKey{}, b, ids))
+	f.Add(encodeIDs(nil, JudgeKey{}, b, ids))
 	f.Add(encodeSplices(JudgeKey{}, b))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		g := window.Geometry{BlockBits: 4, Reach: 1}

@@ -184,6 +184,9 @@ func (r *reading) collect(from broker.Offset) error {
 			r.exhausted = true
 			return nil
 		}
+		if r.channel.inPart(next, r.s.cleared) {
+			return nil
+		}
 		if at, err = r.round(next); err != nil || r.full {
 			return err
 		}
@@ -210,6 +213,7 @@ func (r *reading) round(from broker.Offset) (broker.Offset, error) {
 			}
 			if v.NextOffset() > r.s.cleared {
 				r.full = true // answered only in part: sending it would tell the client to pass the rest
+				r.channel.noteInPart(v)
 				return next, nil
 			}
 			if err := r.batch(v); err != nil || r.full {
@@ -342,6 +346,22 @@ func (c *channel) nextVisible(s situation, from broker.Offset) (broker.Offset, e
 	return broker.NoOffset, nil
 }
 
+// noteInPart remembers a batch that is answered only in part. Readers are woken several times while a large batch is
+// judged, and would read and check it each time.
+func (c *channel) noteInPart(v batch.View) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.partFrom, c.partEnd = v.BaseOffset(), v.NextOffset()
+}
+
+// inPart reports whether o is known to lie in a batch of which not everything is cleared. What is stored between two
+// borders of batches is not stored otherwise while this node leads.
+func (c *channel) inPart(o, cleared broker.Offset) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.partFrom <= o && o < c.partEnd && cleared < c.partEnd
+}
+
 // askNotice has readers woken when the track has moved.
 func (c *channel) askNotice() {
 	c.mu.Lock()
@@ -395,15 +415,24 @@ func (c *channel) remember(s situation, from, end broker.Offset) {
 
 // untouched reports whether it is known without further work that all count records of [from, end) are sent as they lie.
 func (c *channel) untouched(s situation, from, end broker.Offset, count int) bool {
-	start := from >> chunkBits << chunkBits
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	k := c.chunks[start]
-	if k == nil || c.turn != s.turn || k.from > from || k.end < end || int(end-from) != count {
+	if int(end-from) != count {
 		return false
 	}
-	i, j := int(from-start), int(end-start)
-	return k.visible.count(i, j) == count && k.altered.count(i, j) == 0
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.turn != s.turn {
+		return false
+	}
+	for at := from; at < end; {
+		start := at >> chunkBits << chunkBits
+		to := min(end, start+1<<chunkBits)
+		k, i, j := c.chunks[start], int(at-start), int(to-start)
+		if k == nil || k.from > at || k.end < to || k.visible.count(i, j) < j-i || k.altered.count(i, j) > 0 {
+			return false
+		}
+		at = to
+	}
+	return true
 }
 
 // answers returns which of [from, end), below cleared, are visible and which of them are not as they lie, as bits from
@@ -422,17 +451,12 @@ func (c *channel) answers(s situation, base, from, end broker.Offset) (visible, 
 		if err != nil {
 			return nil, nil, err
 		}
-		shift := at >> chunkBits << chunkBits
-		for o := at; o < to; o++ {
-			if k.visible.has(int(o - shift)) {
-				visible.set(int(o - base))
-				if k.altered.has(int(o - shift)) {
-					altered.set(int(o - base))
-				}
-			}
-		}
+		first := at >> chunkBits << chunkBits
+		visible.or(int(at-base), k.visible, int(at-first), int(to-first))
+		altered.or(int(at-base), k.altered, int(at-first), int(to-first))
 		at = to
 	}
+	altered.keep(visible)
 	return visible, altered, nil
 }
 
@@ -458,14 +482,8 @@ func (c *channel) chunk(s situation, pc *piece, from, end broker.Offset) (*chunk
 		if err != nil {
 			return nil, err
 		}
-		for i := range int(to - at) {
-			if a.visible.has(i) {
-				k.visible.set(int(at-start) + i)
-			}
-			if a.altered.has(i) {
-				k.altered.set(int(at-start) + i)
-			}
-		}
+		k.visible.or(int(at-start), a.visible, 0, int(to-at))
+		k.altered.or(int(at-start), a.altered, 0, int(to-at))
 		at = to
 	}
 	return k, nil

@@ -50,13 +50,17 @@ type track struct {
 	seat    engine.Seat // of the track's goroutine
 
 	// Owned by the track's goroutine.
-	judge    judge
-	scratch  judgement         // of the batch at hand
-	sighted  *window.Sightings // nil until judging needs it; written under mu, as readers look into it
-	finished []finishedBlock   // full, to be written; the writer may be at the first
-	writing  chan error        // what becomes of the first, nil while the writer is not at it
-	trimmed  broker.Offset     // files below it are removed
-	secured  broker.Offset     // the files of blocks below it are durable: for their ids there is no log any more
+	judge      judge
+	scratch    judgement         // of the batch at hand
+	batchBytes int               // of the last batch: one that is larger than judgeBytes would be read twice
+	sighted    *window.Sightings // nil until judging needs it; written under mu, as readers look into it
+	finished   []finishedBlock   // full, to be written; the writer may be at the first
+	writing    chan error        // what becomes of the first, nil while the writer is not at it
+	trimmed    broker.Offset     // files below it are removed
+	secured    broker.Offset     // the files of blocks below it are durable: for their ids there is no log any more
+
+	// Of whoever writes a block: the writer, or the track's goroutine while the writer is at rest.
+	room []byte // for the file of its ids
 
 	mu         sync.RWMutex
 	low, end   broker.Offset // what bindings need judged
@@ -76,7 +80,7 @@ type track struct {
 
 type finishedBlock struct {
 	block *block
-	ids   []byte // the file's bytes but the seal, made before the window forgets
+	ids   *window.IDs // the window's, which leaves them alone until the block is written; nil if there are none
 }
 
 // counts are of one track since this broker took the role.
@@ -147,7 +151,7 @@ func (t *track) save() error {
 		return nil
 	}
 	ids, _ := t.sighted.IDs(int64(b.start))
-	return t.write(finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
+	return t.write(finishedBlock{block: b, ids: ids})
 }
 
 // step does one piece of work and reports whether there may be more.
@@ -327,7 +331,7 @@ func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 		t.opened = false
 		return nil
 	}
-	slice, err := t.source.Read(t.judged, limit, judgeBytes)
+	slice, err := t.source.Read(t.judged, limit, max(judgeBytes, t.batchBytes))
 	if err != nil {
 		return fmt.Errorf("read the log at %d: %w", t.judged, err)
 	}
@@ -357,7 +361,7 @@ func (t *track) judgeSlice(ctx context.Context, slice Slice, limit broker.Offset
 			if v.BaseOffset() >= limit {
 				break
 			}
-			found = true
+			found, t.batchBytes = true, v.Len()
 			if err := t.judge.batch(v, &t.scratch); err != nil {
 				return err
 			}
@@ -398,8 +402,8 @@ func (t *track) publish(j *judgement) error {
 			sent.clear(int(broker.Offset(r.Offset) - v.BaseOffset()))
 		}
 		if b.full() {
-			ids, _ := t.sighted.IDs(int64(b.start))
-			t.finished = append(t.finished, finishedBlock{block: b, ids: copyIDs(t.key, b, ids)})
+			ids, _ := t.sighted.Keep(int64(b.start))
+			t.finished = append(t.finished, finishedBlock{block: b, ids: ids})
 		}
 		at = end
 	}
@@ -418,7 +422,7 @@ func (t *track) publish(j *judgement) error {
 	t.note(j)
 	t.mu.Unlock()
 	if t.metrics.Judged != nil {
-		t.metrics.Judged(t.tp, uint64(len(j.verdicts)), j.fuel)
+		t.metrics.Judged(t.tp, uint64(j.records), j.fuel)
 	}
 	t.tellFailures(j)
 	return nil
@@ -441,7 +445,7 @@ func (t *track) tellFailures(j *judgement) {
 
 // note counts a judgement and keeps the reasons of its failures.
 func (t *track) note(j *judgement) {
-	t.judgedOf.Records += uint64(len(j.verdicts))
+	t.judgedOf.Records += uint64(j.records)
 	t.judgedOf.Fuel += j.fuel
 	for i := range j.verdicts {
 		if f := j.verdicts[i].failure(); f != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/batch"
@@ -95,6 +96,23 @@ type answer struct {
 	repeats          int
 }
 
+// answer returns what the stages made of [from, end), repeats not taken out.
+func (b *block) answer(from, end broker.Offset) answer {
+	n, shift := int(end-from), int(from-b.start)
+	a := answer{visible: newBitset(n), altered: newBitset(n)}
+	for i := 0; i < n; i += 64 {
+		withheld, special, all := b.withheld.word(shift+i), b.special.word(shift+i), low(n-i)
+		a.visible[i>>6] = all &^ withheld
+		a.altered[i>>6] = all & special &^ withheld
+		a.replaced += bits.OnesCount64(a.altered[i>>6])
+		a.absent += bits.OnesCount64(all & withheld &^ special)
+		for both := all & withheld & special; both != 0; both &= both - 1 {
+			a.lettered = append(a.lettered, from+broker.Offset(i+bits.TrailingZeros64(both)))
+		}
+	}
+	return a
+}
+
 // answer returns what row makes of [from, end), which lies in one block and is judged.
 func (t *track) answer(from, end broker.Offset, row window.Row) (answer, error) {
 	start := blockOf(from, t.window.BlockBits)
@@ -128,22 +146,7 @@ func (t *track) tryAnswer(start, from, end broker.Offset, row window.Row) (answe
 	if b == nil {
 		return answer{}, h, errNotInMemory
 	}
-	n := int(end - from)
-	a := answer{visible: newBitset(n), altered: newBitset(n)}
-	for o := from; o < end; o++ {
-		switch i := int(o - from); b.outcome(o) {
-		case OutcomePass:
-			a.visible.set(i)
-		case OutcomeReplaced:
-			a.visible.set(i)
-			a.altered.set(i)
-			a.replaced++
-		case OutcomeLettered:
-			a.lettered = append(a.lettered, o)
-		case OutcomeAbsent:
-			a.absent++
-		}
-	}
+	a := b.answer(from, end)
 	for _, r := range b.repeats.In(int64(from), int64(end)) {
 		if i := int(broker.Offset(r.Offset) - from); a.visible.has(i) && row.Repeats(r, &h) {
 			a.visible.clear(i)
@@ -190,17 +193,21 @@ func (t *track) load(start broker.Offset, withIDs bool) error {
 	case held != nil && !written:
 		return errNotJudged // its ids are on their way from the window to the file
 	}
-	b, ids, _, err := t.readBlock(start)
+	var b *block
+	var ids *window.IDs
+	var err error
+	if withIDs {
+		b, ids, _, err = t.readBlock(start)
+	} else {
+		b, _, err = t.readVerdicts(start)
+	}
 	if err != nil {
 		t.logger.Warn().Err(err).Int64("block", int64(start)).Msg("judged block is judged again")
 		t.reopen(start)
 		t.bell.ring()
 		return errNotJudged
 	}
-	if withIDs {
-		b.ids = ids
-	}
-	b.written = true
+	b.ids, b.written = ids, true
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if held := t.blocks[start]; held != nil {

@@ -80,8 +80,11 @@ func (t *track) wrote(err error) error {
 	if err != nil {
 		return err
 	}
-	b := t.finished[0].block
+	b, ids := t.finished[0].block, t.finished[0].ids
 	t.finished = t.finished[1:]
+	if ids != nil {
+		ids.Release()
+	}
 	t.mu.Lock()
 	b.written = true
 	if spliceBytes(b.splices) > splicesKeptBytes {
@@ -102,8 +105,9 @@ func (t *track) write(f finishedBlock) error {
 	if f.block.start < max(t.secured, t.source.Ends().LogStart) {
 		last = durable // it may take the place of one that was secured
 	}
+	t.room = encodeIDs(t.room, t.key, f.block, f.ids)
 	return t.shelf.write(f.block.start, [fileKinds][]byte{
-		fileVerdicts: encodeVerdicts(t.key, f.block), fileIDs: seal(f.ids), fileSplices: splices,
+		fileVerdicts: encodeVerdicts(t.key, f.block), fileIDs: t.room, fileSplices: splices,
 	}, last)
 }
 

@@ -1,6 +1,10 @@
 package group
 
-import "github.com/millrace-io/millrace/broker"
+import (
+	"maps"
+
+	"github.com/millrace-io/millrace/broker"
+)
 
 // checkCommit tells whether a commit may come from who, as far as that does not depend on the partition: the epoch of
 // the present is good for any, one of the past is up to CheckCommitOf.
@@ -69,8 +73,15 @@ type ConsumerMember struct {
 	MemberID string
 	Epoch    int32
 	Subscription
-	Assigned []broker.TopicPartition // sorted
+	Assigned []broker.TopicPartition // what it has, and is to give up; sorted
 	Target   []broker.TopicPartition // sorted
+}
+
+// holds is everything that m may still be reading.
+func (m *consumer) holds() []broker.TopicPartition {
+	all := maps.Clone(m.assigned)
+	maps.Copy(all, m.revoking)
+	return sortedKeys(all)
 }
 
 // DescribeConsumers tells who is in a consumer group; false if the group is none. Slices are not to be written to.
@@ -82,7 +93,7 @@ func (g *Group) DescribeConsumers() (ConsumerDescription, bool) {
 	d := ConsumerDescription{State: g.State(), Epoch: c.epoch, AssignmentEpoch: c.assignmentEpoch, Assignor: c.preferredAssignor()}
 	for _, m := range c.members {
 		d.Members = append(d.Members, ConsumerMember{
-			MemberID: m.id, Epoch: m.epoch, Subscription: m.subscription(), Assigned: sortedKeys(m.assigned), Target: m.target,
+			MemberID: m.id, Epoch: m.epoch, Subscription: m.subscription(), Assigned: m.holds(), Target: m.target,
 		})
 	}
 	return d, true

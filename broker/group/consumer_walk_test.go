@@ -18,6 +18,7 @@ type fakeTopics struct {
 	version uint64
 	byName  map[string]Topic
 	ids     byte
+	hidden  map[hiding]bool
 }
 
 func newFakeTopics(partitions map[string]int32) *fakeTopics {
@@ -44,8 +45,18 @@ func (f *fakeTopics) set(name string, partitions int32) {
 	f.byName[name] = t
 }
 
-func (f *fakeTopics) Version() uint64                 { return f.version }
-func (f *fakeTopics) Named(name string) (Topic, bool) { t, ok := f.byName[name]; return t, ok }
+// hide lets somebody see a topic no more, or again.
+func (f *fakeTopics) hide(h hiding, hidden bool) {
+	f.version++
+	if f.hidden == nil {
+		f.hidden = map[hiding]bool{}
+	}
+	f.hidden[h] = hidden
+}
+
+func (f *fakeTopics) Version() uint64                       { return f.version }
+func (f *fakeTopics) Named(name string) (Topic, bool)       { t, ok := f.byName[name]; return t, ok }
+func (f *fakeTopics) Sees(who Principal, topic string) bool { return !f.hidden[hiding{who, topic}] }
 func (f *fakeTopics) All() iter.Seq[Topic] {
 	return slices.Values(slices.SortedFunc(maps.Values(f.byName), func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) }))
 }
@@ -58,7 +69,7 @@ func (f *fakeTopics) All() iter.Seq[Topic] {
 //   - a member's epoch never falls, and rises only when it has nothing to give up; nothing is taken that it holds;
 //   - a request is answered once, and only when the log holds what the answer says;
 //   - when the faults end, every member is at the group's epoch with its target, and every partition of a subscribed
-//     topic is held.
+//     topic is held, by members that subscribe to it and may see it.
 func TestConsumerRandomWalk(t *testing.T) {
 	const walks, steps = 150, 500
 	if *walkSeed != 0 {
@@ -68,6 +79,12 @@ func TestConsumerRandomWalk(t *testing.T) {
 	for seed := uint64(1); seed <= walks && !t.Failed(); seed++ {
 		newConsumerWalk(t, seed).run(steps)
 	}
+}
+
+// hiding is a topic that somebody may not see.
+type hiding struct {
+	who   Principal
+	topic string
 }
 
 type consumerWalk struct {
@@ -214,7 +231,20 @@ func (w *consumerWalk) fault() {
 		w.topics.set(name, n)
 	case 8:
 		w.resubscribe(c)
+	case 9:
+		h := hiding{c.by(), string(rune('a' + w.rng.IntN(4)))}
+		w.topics.hide(h, !w.topics.hidden[h])
+		w.note("%s may see topic %s: %v", c.name, h.topic, w.topics.Sees(h.who, h.topic))
 	}
+}
+
+// by is who the client is.
+func (c *walkConsumer) by() Principal { return Principal{Name: c.name} }
+
+// subscribes reports whether the client is to get a topic: what it names, and what it matches and may see.
+func (w *consumerWalk) subscribes(c *walkConsumer, topic string) bool {
+	pattern, _ := compile(*c.regex)
+	return slices.Contains(c.names, topic) || pattern != nil && pattern.MatchString(topic) && w.topics.Sees(c.by(), topic)
 }
 
 func (c *walkConsumer) reset() {
@@ -342,7 +372,7 @@ func (w *consumerWalk) act(c *walkConsumer) {
 	}
 	w.checkHolders()
 	r := HeartbeatRequest{
-		MemberID: c.id, MemberIDRequired: true, MemberEpoch: c.epoch, ClientID: c.name, RebalanceTimeoutMs: -1,
+		MemberID: c.id, MemberIDRequired: true, MemberEpoch: c.epoch, ClientID: c.name, By: c.by(), RebalanceTimeoutMs: -1,
 		Timing: Timing{SessionTimeoutMs: walkSession, HeartbeatIntervalMs: 100},
 	}
 	if !c.in {
@@ -455,8 +485,13 @@ func (w *consumerWalk) settled() bool {
 	for _, c := range w.clients {
 		for _, name := range []string{"a", "b", "c", "d"} {
 			t, ok := w.topics.Named(name)
-			pattern, _ := compile(*c.regex)
-			if !ok || !slices.Contains(c.names, name) && (pattern == nil || !pattern.MatchString(name)) {
+			if !ok {
+				continue
+			}
+			if !w.subscribes(c, name) {
+				if slices.ContainsFunc(c.holds(), func(tp broker.TopicPartition) bool { return tp.Topic == t.ID }) {
+					return false
+				}
 				continue
 			}
 			for p := range t.Partitions {

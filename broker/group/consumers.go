@@ -56,7 +56,7 @@ type consumers struct {
 	epoch           int32
 	assignmentEpoch int32
 	topicsHash      int64
-	topicsVersion   uint64 // of the topics that topicsHash was last compared with
+	topicsVersion   uint64 // of the topics that topicsHash was last compared with; noVersion: look again
 	assignor        string // that made the targets
 	emptiedMs       int64  // when the last member went
 
@@ -82,6 +82,9 @@ type consumer struct {
 	names              []string // of topics, sorted
 	regex              string
 	pattern            *regexp.Regexp // of regex; nil without one
+	by                 Principal      // who spoke last, whose regular expression it is
+	heard              bool           // it has spoken since the group was loaded: by is not in the log
+	matchedHash        int64          // of what its regular expression matched when that was looked at last; 0: not yet
 
 	epoch         int32
 	previousEpoch int32
@@ -93,6 +96,9 @@ type consumer struct {
 	deadlineMs  int64 // end of its session
 	revokeDueMs int64 // until when it has to have revoked; Never outside MemberUnrevoked
 }
+
+// noVersion is that of no topics.
+const noVersion = 0
 
 func newConsumers() *consumers {
 	return &consumers{
@@ -172,9 +178,16 @@ func (c *consumers) raiseEpoch() {
 	c.ledger.mark(EpochChange, "")
 }
 
-// subscribed returns the topics that m subscribes to and that exist, by name. matched keeps what each regular expression
-// matches, for the next member that has it.
-func (m *consumer) subscribed(topics Topics, matched map[string][]Topic) []Topic {
+// matches keeps what the regular expression of a principal matches, for the next member of the same.
+type matches map[patternOf][]Topic
+
+type patternOf struct {
+	regex string
+	by    Principal
+}
+
+// subscribed returns the topics that m subscribes to and that exist, by name.
+func (m *consumer) subscribed(topics Topics, matched matches) []Topic {
 	var all []Topic
 	for _, name := range m.names {
 		if t, ok := topics.Named(name); ok {
@@ -182,14 +195,18 @@ func (m *consumer) subscribed(topics Topics, matched map[string][]Topic) []Topic
 		}
 	}
 	if m.pattern != nil {
-		found, known := matched[m.regex]
-		if !known {
+		key := patternOf{m.regex, m.by}
+		found, known := matched[key]
+		if !known || !m.heard {
+			found = nil
 			for t := range topics.All() {
-				if m.matches(t) {
+				if m.matches(t) && m.sees(topics, t) {
 					found = append(found, t)
 				}
 			}
-			matched[m.regex] = found
+		}
+		if m.heard {
+			matched[key] = found
 		}
 		all = append(all, found...)
 		slices.SortFunc(all, func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
@@ -202,6 +219,37 @@ func (m *consumer) subscribed(topics Topics, matched map[string][]Topic) []Topic
 // own topics along.
 func (m *consumer) matches(t Topic) bool {
 	return m.pattern.MatchString(t.Name) && (!t.Internal || strings.Contains(m.regex, t.Name))
+}
+
+// sees reports whether m may see a topic. Until it has spoken nobody knows on whose behalf it matches: then it keeps the
+// topics that it has been given something of, and gets no others.
+func (m *consumer) sees(topics Topics, t Topic) bool {
+	if m.heard {
+		return topics.Sees(m.by, t.Name)
+	}
+	return m.targets(t.ID)
+}
+
+// targets reports whether m is meant to have a partition of a topic.
+func (m *consumer) targets(topic broker.TopicID) bool {
+	return slices.ContainsFunc(m.target, func(tp broker.TopicPartition) bool { return tp.Topic == topic })
+}
+
+// rematched notes what m's regular expression matches, and reports whether that has changed, or m is meant to have what
+// it does not subscribe to.
+func (m *consumer) rematched(subscription []Topic) bool {
+	if m.pattern == nil {
+		m.matchedHash = 0
+		return false
+	}
+	before := m.matchedHash
+	m.matchedHash = hashTopics(subscription)
+	if before != 0 && m.matchedHash != before {
+		return true
+	}
+	return slices.ContainsFunc(m.target, func(tp broker.TopicPartition) bool {
+		return !slices.ContainsFunc(subscription, func(t Topic) bool { return t.ID == tp.Topic })
+	})
 }
 
 // wants reports whether m subscribes to a topic of that name.
@@ -224,9 +272,10 @@ func (c *consumers) refresh(topics Topics, raise bool) {
 	}
 	c.topicsVersion = topics.Version()
 	subscriptions := make([][]Topic, len(c.members))
-	byName, matched := map[string]Topic{}, map[string][]Topic{}
+	byName, matched, rematched := map[string]Topic{}, matches{}, false
 	for i, m := range c.members {
 		subscriptions[i] = m.subscribed(topics, matched)
+		rematched = m.rematched(subscriptions[i]) || rematched
 		for _, t := range subscriptions[i] {
 			byName[t.Name] = t
 		}
@@ -238,8 +287,9 @@ func (c *consumers) refresh(topics Topics, raise bool) {
 	if hash := hashTopics(all); hash != c.topicsHash {
 		c.topicsHash = hash
 		c.ledger.mark(EpochChange, "")
-		raise = raise || c.epoch == c.assignmentEpoch
+		rematched = true
 	}
+	raise = raise || rematched && c.epoch == c.assignmentEpoch
 	if raise {
 		c.raiseEpoch()
 	}

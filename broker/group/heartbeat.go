@@ -18,6 +18,7 @@ type HeartbeatRequest struct {
 	RackID           *string
 	ClientID         string
 	ClientHost       string
+	By               Principal
 
 	RebalanceTimeoutMs int32
 	Names              []string // of the topics that it subscribes to
@@ -147,6 +148,7 @@ func (g *Group) consumerHeartbeat(nowMs int64, r HeartbeatRequest, pattern *rege
 	if c.update(m, r, pattern) {
 		raise = true
 	}
+	c.hear(m, r.By)
 	c.refresh(topics, raise)
 	changed := c.reconcile(nowMs, m, r.Owned, topics)
 	c.extend(nowMs, m, r.Timing.SessionTimeoutMs)
@@ -284,6 +286,17 @@ func (c *consumers) update(m *consumer, r HeartbeatRequest, pattern *regexp.Rege
 	return !slices.Equal(before.Names, next.Names) || before.Regex != next.Regex
 }
 
+// hear notes who speaks for m. What its regular expression matches may be other topics then.
+func (c *consumers) hear(m *consumer, by Principal) {
+	if m.heard && m.by == by {
+		return
+	}
+	m.heard, m.by = true, by
+	if m.pattern != nil {
+		c.topicsVersion = noVersion
+	}
+}
+
 func (s Subscription) equal(o Subscription) bool {
 	return s.InstanceID == o.InstanceID && s.RackID == o.RackID && s.ClientID == o.ClientID && s.ClientHost == o.ClientHost &&
 		s.RebalanceTimeoutMs == o.RebalanceTimeoutMs && s.Regex == o.Regex && s.Assignor == o.Assignor && slices.Equal(s.Names, o.Names)
@@ -327,7 +340,7 @@ func (g *Group) consumerLeave(nowMs int64, r HeartbeatRequest) HeartbeatResponse
 	} else {
 		g.dismiss(nowMs, []*consumer{m}, "member left")
 	}
-	return HeartbeatResponse{MemberID: r.MemberID, MemberEpoch: r.MemberEpoch, HeartbeatIntervalMs: r.Timing.HeartbeatIntervalMs}
+	return HeartbeatResponse{MemberID: r.MemberID, MemberEpoch: r.MemberEpoch} // No interval: it is not to speak again.
 }
 
 // dismiss takes members out for good. Targets are computed by the next heartbeat.

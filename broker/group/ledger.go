@@ -32,7 +32,9 @@ type Change struct {
 	PreviousEpoch int32 // CurrentChange
 	State         MemberState
 	Partitions    []broker.TopicPartition // TargetChange, CurrentChange: assigned; sorted
+	Since         []int32                 // CurrentChange: the member epoch since when it has each; nil if that is not known
 	Revoking      []broker.TopicPartition // CurrentChange; sorted
+	RevokingSince []int32                 // as Since
 	Subscription  Subscription            // SubscriptionChange
 }
 
@@ -139,6 +141,7 @@ func (c *consumers) change(k changeKey) Change {
 		if ch.Removed = m == nil; m != nil {
 			ch.Epoch, ch.PreviousEpoch, ch.State = m.epoch, m.previousEpoch, m.state
 			ch.Partitions, ch.Revoking = sortedKeys(m.assigned), sortedKeys(m.revoking)
+			ch.Since, ch.RevokingSince = since(m.assigned, ch.Partitions), since(m.revoking, ch.Revoking)
 		}
 	default:
 		ch.Removed = true
@@ -196,16 +199,28 @@ func (c *consumers) loadMember(ch Change) {
 		m.target = ch.Partitions
 	default:
 		m.epoch, m.previousEpoch, m.state = ch.Epoch, ch.PreviousEpoch, ch.State
-		m.assigned, m.revoking = at(ch.Epoch, ch.Partitions), at(ch.Epoch, ch.Revoking)
+		m.assigned, m.revoking = at(ch.Epoch, ch.Partitions, ch.Since), at(ch.Epoch, ch.Revoking, ch.RevokingSince)
 	}
 }
 
-// at is a set of partitions that a member has since an epoch. The log does not say since when it has each, so commits
-// of an older epoch are refused until the next assignment.
-func at(epoch int32, partitions []broker.TopicPartition) map[broker.TopicPartition]int32 {
+// since is since when a member has each of some partitions.
+func since(set map[broker.TopicPartition]int32, partitions []broker.TopicPartition) []int32 {
+	epochs := make([]int32, len(partitions))
+	for i, tp := range partitions {
+		epochs[i] = set[tp]
+	}
+	return epochs
+}
+
+// at is a set of partitions with the epochs since when a member has them. Records that do not say so are from before
+// KIP-1251: it has them since the epoch that it is at, so its commits of an older one are refused until it moves on.
+func at(epoch int32, partitions []broker.TopicPartition, since []int32) map[broker.TopicPartition]int32 {
 	set := make(map[broker.TopicPartition]int32, len(partitions))
-	for _, tp := range partitions {
+	for i, tp := range partitions {
 		set[tp] = epoch
+		if since != nil {
+			set[tp] = since[i]
+		}
 	}
 	return set
 }

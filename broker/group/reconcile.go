@@ -97,7 +97,7 @@ func (c *consumers) advance(nowMs int64, m *consumer, owned Owned) bool {
 // others: it must not read on from them until those are gone.
 func (c *consumers) dropUnsubscribed(nowMs int64, m *consumer, topics Topics) bool {
 	ids := map[broker.TopicID]bool{}
-	for _, t := range m.subscribed(topics, map[string][]Topic{}) {
+	for _, t := range m.subscribed(topics, matches{}) {
 		ids[t.ID] = true
 	}
 	assigned, revoking := maps.Clone(m.assigned), maps.Clone(m.revoking)

@@ -19,11 +19,16 @@ type Topic struct {
 
 // Topics is what there is to subscribe to at the time of an event. It does not change while it is looked at.
 type Topics interface {
-	// Version differs from every earlier one when a topic came, went or grew.
+	// Version differs from every earlier one when a topic came, went or grew, or somebody may see others than before.
 	Version() uint64
 	Named(name string) (Topic, bool)
 	All() iter.Seq[Topic] // by name
+	// Sees reports whether a regular expression of who may match a topic: whether who may describe it.
+	Sees(who Principal, topic string) bool
 }
+
+// Principal is who a member has proved to be, and from where it speaks.
+type Principal struct{ Name, Host string }
 
 // hashTopics is a number that differs, as good as always, for other topics, incarnations or partition counts. It is
 // stored, so that a coordinator that takes over knows whether a topic changed meanwhile.

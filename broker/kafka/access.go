@@ -133,6 +133,11 @@ func (s *session) may(operation metadata.Operation, resource metadata.AccessReso
 	return allowed
 }
 
+// Allows reports whether the rules of an image, or being a superuser, let somebody do something.
+func (a *Authorizer) Allows(img *metadata.Image, q metadata.Question) bool {
+	return slices.Contains(a.SuperUsers, q.Principal) || a.Permits(img.Access(q))
+}
+
 // Permits reports whether a verdict lets somebody who is no superuser through.
 func (a *Authorizer) Permits(verdict metadata.Verdict) bool {
 	return verdict == metadata.Allowed || verdict == metadata.NoRule && a.AllowUnlessRuled

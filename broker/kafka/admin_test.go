@@ -246,7 +246,7 @@ func synonyms(all []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym) (pl
 
 func TestDescribeConfigsTellsWhereValuesComeFrom(t *testing.T) {
 	f := newFace(t, func(c *Config) {
-		c.BrokerConfigs = []BrokerConfig{{Name: "log.retention.ms", Value: "777", Type: metadata.ConfigLong}}
+		c.BrokerConfigs = []BrokerConfig{{Name: "log.retention.ms", Value: "777", Type: metadata.ConfigLong, Doc: "of records"}}
 	})
 	f.addTopic("orders", 1)
 	f.fold(configFact("orders", "retention.ms", "1234"))
@@ -268,6 +268,11 @@ func TestDescribeConfigsTellsWhereValuesComeFrom(t *testing.T) {
 			t.Errorf("config %s lacks documentation", config.Name)
 		}
 		places[config.Name] = fmt.Sprint(synonyms(config.ConfigSynonyms))
+	}
+	if at := slices.IndexFunc(got[2].Configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool {
+		return c.Documentation != nil && *c.Documentation == "of records"
+	}); at < 0 || got[2].Configs[at].Name != "log.retention.ms" {
+		t.Errorf("no config of the broker is documented: %+v", got[2].Configs)
 	}
 	if len(sources) != 2 || sources["retention.ms=1234"] != kmsg.ConfigSourceDynamicTopicConfig || sources["cleanup.policy=delete"] != kmsg.ConfigSourceDefaultConfig {
 		t.Errorf("topic configs %v", sources)

@@ -37,6 +37,7 @@ func (s *session) describeClientQuotas(req *kmsg.DescribeClientQuotasRequest) km
 		}
 		filters[c.EntityType] = c
 	}
+	resp.Entries = []kmsg.DescribeClientQuotasResponseEntry{}
 	for entity, bounds := range s.Metadata.Image().Quotas().All() {
 		parts := quotaParts(entity)
 		if !quotaMatches(parts, filters, req.Strict) {
@@ -60,9 +61,14 @@ func (s *session) describeClientQuotas(req *kmsg.DescribeClientQuotasRequest) km
 
 func checkFilter(c kmsg.DescribeClientQuotasRequestComponent, seen map[string]kmsg.DescribeClientQuotasRequestComponent) error {
 	_, twice := seen[c.EntityType]
+	_, ip := seen[metadata.QuotaIP]
 	switch {
+	case c.EntityType == "":
+		return broker.Errorf(broker.InvalidRequest, "an entity type is empty")
 	case !slices.Contains([]string{metadata.QuotaUser, metadata.QuotaClientID, metadata.QuotaIP}, c.EntityType):
-		return broker.Errorf(broker.InvalidRequest, "entity type %q is none of user, client-id and ip", c.EntityType)
+		return broker.Errorf(broker.UnsupportedVersion, "entity type %q is none of user, client-id and ip", c.EntityType)
+	case len(seen) > 0 && !twice && (ip || c.EntityType == metadata.QuotaIP):
+		return broker.Errorf(broker.InvalidRequest, "an address has no quotas together with a user or a client id")
 	case twice:
 		return broker.Errorf(broker.InvalidRequest, "entity type %s is in the filter twice", c.EntityType)
 	case c.MatchType < matchExact || c.MatchType > matchAny:

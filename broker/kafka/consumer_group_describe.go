@@ -16,7 +16,8 @@ import (
 // Behaviour:
 //   - a group that does not exist, or is a classic one, is GROUP_ID_NOT_FOUND
 //   - partitions of topics that are gone are left out
-//   - v1: the type of each member, which is consumer; authorized operations are not reported
+//   - what the principal may do with a group, if asked (KIP-430)
+//   - v1: the type of each member, which is consumer
 
 const memberTypeConsumer = 1
 
@@ -37,6 +38,9 @@ func (s *session) consumerGroupDescribe(ctx context.Context, req *kmsg.ConsumerG
 		for i := range described.Members {
 			answer.Members = append(answer.Members, s.consumerMember(img, &described.Members[i]))
 		}
+		if req.IncludeAuthorizedOperations {
+			answer.AuthorizedOperations = s.authorizedOnGroup(name)
+		}
 		resp.Groups = append(resp.Groups, answer)
 	}
 	return resp
@@ -46,7 +50,7 @@ func (s *session) consumerMember(img *metadata.Image, m *group.ConsumerMember) k
 	member := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 	member.MemberID, member.InstanceID, member.RackID = m.MemberID, ref(m.InstanceID), ref(m.RackID)
 	member.MemberEpoch, member.ClientID, member.ClientHost = m.Epoch, m.ClientID, m.ClientHost
-	member.SubscribedTopics, member.SubscribedTopicRegex = s.seen(m.Names), ref(m.Regex)
+	member.SubscribedTopics, member.SubscribedTopicRegex = s.seen(m.Names), &m.Regex
 	member.Assignment, member.TargetAssignment = s.assignment(img, m.Assigned), s.assignment(img, m.Target)
 	member.MemberType = memberTypeConsumer
 	return member

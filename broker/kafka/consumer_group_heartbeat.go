@@ -17,13 +17,14 @@ import (
 //   - answers when what the answer rests on is committed; in a group where nothing changes that is at once
 //   - the assignment is in the answer to a join, to a request that says everything, and when it changed
 //   - v1: members make their own id (KIP-1082), regular expressions (RE2, of the whole name; internal topics
-//     only where it spells their name out)
+//     only where it spells their name out), which match what the principal may describe
 
 func (s *session) consumerGroupHeartbeat(ctx context.Context, req *kmsg.ConsumerGroupHeartbeatRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
 	beat := group.HeartbeatRequest{
 		MemberID: req.MemberID, MemberIDRequired: req.Version >= 1, MemberEpoch: req.MemberEpoch,
 		InstanceID: req.InstanceID, RackID: req.RackID, ClientID: s.client, ClientHost: "/" + hostOf(s.conn.RemoteAddr()),
+		By:                 group.Principal{Name: s.principal, Host: hostOf(s.conn.RemoteAddr())},
 		RebalanceTimeoutMs: req.RebalanceTimeoutMillis, Names: req.SubscribedTopicNames, Regex: req.SubscribedTopicRegex,
 		Assignor: req.ServerAssignor, Owned: group.Owned{Known: req.Topics != nil},
 	}

@@ -52,7 +52,7 @@ func TestAConsumerHeartbeatSaysWhatChangedAndNothingElse(t *testing.T) {
 		t.Errorf("answered %+v", got)
 	}
 	saw := f.groups.beats
-	if r := saw[0]; r.Owned.Known || r.RebalanceTimeoutMs != -1 || r.Names != nil || r.Regex != nil || r.Assignor != nil || r.MemberEpoch != 4 || !r.MemberIDRequired {
+	if r := saw[0]; r.By != (group.Principal{Name: Anonymous, Host: "127.0.0.1"}) || r.Owned.Known || r.RebalanceTimeoutMs != -1 || r.Names != nil || r.Regex != nil || r.Assignor != nil || r.MemberEpoch != 4 || !r.MemberIDRequired {
 		t.Errorf("the coordinator saw %+v", r)
 	}
 	if r := saw[1]; len(r.Owned.Partitions) != 3 || r.RebalanceTimeoutMs != 6000 || !slices.Equal(r.Names, []string{"b"}) || *r.Regex != "a.*" ||
@@ -84,7 +84,7 @@ func TestConsumerGroupsAreDescribed(t *testing.T) {
 		t.Fatalf("described as %+v", d)
 	}
 	m := got[0].Members[0]
-	if m.MemberEpoch != 2 || *m.InstanceID != "i" || m.SubscribedTopicRegex != nil || m.MemberType != 1 || m.ClientID != "app" {
+	if m.MemberEpoch != 2 || *m.InstanceID != "i" || *m.SubscribedTopicRegex != "" || m.MemberType != 1 || m.ClientID != "app" {
 		t.Errorf("the member is %+v", m)
 	}
 	if a := m.Assignment.TopicPartitions; len(a) != 1 || a[0].Topic != "orders" || !slices.Equal(a[0].Partitions, []int32{1}) {

@@ -11,6 +11,7 @@ import (
 // Behaviour:
 //   - brokers with the address of the listener that the question came in on (T22); this node names itself as the
 //     controller and forwards what it is then asked (T21)
+//   - what the principal may do with the cluster, if asked (KIP-430)
 //   - v1: endpoints of brokers only: for those of controllers there is no listener that speaks Kafka; v2: fenced brokers,
 //     marked, if they are asked for
 
@@ -35,6 +36,9 @@ func (s *session) describeCluster(req *kmsg.DescribeClusterRequest) kmsg.Respons
 		}
 		resp.ErrorCode, resp.ErrorMessage = s.fail(err), message(err)
 		return resp
+	}
+	if req.IncludeClusterAuthorizedOperations {
+		resp.ClusterAuthorizedOperations = s.authorizedOnCluster()
 	}
 	img := s.Metadata.Image()
 	resp.ClusterID, resp.ControllerID = img.Cluster().ID.String(), int32(s.Node)

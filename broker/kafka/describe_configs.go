@@ -27,6 +27,7 @@ type BrokerConfig struct {
 	Name  string
 	Value string
 	Type  metadata.ConfigType
+	Doc   string // may be empty
 }
 
 func (s *session) describeConfigs(req *kmsg.DescribeConfigsRequest) kmsg.Response {
@@ -61,7 +62,7 @@ func (s *session) configsOf(rr *kmsg.DescribeConfigsRequestResource, documented 
 		if !s.mayCluster() {
 			return nil, broker.Errorf(broker.ClusterAuthorizationFailed, "no permission to see the configs of brokers")
 		}
-		return s.brokerConfigsOf(rr.ResourceName)
+		return s.brokerConfigsOf(rr.ResourceName, documented)
 	case kmsg.ConfigResourceTypeGroupConfig:
 		if !s.mayGroup(rr.ResourceName) {
 			return nil, broker.Errorf(broker.GroupAuthorizationFailed, "no permission to see the configs of group %q", rr.ResourceName)
@@ -102,7 +103,7 @@ func (s *session) topicConfigsOf(name string, documented bool) ([]kmsg.DescribeC
 	return all, nil
 }
 
-func (s *session) brokerConfigsOf(name string) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
+func (s *session) brokerConfigsOf(name string, documented bool) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
 	if id, err := strconv.ParseInt(name, 10, 32); name != "" && (err != nil || broker.NodeID(id) != s.Node) {
 		return nil, broker.Errorf(broker.InvalidRequest, "broker %q is not this one; ask it itself", name)
 	}
@@ -125,6 +126,9 @@ func (s *session) brokerConfigsOf(name string) ([]kmsg.DescribeConfigsResponseRe
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
 		c.Name, c.Value, c.ReadOnly = k.Name, &k.Value, true
 		c.Source, c.ConfigType = kmsg.ConfigSourceStaticBrokerConfig, kmsg.ConfigType(k.Type)
+		if documented && k.Doc != "" {
+			c.Documentation = &k.Doc
+		}
 		all = append(all, c)
 	}
 	return all, nil

@@ -14,7 +14,7 @@ import (
 // Behaviour:
 //   - a group that does not exist, or is a consumer group (ConsumerGroupDescribe tells of those), is Dead, and from v6 on
 //     GROUP_ID_NOT_FOUND (KIP-1043)
-//   - v4: static members; authorized operations are not reported
+//   - v3: what the principal may do with a group (KIP-430); v4: static members
 
 func (s *session) describeGroups(ctx context.Context, req *kmsg.DescribeGroupsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DescribeGroupsResponse)
@@ -41,6 +41,9 @@ func (s *session) describeGroups(ctx context.Context, req *kmsg.DescribeGroupsRe
 				member.ProtocolMetadata, member.MemberAssignment = m.Metadata, m.Assignment
 				answer.Members = append(answer.Members, member)
 			}
+		}
+		if req.IncludeAuthorizedOperations && answer.ErrorCode == 0 {
+			answer.AuthorizedOperations = s.authorizedOnGroup(name)
 		}
 		resp.Groups = append(resp.Groups, answer)
 	}

@@ -12,6 +12,7 @@ import (
 // DescribeTopicPartitions: v0
 //
 // Behaviour:
+//   - what the principal may do with each topic (KIP-430)
 //   - topics and views by name, all of them if none is named, in the order of their names, with the ELRs (KIP-966)
 //   - at most the partitions asked for, and never more than 2,000; the cursor in the answer says where to go on;
 //     one at a negative partition is INVALID_REQUEST
@@ -47,6 +48,9 @@ func (s *session) describeTopicPartitions(req *kmsg.DescribeTopicPartitionsReque
 		t, code := s.resolveAskedName(img, name)
 		answer := kmsg.NewDescribeTopicPartitionsResponseTopic()
 		answer.Topic, answer.TopicID, answer.ErrorCode = &name, t.id, s.note(code)
+		if code != broker.TopicAuthorizationFailed {
+			answer.AuthorizedOperations = s.authorizedOnTopic(name)
+		}
 		if code != broker.None {
 			resp.Topics = append(resp.Topics, answer)
 			continue

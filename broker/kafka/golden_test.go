@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -63,14 +62,6 @@ func (g golden) readResponse(t *testing.T) kmsg.Response {
 	return resp
 }
 
-// notRecorded are the keys that were not captured from Apache Kafka yet: those of users and rules, for which that broker
-// needs SASL and an authorizer, and those that the script does not ask.
-var notRecorded = []int16{
-	keySaslHandshake, keySaslAuthenticate, keyDescribeACLs, keyCreateACLs, keyDeleteACLs, keyDescribeUserScramCredentials,
-	keyAlterUserScramCredentials, keyConsumerGroupHeartbeat, keyConsumerGroupDescribe,
-	keyAlterPartitionReassignments, keyDescribeClientQuotas, keyAlterClientQuotas,
-}
-
 // TestGoldenRequestsAreTakenWhole decodes each request on the way that a connection's frames go.
 func TestGoldenRequestsAreTakenWhole(t *testing.T) {
 	s := &session{Server: &Server{Config: Config{Metrics: NoMetrics{}}}, authenticated: true}
@@ -90,8 +81,8 @@ func TestGoldenRequestsAreTakenWhole(t *testing.T) {
 		}
 	}
 	for _, row := range matrix {
-		if taken[row.key] == slices.Contains(notRecorded, row.key) {
-			t.Errorf("golden request of %s: taken %v", row.name, taken[row.key])
+		if !taken[row.key] {
+			t.Errorf("there is no golden request of %s", row.name)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 //   - this node names itself as the controller and forwards what it is then asked (T21)
 //   - a partition without a live leader answers LEADER_NOT_AVAILABLE
 //   - unknown names are made if both sides allow it (auto.create.topics.enable, off by default)
+//   - v8: what the principal may do (KIP-430), with topics and, up to v10, with the cluster
 //   - v1: null asks for all topics, an empty list for none (in v0 for all); v10: topic ids; v12: lookup by id, which v10 and
 //     v11 have the field for and refuse, as they do a topic with neither: INVALID_REQUEST, and nothing else is told
 
@@ -74,6 +75,7 @@ func (s *session) metadata(ctx context.Context, req *kmsg.MetadataRequest) kmsg.
 	cluster := img.Cluster().ID.String()
 	resp.ClusterID = &cluster
 	resp.ControllerID = int32(s.Node)
+	s.tellOperations(req, resp)
 	return resp
 }
 

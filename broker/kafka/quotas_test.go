@@ -214,12 +214,21 @@ func TestQuotasAreToldAsTheFilterAsks(t *testing.T) {
 	if got := len(ask[*kmsg.DescribeClientQuotasResponse](c, all).Entries); got != 6 {
 		t.Errorf("without a filter: %d", got)
 	}
-	for _, kind := range []string{"role", ""} {
-		component := kmsg.NewDescribeClientQuotasRequestComponent()
-		component.EntityType, component.MatchType = kind, matchAny
-		all.Components = []kmsg.DescribeClientQuotasRequestComponent{component}
-		if code := broker.Code(ask[*kmsg.DescribeClientQuotasResponse](c, all).ErrorCode); code != broker.InvalidRequest {
-			t.Errorf("type %q: code %d", kind, code)
+	for _, tc := range []struct {
+		kinds []string
+		want  broker.Code
+	}{
+		{[]string{"role"}, broker.UnsupportedVersion}, {[]string{""}, broker.InvalidRequest}, {[]string{"user", "ip"}, broker.InvalidRequest},
+		{[]string{"ip", "client-id"}, broker.InvalidRequest}, {[]string{"user", "user"}, broker.InvalidRequest},
+	} {
+		all.Components = nil
+		for _, kind := range tc.kinds {
+			component := kmsg.NewDescribeClientQuotasRequestComponent()
+			component.EntityType, component.MatchType = kind, matchAny
+			all.Components = append(all.Components, component)
+		}
+		if code := broker.Code(ask[*kmsg.DescribeClientQuotasResponse](c, all).ErrorCode); code != tc.want {
+			t.Errorf("types %q: code %d, want %d", tc.kinds, code, tc.want)
 		}
 	}
 }

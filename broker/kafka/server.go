@@ -124,6 +124,7 @@ type Server struct {
 	frames        framePools
 	memory        *memoryBudget
 	buckets       buckets
+	writing       turns
 	responding    atomic.Int64 // bytes of records in Fetch responses under way
 	coalescing    sync.Pool    // of *[]byte with room for coalesceBytes
 	scratch       sync.Pool    // of *[]byte that responses are encoded in; a connection that waits holds none
@@ -158,6 +159,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		scratch:       sync.Pool{New: func() any { return new([]byte) }},
 		decompress:    sync.Pool{New: func() any { return new(batch.Decompressor) }},
 		memory:        newMemoryBudget(int64(config.Limits.RequestBytesMax)),
+		writing:       newTurns(),
 		producerIDs:   newProducerIDBlock(),
 		fetchSessions: newFetchSessionCache(config.Limits.FetchSessions, config.Limits.FetchSessionPartitions),
 		conns:         make(map[net.Conn]string),
@@ -261,6 +263,7 @@ func (s *Server) accept(ctx context.Context, listener *Listener) error {
 				sleep(s.parking, delay)
 				return nil
 			}
+			boundUnsent(conn)
 			newSession(s, conn, listener).run(ctx)
 			return nil
 		})

@@ -20,11 +20,15 @@ func (s *Server) writeAll(conn net.Conn, pieces net.Buffers, total int) error {
 	if err := conn.SetWriteDeadline(s.transferDeadline(total)); err != nil {
 		return err
 	}
+	tcp, plain := conn.(*net.TCPConn)
+	if plain && total > pieceBytes {
+		return s.writing.write(tcp, pieces)
+	}
 	if len(pieces) == 1 {
 		_, err := conn.Write(pieces[0])
 		return err
 	}
-	if tcp, plain := conn.(*net.TCPConn); plain {
+	if plain {
 		_, err := pieces.WriteTo(tcp)
 		return err
 	}

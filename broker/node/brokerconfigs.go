@@ -35,7 +35,7 @@ func (n *Node) brokerConfigs() []kafka.BrokerConfig {
 	flag := func(name string, value bool) kafka.BrokerConfig {
 		return kafka.BrokerConfig{Name: name, Value: strconv.FormatBool(value), Type: metadata.ConfigBoolean}
 	}
-	return []kafka.BrokerConfig{
+	return documented([]kafka.BrokerConfig{
 		text("advertised.listeners", advertised),
 		flag("allow.everyone.if.no.acl.found", c.AllowUnlessRuled),
 		text("broker.rack", c.Rack),
@@ -65,7 +65,19 @@ func (n *Node) brokerConfigs() []kafka.BrokerConfig {
 		number("producer.id.expiration.ms", c.ProducerIDExpiryMillis),
 		text("sasl.enabled.mechanisms", strings.Join(c.SaslMechanisms, ",")),
 		text("super.users", strings.Join(c.SuperUsers, ";")),
+	})
+}
+
+// documented says of each config that is a key of the file what the reference page says of it.
+func documented(configs []kafka.BrokerConfig) []kafka.BrokerConfig {
+	docs := map[string]string{}
+	for _, s := range settings() {
+		docs[s.key] = s.doc
 	}
+	for i := range configs {
+		configs[i].Doc = docs[configs[i].Name]
+	}
+	return configs
 }
 
 // logDir tells of the data directory.

@@ -13,6 +13,7 @@ import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/admin"
 	"github.com/millrace-io/millrace/broker/group"
+	"github.com/millrace-io/millrace/broker/kafka"
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
@@ -69,10 +70,12 @@ func (t ConsumerTiming) validate() []error {
 	return problems
 }
 
-// groupTopics are the topics and views of one image. Most images differ in neither: the version says when they do.
+// groupTopics are the topics and views of one image, and who may see them. Most images differ in neither: the version
+// says when they do.
 type groupTopics struct {
-	image   *metadata.Image
-	version uint64
+	image      *metadata.Image
+	version    uint64
+	authorizer *kafka.Authorizer // nil: everybody sees everything
 }
 
 // Version implements group.Topics.
@@ -102,6 +105,13 @@ func (t groupTopics) All() iter.Seq[group.Topic] {
 	}
 	slices.SortFunc(all, func(a, b group.Topic) int { return cmp.Compare(a.Name, b.Name) })
 	return slices.Values(all)
+}
+
+// Sees implements group.Topics.
+func (t groupTopics) Sees(who group.Principal, topic string) bool {
+	return t.authorizer == nil || t.authorizer.Allows(t.image, metadata.Question{
+		Principal: who.Name, Host: who.Host, Operation: metadata.OperationDescribe, Resource: metadata.AccessTopic, Name: topic,
+	})
 }
 
 func (t groupTopics) topic(topic *metadata.Topic) group.Topic {

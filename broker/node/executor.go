@@ -24,7 +24,7 @@ type executor struct {
 	mu      sync.Mutex
 	self    reconcile.Self   // guarded by mu
 	image   *metadata.Image  // guarded by mu: the newest that onImage was given
-	topics  uint64           // guarded by mu: rises with every image in which a topic or view came, went or grew
+	topics  uint64           // guarded by mu: rises with every image in which a topic or view came, went or grew, or an access rule changed
 	pending metadata.Changes // guarded by mu: what changed up to image, not carried out yet
 	done    broker.Index     // guarded by mu: every image up to it is carried out
 	waiters []chan struct{}  // guarded by mu: told when done rises
@@ -41,7 +41,7 @@ func newExecutor(n *Node) *executor {
 func (e *executor) onImage(image *metadata.Image, changes metadata.Changes) {
 	e.mu.Lock()
 	e.image = image
-	if len(changes.Topics)+len(changes.Views) > 0 {
+	if len(changes.Topics)+len(changes.Views) > 0 || changes.Access {
 		e.topics++
 	}
 	e.pending.Merge(changes)
@@ -83,7 +83,7 @@ func (e *executor) latest() *metadata.Image {
 func (e *executor) subscribable() groupTopics {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return groupTopics{image: e.latest(), version: e.topics + 1}
+	return groupTopics{image: e.latest(), version: e.topics + 1, authorizer: e.node.authorizer()}
 }
 
 func (e *executor) epoch() broker.BrokerEpoch {

@@ -3,6 +3,7 @@ package partition
 import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/internal/invariant"
+	"github.com/millrace-io/millrace/internal/mutant"
 )
 
 // Follower is the follower's side of one partition in one leader epoch: it asks the leader for what lies behind its end,
@@ -107,8 +108,10 @@ const (
 // CheckData judges pushed batches before they are written.
 func (f *Follower) CheckData(d Data) DataVerdict {
 	switch {
-	case d.Subscription != f.subscription || f.state != live:
+	case (d.Subscription != f.subscription || f.state != live) && !mutant.Is(mutant.StaleData) && !mutant.Is(mutant.NoSubscription):
 		return Drop
+	case mutant.Is(mutant.HandOverAtOnce) && d.End > f.end:
+		return Append
 	case d.From != f.end || d.End <= d.From || d.FirstEpoch < f.lastEpoch || d.LastEpoch < d.FirstEpoch || d.LastEpoch > f.image.LeaderEpoch:
 		f.state = idle
 		return Stop

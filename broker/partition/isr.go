@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/internal/mutant"
 )
 
 // Limits are the times of Q6 that an operator may set.
@@ -100,7 +101,11 @@ func (l *Leader) proposalOf(in func(*follower) bool) *Proposal {
 // isIn reports that a joining replica has everything that may be committed. Under min.insync it must be level as well:
 // it would move the high watermark by joining, and be thrown out again if it were merely near (KAFKA-19996).
 func (l *Leader) isIn(f *follower) bool {
-	if f.joiningSinceMs == never || f.subscription == 0 || f.acked < max(l.highWatermark, l.epochStart) {
+	has := max(l.highWatermark, l.epochStart)
+	if mutant.Is(mutant.NoEpochStart) {
+		has = l.highWatermark
+	}
+	if f.joiningSinceMs == never || f.subscription == 0 || f.acked < has {
 		return false
 	}
 	return len(l.image.ISR) >= l.image.insyncMin() || f.acked >= l.marks.lastFrom(l.end)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/internal/invariant"
+	"github.com/millrace-io/millrace/internal/mutant"
 )
 
 // Leader is the leader's side of one partition in one leader epoch. It is made when an image names this node, and thrown
@@ -162,7 +163,7 @@ func (l *Leader) OnImage(img Image, nowMs int64) (goesOn bool, fx Effects) {
 	if img.older(&l.image) {
 		return true, Effects{}
 	}
-	if img.LeaderEpoch > l.image.LeaderEpoch {
+	if img.LeaderEpoch > l.image.LeaderEpoch && !(mutant.Is(mutant.FollowersKept) && img.Leader == l.self) {
 		l.deposed = true
 		fx.Deposed = true
 		for i := range l.followers {
@@ -235,6 +236,9 @@ func (l *Leader) adoptReplicas(nowMs int64, fx *Effects) {
 
 // inMaximal reports membership in the maximal ISR: committed, proposed or joining (Q5).
 func (l *Leader) inMaximal(f *follower) bool {
+	if mutant.Is(mutant.CommittedISROnly) {
+		return slices.Contains(l.image.ISR, f.Node)
+	}
 	return f.joiningSinceMs != never || slices.Contains(l.image.ISR, f.Node) || slices.Contains(l.proposed, f.Node)
 }
 
@@ -250,10 +254,13 @@ func (l *Leader) maximalSize() int {
 
 // advance applies Q5 and reports whether the high watermark rose. It never falls within a leader epoch.
 func (l *Leader) advance() bool {
-	if len(l.image.ISR) < l.image.insyncMin() {
+	if len(l.image.ISR) < l.image.insyncMin() && !mutant.Is(mutant.NoMinISR) {
 		return false
 	}
 	low := l.durable
+	if mutant.Is(mutant.LeaderNotDurable) {
+		low = l.end
+	}
 	for i := range l.followers {
 		if f := &l.followers[i]; l.inMaximal(f) {
 			if f.subscription == 0 || f.acked == broker.NoOffset {

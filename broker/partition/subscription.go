@@ -2,6 +2,7 @@ package partition
 
 import (
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/internal/mutant"
 )
 
 // SubscriptionID names one subscription of a follower. It rises and is never reused within the follower's process; 0
@@ -123,6 +124,9 @@ func (l *Leader) OnSubscribe(s Subscribe, epochs Epochs, nowMs int64) (Answer, E
 	// The request tells where the follower's log ends, not what of it is durable: it is no acknowledgement (m24).
 	f.subscription, f.highest = s.Subscription, s.Subscription
 	f.cursor, f.acked, f.appended, f.levelSinceMs = s.End, broker.NoOffset, s.End, never
+	if mutant.Is(mutant.SubscribeIsAck) {
+		f.acked, f.reached = s.End, max(f.reached, s.End)
+	}
 	return Answer{Kind: Live, HighWatermark: l.highWatermark, Start: l.start}, Effects{}
 }
 
@@ -160,7 +164,7 @@ func (l *Leader) OnSent(node broker.NodeID, sub SubscriptionID, cursor broker.Of
 // more than was sent, ends the subscription.
 func (l *Leader) OnAck(a Ack, nowMs int64) Effects {
 	f := l.follower(a.Node)
-	if f == nil || f.subscription != a.Subscription || a.Subscription == 0 {
+	if f == nil || f.subscription == 0 || f.subscription != a.Subscription && !mutant.Is(mutant.NoSubscription) {
 		return Effects{}
 	}
 	if a.Start > a.Durable || a.Durable > a.Appended || a.Appended > f.cursor || a.Durable < f.acked || a.Appended < f.appended {

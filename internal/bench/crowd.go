@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/internal/task"
@@ -26,7 +27,7 @@ const (
 	crowdDrip      = 500 * time.Millisecond // between two bytes of a slow sender
 	crowdPerHost   = 2_000                  // connections from one loopback address, below what a broker takes from one
 	crowdGreeting  = 10 * time.Second
-	crowdSettles   = 3 * time.Second // after it came: what is measured is its presence, not its arrival
+	crowdSettles   = 3 * time.Second // after it came: its arrival is measured by itself
 	crowdSlowBytes = 1000            // of a slow sender's request, which takes minutes
 )
 
@@ -43,14 +44,15 @@ func crowdPart(ctx context.Context, v *visit) error {
 			return err
 		}
 		for range crowdPairs {
-			if err := v.crowded(ctx, d, nil); err != nil {
+			if err := v.crowded(ctx, d, "crowd-off", nil); err != nil {
 				return err
 			}
 			c := &crowd{address: address, topic: crowdTopic, parts: l.partitions}
-			err := c.gather(ctx, v.share(crowdIdle), v.share(crowdSlow))
+			// All of them come, even if the window ends before.
+			err := v.crowded(ctx, d, "crowd-arrives", func(context.Context) error { return c.gather(ctx, v.share(crowdIdle), v.share(crowdSlow)) })
 			if err == nil {
 				v.settle(ctx, crowdSettles/time.Duration(v.shorter))
-				err = v.crowded(ctx, d, c)
+				err = v.crowded(ctx, d, "crowd-on", c.drip)
 			}
 			if err = errors.Join(err, c.disperse()); err != nil {
 				return err
@@ -63,20 +65,17 @@ func crowdPart(ctx context.Context, v *visit) error {
 // share is a number of connections, fewer in a smoke run.
 func (v *visit) share(n int) int { return n / v.shorter }
 
-// crowded is one window, beside the crowd if there is one.
-func (v *visit) crowded(ctx context.Context, d kafkaDriver, c *crowd) error {
-	scenario := "crowd-off"
-	if c != nil {
-		scenario = "crowd-on"
-	}
+// crowded is one window, with what happens beside it.
+func (v *visit) crowded(ctx context.Context, d kafkaDriver, scenario string, beside func(context.Context) error) error {
 	return v.step(ctx, scenario, func(m *measure) error {
 		group := task.NewGroup(ctx)
-		if c != nil {
-			group.Go("drip", c.drip)
+		if beside != nil {
+			group.Go("crowd", beside)
 		}
-		found, err := d.openLoop(ctx, crowdTopic, v.at.Size, crowdRate, crowdWindow/time.Duration(v.shorter))
+		// No batch waits for others: it would hide what the crowd adds.
+		found, err := d.openLoop(ctx, crowdTopic, v.at.Size, crowdRate, crowdWindow/time.Duration(v.shorter), kgo.ProducerLinger(0))
 		group.Stop()
-		m.Records, m.Seconds, m.P50Millis, m.P99Millis = found.Records, found.Seconds, found.P50, found.P99
+		m.Records, m.Seconds, m.P50Millis, m.P99Millis, m.LateP99Millis = found.Records, found.Seconds, found.P50, found.P99, found.LateP99
 		return errors.Join(err, group.Wait())
 	})
 }

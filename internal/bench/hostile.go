@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -15,7 +16,6 @@ import (
 	"github.com/millrace-io/millrace/broker/adminapi"
 	"github.com/millrace-io/millrace/internal/process"
 	"github.com/millrace-io/millrace/internal/task"
-	"github.com/millrace-io/millrace/sdk"
 )
 
 const (
@@ -24,10 +24,17 @@ const (
 	hostileTopic   = "quiet"
 	hostileWindow  = 10 * time.Second
 	memoryDisk     = "/dev/shm"
-	peakRecords    = 300_000
+	hostilePeak    = 10 * time.Second
 	hostileRecords = 20_000 // more than a guest that burns its budget judges in a window
 	poisonRecords  = 1_000
 )
+
+// quietConfigs keep the load's topic to some hundred MiB of memory, in segments small enough that to reserve and to remove
+// one takes no time that would be seen.
+var quietConfigs = map[string]string{"retention.bytes": "50331648", "segment.bytes": "16777216"}
+
+// retentionKeys have it kept to that twice a second.
+var retentionKeys = []string{"--log-retention-check-interval-ms", "500"}
 
 // misdeeds are what the guest does to a record, by the first byte of its key: see the folder plugin.
 var misdeeds = []struct {
@@ -37,7 +44,7 @@ var misdeeds = []struct {
 }{{"never", 'N', hostileRecords}, {"burn", 'B', hostileRecords}, {"poison", 'P', poisonRecords}}
 
 // hostilePart loads six partitions at a fifth of the peak, on memory instead of a disk, and in every other window a
-// hostile guest judges another topic. Each guest has its turn again and again; and once a round a loop in Go has its place.
+// hostile guest judges another topic. Each guest has its turn again and again, and a loop in Go has one as often.
 func hostilePart(ctx context.Context, v *visit) (err error) {
 	m, ok := v.system.(*millrace)
 	if !ok {
@@ -48,7 +55,7 @@ func hostilePart(ctx context.Context, v *visit) (err error) {
 		return fmt.Errorf("hostile guests need %s: %w", memoryDisk, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	h := &hostile{visit: v, broker: newMillrace(workshop{root: m.home.root, runs: dir}, m.keys)}
+	h := &hostile{visit: v, broker: newMillrace(workshop{root: m.home.root, runs: dir}, slices.Concat(m.keys, retentionKeys))}
 	if err := h.build(ctx); err != nil {
 		return err
 	}
@@ -64,7 +71,7 @@ func hostilePart(ctx context.Context, v *visit) (err error) {
 			return err
 		}
 	}
-	return h.pair(ctx, "spin", func(ctx context.Context) error { return h.spin(ctx) })
+	return nil
 }
 
 // hostile is one such run.
@@ -99,26 +106,26 @@ func (h *hostile) prepare(ctx context.Context) error {
 	if err := h.fill(ctx, harmless, 'h', 1); err != nil {
 		return err
 	}
-	d := h.broker.Driver()
-	if err := h.broker.Bind(ctx, harmless, guestName, harmless); err != nil {
+	d := kafkaDriver{address: h.broker.client}
+	if err := h.broker.Bind(ctx, harmless, harmless, guestChain()); err != nil {
 		return err
 	}
 	if err := d.Consume(ctx, load{topic: harmless, partitions: 1, records: 1, size: len("h0"), group: harmless}); err != nil {
 		return err
 	}
-	l := load{topic: hostileTopic, partitions: 6, records: peakRecords / h.shorter, size: h.at.Size}
-	if err := d.CreateTopic(ctx, l.topic, l.partitions); err != nil {
+	if err := h.broker.CreateTopic(ctx, hostileTopic, 6, quietConfigs); err != nil {
 		return err
 	}
-	begin := time.Now()
-	if err := d.Produce(ctx, l); err != nil {
+	peak, err := d.peak(ctx, hostileTopic, h.at.Size, hostilePeak/time.Duration(h.shorter))
+	if err != nil {
 		return err
 	}
-	h.rate = hostileShare * float64(l.records) / time.Since(begin).Seconds()
+	h.rate = hostileShare * peak
+	fmt.Fprintf(h.log, "peak beside hostile guests: %.0f records/s\n", peak)
 	return nil
 }
 
-// turn runs each guest once.
+// turn runs each guest once, and a loop in Go.
 func (h *hostile) turn(ctx context.Context, turn int) error {
 	for _, deed := range misdeeds {
 		h.made++
@@ -130,7 +137,7 @@ func (h *hostile) turn(ctx context.Context, turn int) error {
 			return fmt.Errorf("turn %d: %w", turn+1, err)
 		}
 	}
-	return nil
+	return h.pair(ctx, "spin", h.spin)
 }
 
 // fill writes marked records into a new topic of one partition.
@@ -171,6 +178,8 @@ func (h *hostile) pair(ctx context.Context, name string, deed func(context.Conte
 func (h *hostile) measured(ctx context.Context, scenario string, deed func(context.Context) error) (m measure, err error) {
 	m = h.at
 	m.Scenario = scenario
+	profile := h.profileOf(ctx, h.broker, m)
+	defer func() { err = errors.Join(err, profile.Wait()) }()
 	calls, err := h.broker.GuestCalls(ctx)
 	if err != nil {
 		return m, err
@@ -195,7 +204,7 @@ func (h *hostile) measured(ctx context.Context, scenario string, deed func(conte
 	if err := group.Wait(); err != nil {
 		return m, err
 	}
-	m.Records, m.Seconds, m.P50Millis, m.P99Millis = found.Records, found.Seconds, found.P50, found.P99
+	m.Records, m.Seconds, m.P50Millis, m.P99Millis, m.LateP99Millis = found.Records, found.Seconds, found.P50, found.P99, found.LateP99
 	pause, err := h.pauses(ctx)
 	if err != nil {
 		return m, err
@@ -209,7 +218,7 @@ func (h *hostile) measured(ctx context.Context, scenario string, deed func(conte
 // judged binds the guest to the topic, reads through it until the window ends, and unbinds it.
 func (h *hostile) judged(ctx context.Context, topic string) (err error) {
 	group := "victim-of-" + topic
-	if err := h.broker.Bind(ctx, group, guestName, topic); err != nil {
+	if err := h.broker.Bind(ctx, group, topic, guestChain()); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.unbind(group, topic)) }()
@@ -229,12 +238,12 @@ func (h *hostile) judged(ctx context.Context, topic string) (err error) {
 func (h *hostile) unbind(group, topic string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	client, err := sdk.New(sdk.WithAdmin(h.broker.admin))
-	if err != nil {
-		return err
-	}
-	_, err = client.Bindings().DeleteBinding(ctx, &adminapi.DeleteBindingRequest{Group: group, Topic: topic})
-	return errors.Join(err, client.Close())
+	return h.broker.Unbind(ctx, group, topic)
+}
+
+// guestChain is the folder plugin alone.
+func guestChain() *adminapi.ChainSpec {
+	return &adminapi.ChainSpec{Stages: []*adminapi.Stage{{Plugin: guestName}}}
 }
 
 // pauses is the highest bucket of the time that stopping the world for the collector took, since it was last asked.

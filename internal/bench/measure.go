@@ -17,7 +17,9 @@ type measure struct {
 	ResidentMB       float64  `json:"broker_resident_mb,omitempty"`
 	P50Millis        float64  `json:"p50_ms,omitempty"`
 	P99Millis        float64  `json:"p99_ms,omitempty"`
+	LateP99Millis    float64  `json:"late_p99_ms,omitempty"`    // of an open loop's sender itself
 	AddedP99Millis   float64  `json:"added_p99_ms,omitempty"`   // by a hostile guest, over the window before
+	OverPlain        float64  `json:"over_plain,omitempty"`     // plain readings' time, before and behind, over this one's
 	PauseMillis      *float64 `json:"gc_stopping_ms,omitempty"` // the highest bucket of stopping the world
 	GuestCalls       *uint64  `json:"guest_calls,omitempty"`
 	Controls         controls `json:"controls"`
@@ -55,8 +57,8 @@ func (m *measure) cores() float64 {
 func (m *measure) figure() string {
 	switch {
 	case m.PauseMillis != nil:
-		return fmt.Sprintf("%8.0f records/s, p99 %.2f ms, added %.2f ms, stopping %.3f ms, %d guest calls", m.perSecond(), m.P99Millis,
-			m.AddedP99Millis, *m.PauseMillis, *m.GuestCalls)
+		return fmt.Sprintf("%8.0f records/s, p50 %.2f, p99 %.2f ms, sender late %.2f ms, added %.2f ms, stopping %.3f ms, %d guest calls, %.2f and %.2f cores",
+			m.perSecond(), m.P50Millis, m.P99Millis, m.LateP99Millis, m.AddedP99Millis, *m.PauseMillis, *m.GuestCalls, m.cores(), m.DriverCPUSeconds/m.Seconds)
 	case m.P50Millis > 0:
 		return fmt.Sprintf("%8.0f records/s, p50 %.3f ms, p99 %.2f ms", m.perSecond(), m.P50Millis, m.P99Millis)
 	case m.Records > 1:

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/millrace-io/millrace/broker/adminapi"
 	"github.com/millrace-io/millrace/internal/process"
 	"github.com/millrace-io/millrace/sdk"
 )
@@ -88,13 +89,33 @@ func (m *millrace) Stop() error {
 	return errors.Join(m.daemon.end(syscall.SIGTERM), os.RemoveAll(m.dir))
 }
 
-// Bind makes group read topic through a plugin.
-func (m *millrace) Bind(ctx context.Context, group, plugin, topic string) error {
+// CreateTopic makes a topic with configs of its own.
+func (m *millrace) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) error {
 	client, err := sdk.New(sdk.WithAdmin(m.admin))
 	if err != nil {
 		return err
 	}
-	_, err = client.Bind(ctx, group, plugin, nil, topic)
+	_, err = client.CreateTopic(ctx, name, partitions, configs)
+	return errors.Join(err, client.Close())
+}
+
+// Bind makes group read topic through a chain.
+func (m *millrace) Bind(ctx context.Context, group, topic string, chain *adminapi.ChainSpec) error {
+	client, err := sdk.New(sdk.WithAdmin(m.admin))
+	if err != nil {
+		return err
+	}
+	_, err = client.Bindings().CreateBinding(ctx, &adminapi.CreateBindingRequest{Group: group, Topics: []string{topic}, Chain: chain})
+	return errors.Join(err, client.Close())
+}
+
+// Unbind ends that.
+func (m *millrace) Unbind(ctx context.Context, group, topic string) error {
+	client, err := sdk.New(sdk.WithAdmin(m.admin))
+	if err != nil {
+		return err
+	}
+	_, err = client.Bindings().DeleteBinding(ctx, &adminapi.DeleteBindingRequest{Group: group, Topic: topic})
 	return errors.Join(err, client.Close())
 }
 

@@ -4,22 +4,22 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // openLoop writes records at a rate for a span, whatever the broker does, and measures each from the time at which it was
-// meant to be sent: a broker that stalls cannot hide the records that it kept from being sent.
-func (d kafkaDriver) openLoop(ctx context.Context, topic string, size int, rate float64, span time.Duration) (latencies, error) {
-	client, err := producer(d.address, topic, kgo.ProducerLinger(0))
+// meant to be sent: a broker that stalls cannot hide the records that it kept from being sent. How late the sender itself
+// was is measured beside. more changes the client.
+func (d kafkaDriver) openLoop(ctx context.Context, topic string, size int, rate float64, span time.Duration, more ...kgo.Opt) (latencies, error) {
+	client, err := producer(d.address, topic, more...)
 	if err != nil {
 		return latencies{}, err
 	}
 	defer client.Close()
-	var mu sync.Mutex // guards took and failure; franz-go promises may come from several goroutines
-	took := new(histogram)
-	var failure error
+	took, late := new(answers), new(histogram)
 	records, begin := newRecords(size), time.Now()
 	for sent := 0; ; {
 		elapsed := time.Since(begin)
@@ -28,16 +28,8 @@ func (d kafkaDriver) openLoop(ctx context.Context, topic string, size int, rate 
 		}
 		for due := int(elapsed.Seconds() * rate); sent < due; sent++ {
 			intended := begin.Add(time.Duration(float64(sent) / rate * float64(time.Second)))
-			client.Produce(ctx, records.next(), func(_ *kgo.Record, err error) {
-				latency := time.Since(intended)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					failure = err
-					return
-				}
-				took.add(latency)
-			})
+			late.add(time.Since(intended))
+			client.Produce(ctx, records.next(), func(_ *kgo.Record, err error) { took.add(time.Since(intended), err) })
 		}
 		wait(ctx, openLoopTick)
 		if ctx.Err() != nil {
@@ -47,12 +39,68 @@ func (d kafkaDriver) openLoop(ctx context.Context, topic string, size int, rate 
 	if err := client.Flush(ctx); err != nil {
 		return latencies{}, err
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if failure != nil {
-		return latencies{}, fmt.Errorf("produce: %w", failure)
+	return took.since(begin, late)
+}
+
+// peak writes as openLoop does, but as much as the broker takes, and returns the records per second that were acknowledged
+// in the second half of the span: the first fills memory.
+func (d kafkaDriver) peak(ctx context.Context, topic string, size int, span time.Duration) (float64, error) {
+	client, err := producer(d.address, topic)
+	if err != nil {
+		return 0, err
 	}
-	return latencies{Records: int(took.total), Seconds: time.Since(begin).Seconds(), P50: took.millis(0.5), P99: took.millis(0.99)}, nil
+	defer client.Close()
+	var acknowledged atomic.Int64
+	var failure atomic.Pointer[error]
+	records := newRecords(size)
+	half := func() (int64, time.Time) {
+		for begin := time.Now(); time.Since(begin) < span/2 && ctx.Err() == nil; {
+			client.Produce(ctx, records.next(), func(_ *kgo.Record, err error) {
+				if err != nil {
+					failure.Store(&err)
+				}
+				acknowledged.Add(1)
+			})
+		}
+		return acknowledged.Load(), time.Now()
+	}
+	first, middle := half()
+	both, end := half()
+	if err := client.Flush(ctx); err != nil {
+		return 0, err
+	}
+	if err := failure.Load(); err != nil {
+		return 0, fmt.Errorf("produce: %w", *err)
+	}
+	return float64(both-first) / end.Sub(middle).Seconds(), nil
+}
+
+// answers are the latencies of acknowledgements, which come on the client's goroutines.
+type answers struct {
+	mu      sync.Mutex // guards what follows
+	took    histogram
+	failure error
+}
+
+func (a *answers) add(latency time.Duration, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		a.failure = err
+		return
+	}
+	a.took.add(latency)
+}
+
+// since sums them up.
+func (a *answers) since(begin time.Time, late *histogram) (latencies, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failure != nil {
+		return latencies{}, fmt.Errorf("produce: %w", a.failure)
+	}
+	return latencies{Records: int(a.took.total), Seconds: time.Since(begin).Seconds(), P50: a.took.millis(0.5), P99: a.took.millis(0.99),
+		LateP99: late.millis(0.99)}, nil
 }
 
 // openLoopTick is how often the sender looks what is due.

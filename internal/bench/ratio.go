@@ -48,7 +48,7 @@ func doubtOf(all []*measure) string {
 type ratio struct {
 	Name  string `json:"name"`
 	Size  int    `json:"size_bytes"`
-	Value spread `json:"value"` // of the medians, with the least and greatest of a round
+	Value spread `json:"value"` // of the medians, with the least and greatest of a round; of pairs, the median with least and greatest
 	Doubt string `json:"doubt,omitempty"`
 }
 
@@ -82,6 +82,9 @@ func ratiosOf(r *report) (all []ratio) {
 	}
 	for i := range r.Rows {
 		x := &r.Rows[i]
+		if x.OverPlain.Median > 0 {
+			all = append(all, ratio{Name: x.Scenario + ": records/s, over the plain readings around it", Size: x.Size, Value: x.OverPlain, Doubt: x.Doubt})
+		}
 		if x.System == "millrace" {
 			continue
 		}
@@ -108,7 +111,7 @@ func printRatios(w io.Writer, ratios []ratio) {
 	}
 	fmt.Fprintln(w)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "ratio of medians [least, greatest of a round]\tbytes\tratio\tdoubt\t")
+	fmt.Fprintln(table, "ratio of medians, or median of pairs [least, greatest of a round or pair]\tbytes\tratio\tdoubt\t")
 	for _, x := range ratios {
 		fmt.Fprintf(table, "%s\t%d\t%.2f [%.2f, %.2f]\t%s\t\n", x.Name, x.Size, x.Value.Median, x.Value.Min, x.Value.Max, x.Doubt)
 	}

@@ -45,8 +45,8 @@ func targets() (all []target) {
 		for _, p := range []string{"1p", "6p"} {
 			fresh := map[int]float64{1024: 0.93, 100: 0.8}[size]
 			all = append(all,
-				target{name: about("plugin-"+p, size, "judged history, over no plugin"), least: 0.97, figure: overPlain(pluginJudged, p, size)},
-				target{name: about("plugin-"+p, size, "never judged, over no plugin"), least: fresh, figure: overPlain(pluginNew, p, size)})
+				target{name: about("plugin-"+p, size, "judged history, over the plain readings around it"), least: 0.97, figure: overPlain(pluginJudged, p, size)},
+				target{name: about("plugin-"+p, size, "never judged, over the plain readings around it"), least: fresh, figure: overPlain(pluginNew, p, size)})
 		}
 	}
 	all = append(all, syncTargets()...)
@@ -73,14 +73,14 @@ func besideKafka(scenario string, size int, f func(*measure) float64) func(*repo
 	}
 }
 
-// overPlain compares a reading through a plugin with plain ones.
+// overPlain compares readings through a plugin with the plain ones around each.
 func overPlain(reading, partitions string, size int) func(*report) (spread, string, bool) {
 	return func(r *report) (spread, string, bool) {
-		x := r.row(cell{"millrace", reading + "-" + partitions, size}).over(r.row(cell{"millrace", pluginOff + "-" + partitions, size}), "", (*measure).perSecond)
+		x := r.row(cell{"millrace", reading + "-" + partitions, size})
 		if x == nil {
 			return spread{}, "", false
 		}
-		return x.Value, x.Doubt, true
+		return x.OverPlain, x.Doubt, true
 	}
 }
 

@@ -64,6 +64,7 @@ type row struct {
 	P50        spread  `json:"p50_ms"`
 	P99        spread  `json:"p99_ms"`
 	AddedP99   spread  `json:"added_p99_ms"`
+	OverPlain  spread  `json:"over_plain"`
 	Pause      *spread `json:"gc_stopping_ms,omitempty"`
 	Doubt      string  `json:"doubt,omitempty"`
 	GuestCalls float64 `json:"guest_calls,omitempty"`
@@ -130,6 +131,7 @@ func rowOf(c cell, all []*measure) row {
 		ResidentMB: over(all, func(m *measure) float64 { return m.ResidentMB }),
 		P50:        over(all, func(m *measure) float64 { return m.P50Millis }),
 		P99:        over(all, func(m *measure) float64 { return m.P99Millis }),
+		OverPlain:  over(all, func(m *measure) float64 { return m.OverPlain }),
 		Doubt:      doubtOf(all),
 	}
 	if all[0].PauseMillis != nil {

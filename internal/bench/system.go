@@ -48,6 +48,7 @@ type latencies struct {
 	Seconds float64 `json:"seconds"`
 	P50     float64 `json:"p50_ms"`
 	P99     float64 `json:"p99_ms"`
+	LateP99 float64 `json:"late_p99_ms"` // of an open loop's sender itself
 }
 
 // load is what a scenario writes or reads.

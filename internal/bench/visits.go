@@ -50,14 +50,14 @@ func itineraries() []itinerary {
 				"kafka": 90, "kafka-fsync": 90, "kfake": 0, "nats": 0, "nats-fsync": 0}, run: partitionsPart},
 		}},
 		{pause: true, sized: true, on: ours, parts: []part{
-			{name: "plugin", about: "reading through the built-in dedup by key, never judged and judged", seconds: 12, run: pluginPart},
-			{name: "variants", about: "the same with 5 % repeats, batches of 16, zstd, and a Go guest", seconds: 20, run: variantsPart},
+			{name: "plugin", about: "reading through the built-in dedup by key, never judged and judged, between plain readings", seconds: 80, run: pluginPart},
+			{name: "variants", about: "the same with 5 % repeats, batches of 16, zstd, and a Go guest", seconds: 80, run: variantsPart},
 		}},
 		{pause: true, on: ours, parts: []part{
-			{name: "crowd", about: "a steady load alone, and beside 10,000 idle and 1,000 slow connections", seconds: 50, run: crowdPart},
+			{name: "crowd", about: "a steady load alone, and beside 10,000 idle and 1,000 slow connections, while they come and when they are there", seconds: 75, run: crowdPart},
 		}},
 		{pause: true, on: ours, parts: []part{
-			{name: "guests", about: "hostile guests beside a fifth of the peak, in memory", seconds: 205, run: hostilePart},
+			{name: "guests", about: "hostile guests beside a fifth of the peak, in memory", seconds: 260, run: hostilePart},
 		}},
 	}
 }

@@ -64,6 +64,11 @@ type apache struct {
 
 // startApache formats a directory and runs Apache Kafka in it until it listens, with more lines of configuration.
 func startApache(ctx context.Context, jars, dir string, more ...string) (*apache, error) {
+	return formatApache(ctx, jars, dir, nil, more...)
+}
+
+// formatApache is startApache with more arguments for the formatting.
+func formatApache(ctx context.Context, jars, dir string, format []string, more ...string) (*apache, error) {
 	a := &apache{}
 	var controller string
 	if err := process.FreeAddresses(&a.client, &controller); err != nil {
@@ -82,9 +87,9 @@ func startApache(ctx context.Context, jars, dir string, more ...string) (*apache
 	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	format := exec.CommandContext(ctx, "java", "-Xmx128m", "-cp", jars, "kafka.tools.StorageTool", "format",
-		"-t", "bWlsbHJhY2UtZ29sZGVuLQ", "-c", config)
-	if out, err := format.CombinedOutput(); err != nil {
+	formatted := exec.CommandContext(ctx, "java", append([]string{"-Xmx128m", "-cp", jars, "kafka.tools.StorageTool", "format",
+		"-t", "bWlsbHJhY2UtZ29sZGVuLQ", "-c", config}, format...)...)
+	if out, err := formatted.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format for Apache Kafka: %w\n%s", err, out)
 	}
 	var err error
@@ -92,6 +97,12 @@ func startApache(ctx context.Context, jars, dir string, more ...string) (*apache
 		"-cp", jars, "kafka.Kafka", config)
 	if err != nil {
 		return nil, err
+	}
+	for _, line := range more {
+		if value, ok := strings.CutPrefix(line, "listeners="); ok { // The last one counts.
+			first, _, _ := strings.Cut(value, ",")
+			_, a.client, _ = strings.Cut(first, "://")
+		}
 	}
 	if !eventually(ctx, time.Minute, func() bool { return listens(ctx, a.client) }) {
 		return nil, errors.Join(fmt.Errorf("no answer from Apache Kafka in %s; see kafka.log there", dir), a.stop())

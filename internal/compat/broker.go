@@ -19,7 +19,7 @@ type brokerProcess struct {
 	client    string // Kafka, TCP and QUIC
 	admin     string
 	authority string // the file with the authority of its certificates
-	tls       bool   // clients are to use TLS
+	way       way    // how clients are to reach it
 	process   *process.Broker
 }
 

@@ -11,8 +11,11 @@ type client struct {
 	noRack        string // why a rack cannot name the group for it
 	// noZstdFetch is for what writes zstd but reads with a version of Fetch below 10, to which Kafka refuses zstd too.
 	noZstdFetch bool
-	drains      bool // has the verb drain
-	quic        bool // its driver goes over QUIC
+	// noScram is why it cannot prove itself with SCRAM.
+	noScram  string
+	drains   bool   // has the verb drain
+	quic     bool   // its driver goes over QUIC
+	protocol string // of its groups: consumer (KIP-848); empty: its default, which is classic
 }
 
 var allCodecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
@@ -24,6 +27,7 @@ var clients = []client{
 	{
 		name: "kcat", version: "1.7.1", from: "Debian", quick: true, install: debian, codecs: allCodecs,
 		noCreate: "kcat has no command for it",
+		noScram:  "its librdkafka 2.0.2 sends its nonce twice in its last message, which Apache Kafka refuses too since CVE-2024-56128",
 	},
 	{
 		name: "kafka-python", version: "3.0.12", from: "PyPI", quick: true, codecs: allCodecs,
@@ -36,6 +40,10 @@ var clients = []client{
 	},
 	{
 		name: "confluent-kafka", version: "2.16.1", from: "PyPI", quick: true, codecs: allCodecs,
+		install: python("confluent-kafka", "confluent.py", "confluent-kafka==2.16.1"),
+	},
+	{
+		name: "confluent-kafka-848", version: "2.16.1", from: "PyPI", codecs: allCodecs, protocol: "consumer",
 		install: python("confluent-kafka", "confluent.py", "confluent-kafka==2.16.1"),
 	},
 	{
@@ -53,6 +61,9 @@ var clients = []client{
 		name: "franz-go-quic", version: "1.22.2", from: "Go, over QUIC", codecs: allCodecs, install: golang("franz-go"), quic: true,
 	},
 	{
+		name: "franz-go-848", version: "1.22.2", from: "Go", codecs: allCodecs, install: golang("franz-go"), protocol: "consumer",
+	},
+	{
 		name: "sarama", version: "1.61.1", from: "Go", codecs: allCodecs, install: golang("sarama"),
 	},
 	{
@@ -60,4 +71,5 @@ var clients = []client{
 		noRack: "its Reader sends Fetch version 10 at most, which carries no rack",
 	},
 	{name: "java", version: apacheVersion, from: "Maven", codecs: allCodecs, install: javaDriver, drains: true},
+	{name: "java-848", version: apacheVersion, from: "Maven", codecs: allCodecs, install: javaDriver, drains: true, protocol: "consumer"},
 }

@@ -58,10 +58,11 @@ func TestSuiteReportNamesWhatDidNotPass(t *testing.T) {
 // TestDocumentTellsWhyAStepDidNotPass also holds the matrix to one row a client.
 func TestDocumentTellsWhyAStepDidNotPass(t *testing.T) {
 	r := report{
-		{client: "kcat", version: "1", from: "Debian", step: "create", outcome: left, why: "no command"},
-		{client: "kcat", version: "1", from: "Debian", step: "produce", outcome: passed, why: "none"},
-		{client: "kcat", version: "1", from: "Debian", step: "group", outcome: failed, why: "stuck\nat 3"},
-		{client: suiteName, version: "2", from: "Go", step: "tests", outcome: passed, why: "5 tests passed"},
+		{client: "kcat", version: "1", from: "Debian", build: "abc", step: "create", outcome: left, why: "no command"},
+		{client: "kcat", version: "1", from: "Debian", build: "abc", step: "produce", outcome: passed, why: "none"},
+		{client: "kcat", version: "1", from: "Debian", build: "abc", step: "group", outcome: failed, why: "stuck\nat 3"},
+		{client: "kcat", version: "1", from: "Debian", over: "TLS", build: "abc", step: "group", outcome: failed, why: "stuck"},
+		{client: suiteName, version: "2", build: "abc", from: "Go", step: "tests", outcome: passed, why: "5 tests passed"},
 	}
 	name := filepath.Join(t.TempDir(), "report.md")
 	if err := r.write(name); err != nil {
@@ -72,8 +73,9 @@ func TestDocumentTellsWhyAStepDidNotPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
+		"of one build of the broker, commit abc", "## Over TLS", "- kcat 1, group over TLS: failed: stuck\n",
 		"| kcat 1 | Debian | skipped | passed | failed |", "- kcat 1, create: skipped: no command\n",
-		"- kcat 1, group: failed: stuck at 3\n", "| kgo-suite | 2 | Go | 1 | 0 | 0 | 0 | 5 tests passed |",
+		"- kcat 1, group: failed: stuck at 3\n", "| kgo-suite | 2 | Go | 1 | 0 | 0 | 0 | abc | 5 tests passed |",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the document lacks %q:\n%s", want, text)

@@ -5,9 +5,9 @@
 // command-line tools (tools.go), and two comparisons with a real Apache Kafka (goldens.go, traffic.go; package golden).
 //
 // The default is what the checks run, in minutes. -all is everything, -only NAME,NAME some of it, -report FILE the
-// document, made of this run and of what earlier ones left. -install DIR, or MILLRACE_COMPAT_DIR, is where clients go. -tls
-// LINE has the trials go over TLS, -sasl LINE gives kafka-go's suite its second listener: both take the line of
-// configuration that switches it on.
+// document, made of this run and of what earlier ones left. -install DIR, or MILLRACE_COMPAT_DIR, is where clients go.
+// -over WAY,WAY says how the clients reach the broker (ways.go): over plain TCP, over TLS, with SASL. -apache runs the Go
+// suites against Apache Kafka, which tells what fails there too.
 //
 // Each client is driven by a small program below clients/, all of which speak one protocol:
 //
@@ -17,7 +17,8 @@
 //	DRIVER read    bootstrap=H:P topic=T partition=P offset=O count=N               seeks, and ends after N records
 //	DRIVER drain   bootstrap=H:P topic=T partition=P                                ends where the end offset is
 //
-// Each may get ca=FILE, the authority of a TLS listener, and transport=quic.
+// Each may get ca=FILE, the authority of a TLS listener; mechanism=PLAIN|SCRAM-SHA-512 user=U password=P, to
+// authenticate; protocol=consumer, to have the coordinator assign (KIP-848); and transport=quic.
 //
 // On stdout they write one JSON object a line: {"event":"assigned","partitions":[0,2]}, all that the member owns now, and
 // {"event":"record","partition":0,"offset":12,"key":"k"}. Stderr is kept for the report. A driver that cannot install is

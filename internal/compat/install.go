@@ -38,6 +38,24 @@ func newWorkshop(ctx context.Context, home string) (workshop, error) {
 	return w, os.MkdirAll(w.bin(), 0o755)
 }
 
+// commit names what the broker is built from, with a plus sign where there is more than is committed.
+func (w workshop) commit(ctx context.Context) string {
+	git := func(arguments ...string) string {
+		cmd := exec.CommandContext(ctx, "git", arguments...)
+		cmd.Dir = w.root
+		out, err := cmd.Output()
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(string(out))
+	}
+	name := git("rev-parse", "--short=10", "HEAD")
+	if git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs") != "" {
+		name += "+"
+	}
+	return name
+}
+
 func (w workshop) bin(names ...string) string {
 	return filepath.Join(append([]string{w.home}, names...)...)
 }

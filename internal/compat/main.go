@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -24,8 +25,8 @@ func main() {
 	flag.StringVar(&o.report, "report", "", "write a report of this run and of what earlier ones left as Markdown to this file")
 	flag.StringVar(&o.goldens, "goldens", "", "write frames of Apache Kafka's to this file, as fixtures for tests of codecs")
 	flag.StringVar(&o.install, "install", os.Getenv("MILLRACE_COMPAT_DIR"), "where clients are installed; default: bin/compat of the repository")
-	flag.StringVar(&o.sasl, "sasl", "", "a line of configuration that has the broker speak SASL at localhost:9093, for kafka-go's suite")
-	flag.StringVar(&o.tls, "tls", "", "a line of configuration that has the broker speak TLS on its client listener; then the clients on trial do")
+	over := flag.String("over", "", "comma-separated ways in which the clients on trial go: tcp, tls, scram (SASL SCRAM-SHA-512) and plain (SASL PLAIN and TLS); default: tcp, and with -all each")
+	flag.BoolVar(&o.apache, "apache", false, "run the Go suites against Apache Kafka, to see what fails there too")
 	flag.BoolVar(&o.keep, "keep", false, "keep the broker's directory and print where it is")
 	traffic := flag.String("traffic", "", "comma-separated clients whose traffic is compared; default: all")
 	flag.Parse()
@@ -34,6 +35,17 @@ func main() {
 	}
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
+	}
+	o.over = ways[:1]
+	if o.all {
+		o.over = ways
+	}
+	if *over != "" {
+		var err error
+		if o.over, err = waysNamed(*over); err != nil {
+			fmt.Fprintln(os.Stderr, "compat:", err)
+			os.Exit(2)
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -49,9 +61,9 @@ type options struct {
 	report    string
 	goldens   string
 	install   string
-	sasl      string
+	over      []way
+	apache    bool
 	traffic   []string
-	tls       string
 }
 
 // wants reports whether a client is to be run.
@@ -65,7 +77,7 @@ func (o options) wants(name string, quick bool) bool {
 // check refuses names that no client has.
 func (o options) check() error {
 	known := []string{suiteName, goldenName, toolsName, trafficName}
-	for _, g := range goSuites(o) {
+	for _, g := range goSuites() {
 		known = append(known, g.name)
 	}
 	for _, c := range clients {
@@ -102,7 +114,7 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	results := book{name: shop.bin("results.json")}
+	results := book{name: shop.bin("results.json"), build: shop.commit(ctx)}
 	if err := errors.Join(runAll(ctx, o, shop, program, dir, &results), results.err); err != nil {
 		return err
 	}
@@ -116,37 +128,15 @@ func run(ctx context.Context, o options) (err error) {
 
 // runAll runs what is wanted. Clients go one after another, so that the broker's counters speak of one at a time.
 func runAll(ctx context.Context, o options, shop workshop, program, dir string, results *book) error {
-	var lines []string
-	if o.tls != "" {
-		lines = append(lines, o.tls)
-	}
-	broker, err := startBroker(ctx, program, dir, lines...)
-	if err != nil {
-		return err
-	}
-	broker.tls = o.tls != ""
-	for _, c := range clients {
-		if !o.wants(c.name, c.quick) || ctx.Err() != nil {
-			continue
+	for _, w := range o.over {
+		if err := runOver(ctx, o, shop, program, filepath.Join(dir, w.name), w, results); err != nil {
+			return err
 		}
-		started := time.Now()
-		more := try(ctx, c, shop, broker)
-		fmt.Printf("%s %s: %d of %d steps passed, %.1f s\n", c.name, c.version, more.count(passed), len(more), time.Since(started).Seconds())
-		results.add(more)
 	}
 	wants := func(name string) bool { return o.wants(name, false) && ctx.Err() == nil }
-	if wants(suiteName) {
-		results.add(runSuite(ctx, shop, broker))
-	}
-	if wants(toolsName) {
-		results.add(runTools(ctx, shop, broker, dir))
-	}
-	if err := broker.stop(); err != nil {
-		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)
-	}
-	for _, g := range goSuites(o) {
+	for _, g := range goSuites() {
 		if wants(g.name) {
-			results.add(g.run(ctx, shop, program, dir))
+			results.add(g.run(ctx, o, shop, program, dir))
 		}
 	}
 	if wants(goldenName) {
@@ -158,10 +148,43 @@ func runAll(ctx context.Context, o options, shop workshop, program, dir string, 
 	return nil
 }
 
+// runOver runs the clients that are wanted in one way; over plain TCP also what else wants a broker of no special kind.
+func runOver(ctx context.Context, o options, shop workshop, program, dir string, w way, results *book) error {
+	broker, err := startOver(ctx, program, dir, w)
+	if err != nil {
+		return err
+	}
+	for _, c := range clients {
+		if !o.wants(c.name, c.quick) || ctx.Err() != nil || c.quic && w.tls { // QUIC has TLS anyway
+			continue
+		}
+		if c.noScram != "" && strings.HasPrefix(w.mechanism, "SCRAM") {
+			results.add(report{{client: c.name, version: c.version, from: c.from, over: w.told, step: "connect", outcome: left, why: c.noScram}})
+			continue
+		}
+		started := time.Now()
+		more := try(ctx, c, shop, broker)
+		fmt.Printf("%s %s %s: %d of %d steps passed, %.1f s\n", c.name, c.version, w.told, more.count(passed), len(more), time.Since(started).Seconds())
+		results.add(more)
+	}
+	if w.name == ways[0].name && ctx.Err() == nil {
+		if o.wants(suiteName, false) {
+			results.add(runSuite(ctx, shop, broker))
+		}
+		if o.wants(toolsName, false) {
+			results.add(runTools(ctx, shop, broker, dir))
+		}
+	}
+	if err := broker.stop(); err != nil {
+		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)
+	}
+	return nil
+}
+
 // try installs a client and takes it through the steps, or through some of them.
 func try(ctx context.Context, c client, shop workshop, broker *brokerProcess, some ...string) report {
 	outcomeOf := func(name string, err error, notes []string) result {
-		r := result{client: c.name, version: c.version, from: c.from, step: name, outcome: passed, why: strings.Join(notes, "; ")}
+		r := result{client: c.name, version: c.version, from: c.from, over: broker.way.told, step: name, outcome: passed, why: strings.Join(notes, "; ")}
 		var skip skipped
 		switch {
 		case errors.As(err, &skip):

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,9 +97,46 @@ type testRun struct {
 	only         string   // a pattern of tests; empty: all
 	without      []string // tests that are not run, because they would wait for ever
 	env          []string
+	each         time.Duration // if not 0, each test gets a process of its own, and as long: one that panics or hangs ends no other
+}
+
+// apart runs every test in a process of its own.
+func (r testRun) apart(ctx context.Context) (*tested, error) {
+	cmd := exec.CommandContext(ctx, r.program, "-test.list="+r.only)
+	cmd.Dir, cmd.Env = r.dir, append(os.Environ(), r.env...)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list tests: %w", err)
+	}
+	all := newTested()
+	for name := range strings.FieldsSeq(string(out)) {
+		if !strings.HasPrefix(name, "Test") || slices.Contains(r.without, name) {
+			continue
+		}
+		one := r
+		one.only, one.timeout, one.each = "^"+name+"$", r.each, 0
+		tests, err := one.tests(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all.take(tests)
+	}
+	return all, nil
+}
+
+// take adds what another run told.
+func (t *tested) take(more *tested) {
+	maps.Copy(t.outcomes, more.outcomes)
+	maps.Copy(t.words, more.words)
+	for why, n := range more.skips {
+		t.skips[why] += n
+	}
 }
 
 func (r testRun) tests(ctx context.Context) (*tested, error) {
+	if r.each > 0 {
+		return r.apart(ctx)
+	}
 	arguments := []string{"tool", "test2json", r.program, "-test.v=test2json", "-test.timeout=" + r.timeout.String(), "-test.run=" + r.only}
 	if len(r.without) > 0 {
 		arguments = append(arguments, "-test.skip=^("+strings.Join(r.without, "|")+")$")
@@ -121,14 +159,18 @@ func (r testRun) tests(ctx context.Context) (*tested, error) {
 	return tests, errors.Join(readErr, err)
 }
 
-// reason is a line that a test logged: "    file_test.go:12: what".
-var reason = regexp.MustCompile(`^ +[a-z0-9_]+\.go:\d+: (.+)`)
+// reason is a line that a test logged, "    file_test.go:12: what", what testify says was wrong, or a panic.
+var reason = regexp.MustCompile(`^ +(?:[a-z0-9_]+\.go:\d+: |\s+Error:\s+)(.+)|^(panic: .+)`)
 
 // chatter is what tests log whatever becomes of them.
 var chatter = regexp.MustCompile(`^deleting topic | completed in `)
 
+func newTested() *tested {
+	return &tested{outcomes: map[string]string{}, words: map[string]string{}, skips: map[string]int{}}
+}
+
 func readTests(out io.Reader) (*tested, error) {
-	t := &tested{outcomes: map[string]string{}, words: map[string]string{}, skips: map[string]int{}}
+	t := newTested()
 	said := map[string]string{}
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
@@ -141,8 +183,8 @@ func readTests(out io.Reader) (*tested, error) {
 		switch e.Action {
 		case "output":
 			if match := reason.FindStringSubmatch(e.Output); match != nil && !chatter.MatchString(match[1]) {
-				said[e.Test] = match[1]
-				t.words[top] = match[1]
+				said[e.Test] = cmp.Or(match[1], match[2])
+				t.words[top] = said[e.Test]
 			}
 		case "run":
 			if top != "" && !inner {

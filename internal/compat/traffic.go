@@ -89,7 +89,8 @@ func openSides(ctx context.Context, shop workshop, program, dir string) ([]side,
 	if err := errors.Join(errFirst, errSecond, os.MkdirAll(kafkaDir, 0o755), os.MkdirAll(oursDir, 0o755)); err != nil {
 		return nil, err
 	}
-	kafka, err := startApache(ctx, jars, kafkaDir, "advertised.listeners=PLAINTEXT://"+first.Address(), "group.min.session.timeout.ms=100")
+	kafka, err := startApache(ctx, jars, kafkaDir, append([]string{
+		"advertised.listeners=PLAINTEXT://" + first.Address(), "group.min.session.timeout.ms=100"}, goldenApache...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +27,7 @@ type trial struct {
 	broker *brokerProcess
 	admin  *sdk.Client // nil on Apache Kafka
 	kafka  *kgo.Client
-	trust  []kgo.Opt // how the listener is trusted
+	trust  []kgo.Opt // how the listener is reached
 	topic  string
 	notes  []string // of the step that is running
 }
@@ -41,18 +38,16 @@ func newTrial(c client, command []string, broker *brokerProcess) (*trial, error)
 		client: c, broker: broker, driver: driver{command: command, bootstrap: broker.client},
 		topic: c.name + "-" + c.version,
 	}
+	t.driver.more = broker.way.arguments()
 	if c.quic {
-		t.driver.more = []string{"transport=quic", "ca=" + broker.authority}
-	} else if broker.tls {
-		t.driver.more = []string{"ca=" + broker.authority}
+		t.driver.more = append(t.driver.more, "transport=quic", "ca="+broker.authority)
+	}
+	if c.protocol != "" {
+		t.driver.more = append(t.driver.more, "protocol="+c.protocol)
 	}
 	var err error
-	if broker.tls {
-		config, err := trusting(broker.authority)
-		if err != nil {
-			return nil, err
-		}
-		t.trust = append(t.trust, kgo.DialTLSConfig(config))
+	if t.trust, err = broker.way.options(); err != nil {
+		return nil, err
 	}
 	if broker.admin != "" {
 		if t.admin, err = sdk.New(sdk.WithAdmin(broker.admin)); err != nil {
@@ -63,19 +58,6 @@ func newTrial(c client, command []string, broker *brokerProcess) (*trial, error)
 	t.kafka, err = kgo.NewClient(append(slices.Clone(t.trust), kgo.SeedBrokers(broker.client), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.GzipCompression()), kgo.MetadataMinAge(100*time.Millisecond))...)
 	return t, err
-}
-
-// trusting is a configuration that trusts the authority in a file.
-func trusting(authority string) (*tls.Config, error) {
-	pem, err := os.ReadFile(authority)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate", authority)
-	}
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
 func (t *trial) close() error {

@@ -2,7 +2,9 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,7 +27,7 @@ type Broker struct {
 	*Process // the newest; nil before the first Start
 }
 
-// Format makes a data directory and a configuration below dir, with free ports and more lines of configuration. A client
+// Format makes a data directory, unless there is one from before, and a configuration below dir, with free ports and more lines of configuration. A client
 // address may be given.
 func Format(ctx context.Context, program, dir, client string, more ...string) (*Broker, error) {
 	b := &Broker{Dir: dir, Program: program, Client: client}
@@ -37,8 +39,10 @@ func Format(ctx context.Context, program, dir, client string, more ...string) (*
 	if err := FreeAddresses(wanted...); err != nil {
 		return nil, err
 	}
-	if out, err := exec.CommandContext(ctx, program, "init", "--data", b.Data()).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
+	if _, err := os.Stat(b.Data()); errors.Is(err, fs.ErrNotExist) {
+		if out, err := exec.CommandContext(ctx, program, "init", "--data", b.Data()).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("millrace init: %w\n%s", err, out)
+		}
 	}
 	text := fmt.Sprintf("data: %s\nlisteners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\nlog.level: info\n",
 		b.Data(), b.Client, cluster, b.Admin)

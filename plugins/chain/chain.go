@@ -86,7 +86,7 @@ type Chain struct {
 	current []Record // the survivors so far, as the last stage left them: the caller's until something differs
 	alive   []int    // current[i] is record alive[i] of the canonical frame
 	room    []Record // for current, once it is the chain's own
-	owned   bool     // it is
+	owned   bool     // it is; before, no record was taken out from between others, and none replaced
 }
 
 // New returns a chain over stages in order. None is the identity.
@@ -126,6 +126,9 @@ func (c *Chain) Judge(records []Record) (*Report, error) {
 			break
 		}
 	}
+	if !c.owned {
+		return &c.report, nil
+	}
 	for i, at := range c.alive {
 		if r := &c.report.Results[at]; r.Outcome == Replaced {
 			r.Record = &c.current[i]
@@ -156,6 +159,7 @@ type stageRun struct {
 	index    int
 	stage    Stage
 	failures int
+	losses   bool      // some record does not go on
 	pending  []stretch // what is left to judge, the next one last
 }
 
@@ -244,8 +248,17 @@ func (r *stageRun) call(s stretch) (*plugins.Fault, error) {
 	if len(answer.Verdicts) != len(frame.Records) {
 		return nil, fmt.Errorf("%d verdicts for %d records", len(answer.Verdicts), len(frame.Records))
 	}
+	alive := c.alive[s.from:s.to]
 	for i := range answer.Verdicts {
-		r.apply(s.from+i, &answer.Verdicts[i], fuel)
+		v := &answer.Verdicts[i]
+		// Most verdicts are these.
+		if result := &c.report.Results[alive[i]]; v.Kind == abi.Pass && (v.Unique == abi.NotUnique || result.ID == nil) {
+			if v.Unique != abi.NotUnique {
+				result.ID = v.ID
+			}
+			continue
+		}
+		r.apply(s.from+i, v, fuel)
 	}
 	return nil, nil
 }
@@ -265,6 +278,7 @@ func (r *stageRun) apply(at int, v *abi.Verdict, fuel uint64) {
 	case abi.Pass:
 	case abi.Drop:
 		result.Outcome = Absent
+		r.losses = true
 	case abi.Replace:
 		result.Outcome = Replaced
 		r.chain.own()
@@ -291,8 +305,10 @@ func (r *stageRun) settle(at int, f Failure) {
 	case plugins.PolicyPass:
 	case plugins.PolicySkip:
 		result.Outcome = Absent
+		r.losses = true
 	default:
 		result.Outcome = Lettered
+		r.losses = true
 	}
 }
 
@@ -309,6 +325,9 @@ func cut(s string, limit int) string {
 
 // keepSurvivors takes out what does not go on to the next stage. The ids of those records do not count.
 func (r *stageRun) keepSurvivors() {
+	if !r.losses {
+		return
+	}
 	c, n := r.chain, 0
 	for i, of := range c.alive {
 		result := &c.report.Results[of]

@@ -222,6 +222,31 @@ func TestInstanceIsRestoredBeforeEveryFrame(t *testing.T) {
 	}
 }
 
+// Making an instance costs more than most guests that fail: with one for each poison record, a quarter of a core went into
+// them, and half of what the collector had to do.
+func TestAnInstanceOutlivesAFaultThatRestoringMakesUpFor(t *testing.T) {
+	m := script(t, newEngine(t), "")
+	first, fuel := judge(t, m, "h", "n", "z=1000", "c")
+	for _, c := range []struct {
+		letter string
+		kept   bool
+	}{
+		{"t", true}, {"x", true}, {"w", true}, {"f", true}, {"o", true}, {"b", true},
+		{"s", false}, // its stack has grown
+		{"m", false}, // its memory has
+	} {
+		before := m.idle[0]
+		fault(t, m, "h", c.letter, "p")
+		if kept := len(m.idle) == 1 && m.idle[0] == before; kept != c.kept {
+			t.Errorf("%s: kept is %v, want %v", c.letter, kept, c.kept)
+		}
+		again, fuelAgain := judge(t, m, "h", "n", "z=1000", "c")
+		if !reflect.DeepEqual(first, again) || fuel != fuelAgain {
+			t.Errorf("%s: the same frame behind it: %+v (%d fuel), before %+v (%d fuel)", c.letter, again, fuelAgain, first, fuel)
+		}
+	}
+}
+
 func TestHostTellsAGuestNothing(t *testing.T) {
 	m := script(t, newEngine(t), "")
 	answer, _ := judge(t, m, "E")

@@ -5,6 +5,8 @@ import (
 	"context"
 	"runtime"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // slicesPerTurn is after how many slices a holder with waiters gives its place up: about 2 ms.
@@ -116,10 +118,14 @@ func (g *Gate) handOver() {
 	g.free++
 }
 
-// Yield is called by a holder about every 100 µs. It lets the scheduler run others, and every 20th time gives the place
+// Yield is called by a holder about every 100 µs. It lets both schedulers run others, and every 20th time gives the place
 // to whoever waits and queues for another. An error is the context's; the place is then gone, and Leave does nothing.
 func (p *Place) Yield(ctx context.Context) error {
 	runtime.Gosched()
+	// Go's scheduler knows nothing of threads that wait for this processor, be they ours or a client's on the same host: the
+	// kernel would let them wait for the rest of a slice of some milliseconds. As a call that may block, it holds no
+	// collector up while it is away.
+	_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // sched_yield(2) always succeeds on Linux
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func (m *Module) run(ctx context.Context, frame *abi.Frame, size int, answer *ab
 		return 0, err
 	}
 	defer place.Leave()
-	i, err := m.take(ctx)
+	i, err := m.take(ctx, place)
 	if err != nil {
 		return 0, err
 	}
@@ -169,7 +169,7 @@ func (m *Module) run(ctx context.Context, frame *abi.Frame, size int, answer *ab
 		clockNano: uint64(frame.BaseTimestamp) * 1_000_000,
 	})
 	process, err := i.judge(size, write)
-	keep := err == nil
+	keep := i.reusable(err)
 	if err == nil {
 		err = i.read(process, frame, answer)
 	}
@@ -180,10 +180,18 @@ func (m *Module) run(ctx context.Context, frame *abi.Frame, size int, answer *ab
 	i.call.Context, i.call.place = nil, nil
 	if keep {
 		m.put(ctx, i)
-		return fuel, err
+	} else {
+		err = errors.Join(err, i.close(ctx))
 	}
-	// An instance that trapped is in no state that its toolchain knows.
-	return fuel, errors.Join(err, i.close(ctx))
+	return fuel, err
+}
+
+// reusable reports whether restoring the instance makes up for how its run ended. It does after a trap or spent fuel: no
+// toolchain knows the state that such a guest is in, but nothing of it outlives the image, and making another instance
+// costs more than most runs. A guest that called itself too often keeps the stack that it grew.
+func (i *instance) reusable(err error) bool {
+	var fault *plugins.Fault
+	return err == nil || errors.As(err, &fault) && fault.Reason != plugins.ReasonDepth
 }
 
 func frameBudget(records int, each uint64) int64 {
@@ -222,8 +230,9 @@ func (i *instance) read(process uint64, frame *abi.Frame, answer *abi.Answer) er
 	return i.call.complete(&plugins.Fault{Reason: reason, Record: bad.Record, Text: bad.Text})
 }
 
-// take returns an instance at rest, or a clone of the image.
-func (m *Module) take(ctx context.Context) (*instance, error) {
+// take returns an instance at rest, or a clone of the image. To make one takes up to 2 ms, before which
+// others have their turn.
+func (m *Module) take(ctx context.Context, place *Place) (*instance, error) {
 	m.mu.Lock()
 	if n := len(m.idle); n > 0 {
 		i := m.idle[n-1]
@@ -232,6 +241,9 @@ func (m *Module) take(ctx context.Context) (*instance, error) {
 		return i, nil
 	}
 	m.mu.Unlock()
+	if err := place.Yield(ctx); err != nil {
+		return nil, err
+	}
 	return m.newInstance(ctx)
 }
 

@@ -17,7 +17,7 @@ func TestAMappedMemoryIsRestoredToItsLastByte(t *testing.T) {
 		t.Skip("the kernel does not tell which pages were written")
 	}
 	m := script(t, e, "")
-	i, err := m.take(t.Context())
+	i, err := m.take(t.Context(), enter(t, e.gate))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,14 @@
 package window
 
 // block is the sightings of one block with an index from fingerprint to the newest position that has it. Older
-// positions of the same fingerprint are reached over their repeats, so each distinct id takes one slot.
+// positions of the same fingerprint are reached over their repeats, so each distinct id takes one slot. The filter spares
+// most ids a search, so the index lags behind: what is missing is added when a search needs it, many at a time.
 type block struct {
 	IDs
 	index    []uint32 // open addressing: 1 bit in use, 15 bits of tag, 16 bits of position; at most half full
+	indexed  int      // positions below it are in the index
 	distinct int
+	touched  uint32 // see touch
 	repeats  Repeats
 	repeated []uint64 // bit per position: has a repeat; spares the search where there is none
 }
@@ -23,8 +26,7 @@ func (p Fingerprint) head() uint32 { return slotUsed | uint32(p.Hi>>printTagShif
 
 func (b *block) reset(start int64) {
 	b.IDs.reset(start)
-	clear(b.index)
-	b.distinct = 0
+	b.indexed, b.distinct = 0, 0
 	b.repeats, b.repeated = b.repeats[:0], b.repeated[:0]
 }
 
@@ -37,15 +39,18 @@ func (b *block) reserve(like *block) {
 	b.index = make([]uint32, len(like.index))
 }
 
-// touch reads the slots that the run will need, one after the other, so that their cache misses overlap. The sum is
-// worth nothing, but keeps the reads from being left out.
-func (b *block) touch(run []Sighting) (sum uint32) {
-	if len(b.index) == 0 {
+// touch reads the slots that the fingerprints will need, one after the other, so that their cache misses overlap. The sum
+// is worth nothing, but keeps the reads from being left out.
+//
+//go:noinline
+func (b *block) touch(prints []Fingerprint) (sum uint32) {
+	index := b.index
+	if len(index) == 0 {
 		return 0
 	}
-	mask := uint64(len(b.index) - 1)
-	for i := range run {
-		sum += b.index[run[i].Print.Lo&mask]
+	mask := uint64(len(index) - 1)
+	for i := range prints {
+		sum += index[prints[i].Lo&mask]
 	}
 	return sum
 }
@@ -58,9 +63,10 @@ func (b *block) touchOne(p *Fingerprint) uint32 {
 	return b.index[p.Lo&uint64(len(b.index)-1)]
 }
 
-// find returns the newest position with the fingerprint.
-func (b *block) find(p *Fingerprint) (int, bool) {
-	if len(b.index) == 0 {
+// find returns the newest position below end with the fingerprint. No earlier call had a higher end.
+func (b *block) find(p *Fingerprint, end int) (int, bool) {
+	b.catchUp(end)
+	if b.distinct == 0 {
 		return 0, false
 	}
 	mask, head := uint64(len(b.index)-1), p.head()
@@ -75,25 +81,39 @@ func (b *block) find(p *Fingerprint) (int, bool) {
 	}
 }
 
-// add puts the sighting at position i, which lies behind all others, and returns the position of the one before it in
-// this block with the same fingerprint.
-func (b *block) add(i int, s *Sighting) (before int, found bool) {
+// catchUp takes the positions below end into the index.
+func (b *block) catchUp(end int) {
+	if b.indexed == 0 && end > 0 {
+		clear(b.index)
+	}
+	for b.indexed < end {
+		from, to := b.indexed, min(end, b.indexed+runMax)
+		b.touched += b.touch(b.prints[from:to])
+		for i := from; i < to; i++ {
+			if b.has(i) {
+				b.insert(i)
+			}
+		}
+		b.indexed = to
+	}
+}
+
+// insert makes position i, which is the newest, the one that is found for its fingerprint.
+func (b *block) insert(i int) {
 	if 2*(b.distinct+1) > len(b.index) {
 		b.grow()
 	}
-	mask, head := uint64(len(b.index)-1), s.Print.head()
-	for h := s.Print.Lo & mask; ; h = (h + 1) & mask {
+	p := &b.prints[i]
+	mask, head := uint64(len(b.index)-1), p.head()
+	for h := p.Lo & mask; ; h = (h + 1) & mask {
 		slot := b.index[h]
 		if slot == 0 {
 			b.distinct++
-		} else if slot&slotHeadMask == head && b.prints[slot&slotPosition] == s.Print {
-			before, found = int(slot&slotPosition), true
-		} else {
+		} else if slot&slotHeadMask != head || b.prints[slot&slotPosition] != *p {
 			continue
 		}
 		b.index[h] = head | uint32(i)
-		b.put(i, s)
-		return before, found
+		return
 	}
 }
 

@@ -50,10 +50,10 @@ func (h Hasher) Sum(id []byte) Fingerprint {
 	return Fingerprint{Lo: lo, Hi: hi}
 }
 
-// appendTo writes the fingerprint as it lies in an .ids file.
-func (p Fingerprint) appendTo(dst []byte) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, p.Lo)
-	return binary.LittleEndian.AppendUint64(dst, p.Hi)
+// put writes the fingerprint as it lies in an .ids file.
+func (p Fingerprint) put(b []byte) {
+	binary.LittleEndian.PutUint64(b[8:], p.Hi)
+	binary.LittleEndian.PutUint64(b, p.Lo)
 }
 
 func fingerprintAt(b []byte) Fingerprint {

@@ -13,7 +13,11 @@ type IDs struct {
 	prints  []Fingerprint
 	times   []int64
 	count   int
+	kept    bool // see Sightings.Keep
 }
+
+// Release ends what Keep began. It is for whoever owns the Sightings.
+func (d *IDs) Release() { d.kept = false }
 
 // End is one past the last offset that has a place in the columns.
 func (d *IDs) End() int64 { return d.Start + int64(len(d.prints)) }
@@ -52,19 +56,25 @@ func (d *IDs) sighting(i int) Sighting {
 	return Sighting{Offset: d.Start + int64(i), Timestamp: d.times[i], Print: d.prints[i]}
 }
 
-// put extends the columns to position i and fills it. Positions rise.
-func (d *IDs) put(i int, s *Sighting) {
-	for len(d.prints) < i {
-		d.prints = append(d.prints, Fingerprint{})
-		d.times = append(d.times, 0)
+// put adds sightings, whose positions rise and lie behind all others.
+func (d *IDs) put(run []Sighting) {
+	prints, times := d.prints, d.times
+	for i := range run {
+		x := &run[i]
+		for at := int(x.Offset - d.Start); len(prints) < at; {
+			prints, times = append(prints, Fingerprint{}), append(times, 0)
+		}
+		prints, times = append(prints, x.Print), append(times, x.Timestamp)
 	}
-	d.prints = append(d.prints, s.Print)
-	d.times = append(d.times, s.Timestamp)
-	for len(d.present) <= i>>6 {
+	d.prints, d.times = prints, times
+	for len(d.present) < (len(prints)+63)/64 {
 		d.present = append(d.present, 0)
 	}
-	d.present[i>>6] |= 1 << (i & 63)
-	d.count++
+	for i := range run {
+		at := int(run[i].Offset - d.Start)
+		d.present[at>>6] |= 1 << (at & 63)
+	}
+	d.count += len(run)
 }
 
 func (d *IDs) reset(start int64) {
@@ -84,14 +94,16 @@ func (d *IDs) AppendBinary(dst []byte, end int64) []byte {
 		}
 		dst = append(dst, byte(byteOf))
 	}
+	at := len(dst)
+	dst = append(dst, make([]byte, (FingerprintBytes+8)*n)...)
+	prints, times := dst[at:at+FingerprintBytes*n], dst[at+FingerprintBytes*n:]
 	for i := range d.prints {
-		dst = d.prints[i].appendTo(dst)
+		d.prints[i].put(prints[FingerprintBytes*i:])
 	}
-	dst = append(dst, make([]byte, FingerprintBytes*(n-len(d.prints)))...)
-	for _, t := range d.times {
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(t))
+	for i, t := range d.times {
+		binary.LittleEndian.PutUint64(times[8*i:], uint64(t))
 	}
-	return append(dst, make([]byte, 8*(n-len(d.times)))...)
+	return dst
 }
 
 // DecodeIDs reads what AppendBinary wrote at the head of b, for the block that begins at start, and returns the rest

@@ -2,6 +2,7 @@ package window
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/millrace-io/millrace/internal/invariant"
 )
@@ -22,10 +23,11 @@ type Sightings struct {
 	oldest   int64     // lowest block number within reach of current
 	spare    *block
 	masks    []uint16 // scratch: candidates of a run, filter by filter
+	asked    []uint16 // scratch: those of a run that have any
 	touched  uint32   // scratch: see block.touch
 }
 
-// runMax bounds a run: look-ups in the filters are done for a whole run before any probe, so that their cache misses
+// runMax bounds a run: look-ups in the filters are done for a whole run before any search, so that their cache misses
 // overlap.
 const runMax = 256
 
@@ -56,49 +58,80 @@ func (s *Sightings) Add(repeats Repeats, more []Sighting) Repeats {
 
 // addRun adds sightings of the current block.
 func (s *Sightings) addRun(repeats Repeats, run []Sighting) Repeats {
-	masks := s.masks[:0]
-	for n, f := range s.filters {
-		if f == nil {
-			masks = append(masks, make([]uint16, len(run))...)
-			continue
-		}
-		s.touched += f.touch(run)
-		for i := range run {
-			mask := f.candidates(&run[i].Print)
-			masks = append(masks, mask)
-			if mask != 0 {
-				s.touched += s.slots[n*lanes+bits.Len16(mask)-1].touchOne(&run[i].Print)
-			}
-		}
+	b, n := s.current, len(run)
+	if run[0].Offset < b.End() {
+		invariant.Check(false, "sighting at %d added behind %d", run[0].Offset, b.End())
 	}
-	slot := int(s.newest % int64(len(s.slots)))
-	if f := s.filters[slot/lanes]; f != nil {
-		for i := range run {
-			f.add(slot%lanes, &run[i].Print)
-		}
+	s.look(run)
+	b.put(run)
+	for _, i := range s.asked {
+		s.touchCandidates(&run[i].Print, s.masks[i:], n)
 	}
-	s.masks = masks
-	s.touched += s.current.touch(run)
-	for i := range run {
+	for _, i := range s.asked {
 		x := &run[i]
-		position := int(x.Offset - s.current.Start)
-		if position < len(s.current.prints) {
-			invariant.Check(false, "sighting at %d added behind %d", x.Offset, s.current.End())
-		}
-		var nearest int64
-		before, found := s.current.add(position, x)
-		if found {
-			nearest = s.current.Start + int64(before)
-		} else {
-			nearest, found = s.probe(&x.Print, masks[i:], len(run))
-		}
-		if found {
+		if nearest, found := s.nearest(x, s.masks[i:], n); found {
 			r := Repeat{Offset: x.Offset, Nearest: uint32(x.Offset - nearest), Newer: s.newer(x, nearest)}
-			s.current.addRepeat(r)
+			b.addRepeat(r)
 			repeats = append(repeats, r)
 		}
 	}
 	return repeats
+}
+
+// look asks the filters about a run, notes it in that of the current block, and leaves in asked which sightings may be
+// repeats.
+func (s *Sightings) look(run []Sighting) {
+	n, current := len(run), int(s.newest%int64(len(s.slots)))
+	s.masks = slices.Grow(s.masks[:0], n*len(s.filters))[:n*len(s.filters)]
+	for k, f := range s.filters {
+		masks := s.masks[k*n : (k+1)*n]
+		if f == nil {
+			clear(masks)
+			if k == current/lanes { // nothing tells yet what the current block has
+				for i := range masks {
+					masks[i] = 1 << (current % lanes)
+				}
+			}
+			continue
+		}
+		s.touched += f.touch(run)
+		if k == current/lanes {
+			f.lookAndAdd(masks, current%lanes, run)
+		} else {
+			f.look(masks, run)
+		}
+	}
+	s.asked = s.asked[:0]
+	for i := range run {
+		var mask uint16
+		for at := i; at < len(s.masks); at += n {
+			mask |= s.masks[at]
+		}
+		if mask != 0 {
+			s.asked = append(s.asked, uint16(i))
+		}
+	}
+}
+
+// touchCandidates reads where the searches for a fingerprint will begin, before the first of them: one at a time, each
+// would wait for memory.
+func (s *Sightings) touchCandidates(p *Fingerprint, masks []uint16, stride int) {
+	for k := range s.filters {
+		for mask := masks[k*stride]; mask != 0; mask &= mask - 1 {
+			s.touched += s.slots[k*lanes+bits.TrailingZeros16(mask)].touchOne(p)
+		}
+	}
+}
+
+// nearest returns the newest earlier sighting of the same id. masks holds the candidates of filter n at n·stride.
+func (s *Sightings) nearest(x *Sighting, masks []uint16, stride int) (int64, bool) {
+	slot := int(s.newest % int64(len(s.slots)))
+	if masks[slot/lanes*stride]>>(slot%lanes)&1 != 0 {
+		if i, ok := s.current.find(&x.Print, int(x.Offset-s.current.Start)); ok {
+			return s.current.Start + int64(i), true
+		}
+	}
+	return s.probe(&x.Print, masks, stride)
 }
 
 // probe searches the sealed blocks, newest first. masks holds the candidates of filter n at n·stride.
@@ -116,7 +149,7 @@ func (s *Sightings) probe(p *Fingerprint, masks []uint16, stride int) (int64, bo
 			if b == nil || b.Start != number<<s.geometry.BlockBits {
 				continue // the lane's bit is another block's, fallen out of reach or current
 			}
-			if i, ok := b.find(p); ok {
+			if i, ok := b.find(p, len(b.prints)); ok {
 				return b.Start + int64(i), true
 			}
 		}
@@ -150,7 +183,7 @@ func (s *Sightings) Holds(p Fingerprint, from, notBefore int64) bool {
 	}
 	from = max(from, s.oldest<<s.geometry.BlockBits)
 	var k int64
-	i, ok := s.current.find(&p)
+	i, ok := s.current.find(&p, len(s.current.prints))
 	if ok {
 		k = s.current.Start + int64(i)
 	} else {
@@ -188,6 +221,16 @@ func (s *Sightings) IDs(start int64) (*IDs, bool) {
 		return nil, false
 	}
 	return &b.IDs, true
+}
+
+// Keep is IDs, and leaves the memory of the block to the caller until IDs.Release, even when the block falls out of reach.
+// It may be read by anybody if nothing is added to the block any more.
+func (s *Sightings) Keep(start int64) (*IDs, bool) {
+	ids, found := s.IDs(start)
+	if found {
+		ids.kept = true
+	}
+	return ids, found
 }
 
 // Repeats returns the repeats of the block that begins at start as found so far; the same ownership as IDs.
@@ -249,7 +292,10 @@ func (s *Sightings) advance(number int64) {
 func (s *Sightings) forget(number int64) {
 	slot := number % int64(len(s.slots))
 	if b := s.slots[slot]; b != nil {
-		s.spare, s.slots[slot] = b, nil
+		s.slots[slot] = nil
+		if !b.kept {
+			s.spare = b
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -121,7 +122,8 @@ func TestFingerprintsAreSipHash24(t *testing.T) {
 	if got := h.Sum(id); got != want {
 		t.Errorf("got %x, want %x", got, want)
 	}
-	if got := want.appendTo(nil); fingerprintAt(got) != want || got[0] != 0x54 {
+	got := make([]byte, FingerprintBytes)
+	if want.put(got); fingerprintAt(got) != want || got[0] != 0x54 {
 		t.Errorf("in a file: %x", got)
 	}
 	if _, err := NewHasher(2, key); err == nil {
@@ -195,6 +197,74 @@ func TestHoldsLooksNoFurtherThanTheReachOfTheLastSighting(t *testing.T) {
 	}
 	if New(Default()).Holds(printOf(1), 0, 0) {
 		t.Error("an empty window holds something")
+	}
+}
+
+// SipHash of one id at a time is another's; that of several is ours.
+func TestIDsHashedSideBySideHaveTheFingerprintsOfTheirOwn(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 300 {
+		h := Hasher{rng.Uint64(), rng.Uint64()}
+		ids := make([][]byte, rng.IntN(70))
+		length := 1 + rng.IntN(80)
+		for i := range ids {
+			if rng.IntN(20) == 0 {
+				length = 1 + rng.IntN(IDBytesMax)
+			}
+			for range length {
+				ids[i] = append(ids[i], byte(rng.Uint32()))
+			}
+		}
+		sightings := make([]Sighting, len(ids))
+		h.Fill(sightings, ids)
+		for i, id := range ids {
+			if want := h.Sum(id); sightings[i].Print != want {
+				t.Fatalf("id %d of %d, %d bytes: %x, want %x", i, len(ids), len(id), sightings[i].Print, want)
+			}
+		}
+	}
+}
+
+func BenchmarkFill(b *testing.B) {
+	for _, c := range []struct{ name, even, odd string }{
+		{"16 bytes", "0123456789abcdef", "0123456789abcdef"}, {"16 bytes, 17 bytes", "0123456789abcdef", "0123456789abcdefg"},
+		{"36 bytes", "0123456789abcdef0123456789abcdef0123", "0123456789abcdef0123456789abcdef0123"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			ids, sightings := make([][]byte, 4096), make([]Sighting, 4096)
+			for i := range ids {
+				ids[i] = []byte(c.even)
+				if i%2 == 1 {
+					ids[i] = []byte(c.odd)
+				}
+			}
+			for b.Loop() {
+				Hasher{1, 2}.Fill(sightings, ids)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/4096, "ns/id")
+		})
+	}
+}
+
+func TestAKeptBlockOutlivesItsReach(t *testing.T) {
+	s := New(Geometry{BlockBits: 4, Reach: 1})
+	sightings := func(block int64) (run []Sighting) {
+		for o := block << 4; o < (block+1)<<4; o++ {
+			run = append(run, Sighting{Offset: o, Timestamp: -o, Print: Fingerprint{uint64(o), uint64(o)}})
+		}
+		return run
+	}
+	s.Add(nil, sightings(0))
+	kept, _ := s.Keep(0)
+	for block := range int64(5) {
+		s.Add(nil, sightings(1+block))
+	}
+	if got := kept.AppendIn(nil, 0, 16); !slices.Equal(got, sightings(0)) {
+		t.Fatalf("kept %v", got)
+	}
+	kept.Release()
+	if _, found := s.IDs(0); found {
+		t.Fatal("block 0 is still within reach")
 	}
 }
 

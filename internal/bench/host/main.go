@@ -18,7 +18,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/metrics"
-
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -62,8 +62,16 @@ func run(arguments []string) error {
 	return group.Wait()
 }
 
-// configure reads pairs of --KEY VALUE.
+// configure reads --KEY VALUE and --KEY=VALUE.
 func configure(arguments []string) (control string, config node.Config, err error) {
+	var split []string
+	for _, argument := range arguments {
+		key, value, joined := strings.Cut(argument, "=")
+		if split = append(split, key); joined {
+			split = append(split, value)
+		}
+	}
+	arguments = split
 	keys := map[string]string{}
 	for _, key := range node.Keys() {
 		keys["--"+node.Flag(key[0])] = key[0]

@@ -155,6 +155,17 @@ var pairedBy = map[string]func(reflect.Value) string{
 	"DescribeLogDirs.Dirs.Topics":                         fields("Topic"),
 	"DescribeLogDirs.Dirs.Topics.Partitions":              fields("Partition"),
 	"DescribeProducers.Topics.Partitions.ActiveProducers": fields("ProducerID"),
+	"AlterClientQuotas.Entries.Entity":                    fields("Type"),
+	"SASLHandshake.SupportedMechanisms":                   reflect.Value.String,
+	"DescribeACLs.Resources":                              fields("ResourceType", "ResourceName", "ResourcePatternType"),
+	"DescribeACLs.Resources.ACLs":                         fields("Principal", "Operation"),
+	"DeleteACLs.Results.MatchingACLs":                     fields("ResourceName", "ResourcePatternType", "Operation"),
+	"DescribeClientQuotas.Entries":                        fieldsOf("Entity", "Type", "Name"),
+	"DescribeClientQuotas.Entries.Entity":                 fields("Type"),
+	"DescribeClientQuotas.Entries.Values":                 fields("Key"),
+	"DescribeUserSCRAMCredentials.Results":                fields("User"),
+	"AlterUserSCRAMCredentials.Results":                   fields("User"),
+	"ConsumerGroupDescribe.Groups.Members":                fields("MemberID"),
 	"ListGroups.Groups":                                   fields("Group"),
 	"Metadata.Topics":                                     fields("ErrorCode", "Topic"),
 	"ListConfigResources.ConfigResources":                 fields("Type", "Name"),
@@ -172,6 +183,18 @@ func fields(names ...string) func(reflect.Value) string {
 			parts[i] = fmt.Sprint(f.Interface())
 		}
 		return strings.Join(parts, " ")
+	}
+}
+
+// fieldsOf reads fields of the elements of a list of an element's as text, whatever their order.
+func fieldsOf(list string, names ...string) func(reflect.Value) string {
+	return func(v reflect.Value) string {
+		var parts []string
+		for _, e := range elements(v.FieldByName(list)) {
+			parts = append(parts, fields(names...)(e))
+		}
+		slices.Sort(parts)
+		return strings.Join(parts, ", ")
 	}
 }
 

@@ -34,7 +34,8 @@ type chapter struct {
 
 // chapters are in the order in which they are asked: what changes the cluster for all comes last.
 func chapters() []chapter {
-	return slices.Concat(clusterChapters(), dataChapters(), groupChapters(), topicChapters(), configChapters())
+	return slices.Concat(clusterChapters(), dataChapters(), groupChapters(), consumerChapters(), topicChapters(), configChapters(),
+		reassignmentChapters(), securityChapters())
 }
 
 // ptr is for fields that may be null.
@@ -99,11 +100,13 @@ func (s *script) write(topic string, keys ...string) error {
 
 // until asks until the answer is good, as a new cluster needs a moment.
 func (s *script) until(version int16, req kmsg.Request, good func(kmsg.Response) bool) error {
+	var last kmsg.Response
 	for range 50 {
 		resp, err := s.ask("", version, req)
 		if err == nil && good(resp) {
 			return nil
 		}
+		last = resp
 		if err != nil && !errors.Is(err, errClosed) {
 			return err
 		}
@@ -113,7 +116,7 @@ func (s *script) until(version int16, req kmsg.Request, good func(kmsg.Response)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("%s at %s does not become good", kmsg.NameForKey(req.Key()), s.address)
+	return fmt.Errorf("%s at %s does not become good: %+v", kmsg.NameForKey(req.Key()), s.address, last)
 }
 
 // tellAll asks every chapter in every version that both brokers list, and first an empty request of each other API.

@@ -17,8 +17,18 @@ type Pair struct {
 // Brokers are the addresses of the two.
 type Brokers struct{ Kafka, Ours string }
 
-// Ask asks both brokers everything. Both must be new.
+// Ask asks both brokers everything. Both must be new, have an authorizer, and take who asks for a superuser.
 func Ask(ctx context.Context, brokers Brokers) ([]Pair, error) {
+	return ask(ctx, brokers, func(s *script) error {
+		if err := s.prepare(); err != nil {
+			return err
+		}
+		return s.tellAll()
+	})
+}
+
+// ask has two scripts told the same, one after the other, and compares what they got.
+func ask(ctx context.Context, brokers Brokers, tell func(*script) error) ([]Pair, error) {
 	started := time.Now()
 	kafka, err := open(ctx, brokers.Kafka, started)
 	if err != nil {
@@ -33,10 +43,7 @@ func Ask(ctx context.Context, brokers Brokers) ([]Pair, error) {
 	both := common(kafka.listed, ours.listed)
 	for _, s := range []*script{kafka, ours} {
 		s.both = both
-		if err := s.prepare(); err != nil {
-			return nil, err
-		}
-		if err := s.tellAll(); err != nil {
+		if err := tell(s); err != nil {
 			return nil, err
 		}
 	}

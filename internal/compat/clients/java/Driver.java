@@ -45,10 +45,18 @@ public final class Driver {
     private static Properties base() {
         Properties p = new Properties();
         if (ASKED.containsKey("ca")) {
-            p.put("security.protocol", "SSL");
             p.put("ssl.truststore.type", "PEM");
             p.put("ssl.truststore.location", ASKED.get("ca"));
         }
+        String protocol = ASKED.containsKey("ca") ? "SSL" : "PLAINTEXT";
+        if (ASKED.containsKey("mechanism")) {
+            protocol = "SASL_" + protocol;
+            String module = ASKED.get("mechanism").equals("PLAIN") ? "plain.PlainLoginModule" : "scram.ScramLoginModule";
+            p.put("sasl.mechanism", ASKED.get("mechanism"));
+            p.put("sasl.jaas.config", String.format("org.apache.kafka.common.security.%s required username=\"%s\" password=\"%s\";",
+                module, ASKED.get("user"), ASKED.get("password")));
+        }
+        p.put("security.protocol", protocol);
         p.put("bootstrap.servers", ASKED.get("bootstrap"));
         return p;
     }

@@ -5,7 +5,10 @@ const [verb, ...rest] = process.argv.slice(2)
 const asked = Object.fromEntries(rest.map((argument) => argument.split(/=(.*)/s).slice(0, 2)))
 const emit = (event, fields) => process.stdout.write(JSON.stringify({ event, ...fields }) + '\n')
 const ssl = asked.ca ? { ca: [require('fs').readFileSync(asked.ca, 'utf8')] } : undefined
-const kafka = new Kafka({ brokers: [asked.bootstrap], ssl, logLevel: logLevel.ERROR })
+const sasl = asked.mechanism
+  ? { mechanism: asked.mechanism.toLowerCase(), username: asked.user, password: asked.password }
+  : undefined
+const kafka = new Kafka({ brokers: [asked.bootstrap], ssl, sasl, logLevel: logLevel.ERROR })
 const value = 'a value that compresses well, well, well, well, well, well, well, well, well'
 
 const record = ({ partition, message }) =>

@@ -3,14 +3,20 @@
 set -euo pipefail
 verb=$1
 shift
-rack= ca=
+rack= ca= mechanism=
 for argument in "$@"; do declare "$argument"; done
 
 record='{"event":"record","partition":%p,"offset":%o,"key":"%k"}\n'
 settings=(-X session.timeout.ms=6000 -X heartbeat.interval.ms=500 -X fetch.wait.max.ms=500 -X auto.commit.interval.ms=500)
 
 security=()
-[ -z "$ca" ] || security=(-X security.protocol=ssl -X "ssl.ca.location=$ca")
+protocol=plaintext
+[ -z "$ca" ] || { protocol=ssl; security+=(-X "ssl.ca.location=$ca"); }
+if [ -n "$mechanism" ]; then
+  protocol=sasl_$protocol
+  security+=(-X "sasl.mechanisms=$mechanism" -X "sasl.username=$user" -X "sasl.password=$password")
+fi
+security+=(-X "security.protocol=$protocol")
 settings+=("${security[@]}")
 
 # Unbuffered, kcat writes a line in pieces, and an assignment may land between them; whole goes line by line.

@@ -12,7 +12,12 @@ import events
 
 
 def security(asked):
-    return {"security_protocol": "SSL", "ssl_context": create_ssl_context(cafile=asked.ca)} if asked.ca else {}
+    settings = {"security_protocol": asked.security()}
+    if asked.ca:
+        settings["ssl_context"] = create_ssl_context(cafile=asked.ca)
+    if asked.mechanism:
+        settings |= {"sasl_mechanism": asked.mechanism, "sasl_plain_username": asked.user, "sasl_plain_password": asked.password}
+    return settings
 
 
 async def create(asked):

@@ -8,7 +8,12 @@ import events
 
 
 def security(asked):
-    return {"security.protocol": "ssl", "ssl.ca.location": asked.ca} if asked.ca else {}
+    settings = {"security.protocol": asked.security().lower()}
+    if asked.ca:
+        settings["ssl.ca.location"] = asked.ca
+    if asked.mechanism:
+        settings |= {"sasl.mechanisms": asked.mechanism, "sasl.username": asked.user, "sasl.password": asked.password}
+    return settings
 
 
 def create(asked):
@@ -28,9 +33,12 @@ def produce(asked):
 
 
 def settings(asked):
-    return {"bootstrap.servers": asked.bootstrap, **security(asked), "group.id": getattr(asked, "group", "none"), "enable.auto.commit": False,
-            "auto.offset.reset": "earliest", "session.timeout.ms": 6000, "heartbeat.interval.ms": 500,
-            "fetch.wait.max.ms": 500, "client.rack": asked.rack}
+    if asked.protocol == "consumer":  # The coordinator has the session timeout and the heartbeat interval.
+        timing = {"group.protocol": "consumer"}
+    else:
+        timing = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+    return {**timing, "bootstrap.servers": asked.bootstrap, **security(asked), "group.id": getattr(asked, "group", "none"), "enable.auto.commit": False,
+            "auto.offset.reset": "earliest", "fetch.wait.max.ms": 500, "client.rack": asked.rack}
 
 
 def records(consumer, wait):
@@ -55,7 +63,19 @@ def commit(consumer):
 def consume(asked):
     ending = events.Ending()
     consumer = Consumer(settings(asked))
-    consumer.subscribe([asked.topic], on_assign=lambda _, assigned: events.assigned(tp.partition for tp in assigned))
+    mine = set()
+
+    def assign(_, assigned):
+        if asked.protocol != "consumer":  # Only the consumer protocol tells of what comes on top.
+            mine.clear()
+        mine.update(tp.partition for tp in assigned)
+        events.assigned(mine)
+
+    def revoke(_, revoked):
+        mine.difference_update(tp.partition for tp in revoked)
+        events.assigned(mine)
+
+    consumer.subscribe([asked.topic], on_assign=assign, on_revoke=revoke)
     while not ending:
         if not list(records(consumer, 0.2)):
             commit(consumer)

@@ -13,12 +13,18 @@ class Asked:
         self.verb = argv[1]
         self.rack = ""
         self.ca = ""  # a file with the authority of a TLS listener
+        self.mechanism = ""  # of SASL, with user and password
+        self.protocol = ""  # of the group: consumer for KIP-848
         for argument in argv[2:]:
             name, value = argument.split("=", 1)
             setattr(self, name, value)
         for name in ("partition", "offset", "count", "partitions"):
             if hasattr(self, name):
                 setattr(self, name, int(getattr(self, name)))
+
+    def security(self):
+        """The name of the listener's protocol."""
+        return ("SASL_" if self.mechanism else "") + ("SSL" if self.ca else "PLAINTEXT")
 
     def keys(self):
         return [b"%s-%05d" % (self.codec.encode(), i) for i in range(self.count)]

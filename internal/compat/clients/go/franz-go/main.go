@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/millrace-io/millrace/internal/compat/clients/go/driver"
 	"github.com/millrace-io/millrace/sdk"
@@ -26,9 +28,19 @@ func connect(asked driver.Asked, opts ...kgo.Opt) (*kgo.Client, error) {
 		if trust := asked.TLS(); trust != nil {
 			opts = append(opts, kgo.DialTLSConfig(trust))
 		}
+		switch asked["mechanism"] {
+		case "PLAIN":
+			opts = append(opts, kgo.SASL(plain.Auth{User: asked["user"], Pass: asked["password"]}.AsMechanism()))
+		case "SCRAM-SHA-512":
+			opts = append(opts, kgo.SASL(scram.Auth{User: asked["user"], Pass: asked["password"]}.AsSha512Mechanism()))
+		}
 		return kgo.NewClient(opts...)
 	}
-	client, err := sdk.New(sdk.WithBrokers(asked["bootstrap"]), sdk.WithTransport(sdk.QUIC), sdk.WithCAFile(asked["ca"]), sdk.WithKafka(opts...))
+	settings := []sdk.Option{sdk.WithBrokers(asked["bootstrap"]), sdk.WithTransport(sdk.QUIC), sdk.WithCAFile(asked["ca"]), sdk.WithKafka(opts...)}
+	if asked["mechanism"] != "" {
+		settings = append(settings, sdk.WithUser(asked["user"], asked["password"]))
+	}
+	client, err := sdk.New(settings...)
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +98,15 @@ func consume(ctx context.Context, asked driver.Asked) error {
 	changed := func(to bool) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, _ *kgo.Client, by map[string][]int32) { mine.change(by[asked["topic"]], to) }
 	}
-	client, err := connect(asked, kgo.ConsumerGroup(asked["group"]), kgo.ConsumeTopics(asked["topic"]),
+	var protocol []kgo.Opt
+	if asked["protocol"] == "consumer" { // which it speaks only with a balancer that it knows a server-side one for
+		protocol = []kgo.Opt{kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer())}
+	}
+	client, err := connect(asked, append(protocol, kgo.ConsumerGroup(asked["group"]), kgo.ConsumeTopics(asked["topic"]),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.Rack(asked["rack"]), kgo.SessionTimeout(6*time.Second),
 		kgo.HeartbeatInterval(500*time.Millisecond), kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.OnPartitionsAssigned(changed(true)), kgo.OnPartitionsRevoked(changed(false)), kgo.OnPartitionsLost(changed(false)),
-		kgo.AutoCommitInterval(500*time.Millisecond))
+		kgo.AutoCommitInterval(500*time.Millisecond))...)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/millrace-io/millrace/internal/compat/clients/go/driver"
 )
@@ -21,7 +24,23 @@ func main() {
 }
 
 func dialer(asked driver.Asked) *kafka.Dialer {
-	return &kafka.Dialer{Timeout: 10 * time.Second, DualStack: true, TLS: asked.TLS()}
+	return &kafka.Dialer{Timeout: 10 * time.Second, DualStack: true, TLS: asked.TLS(), SASLMechanism: mechanism(asked)}
+}
+
+// mechanism is how to authenticate, or nil.
+func mechanism(asked driver.Asked) sasl.Mechanism {
+	switch asked["mechanism"] {
+	case "":
+		return nil
+	case "PLAIN":
+		return plain.Mechanism{Username: asked["user"], Password: asked["password"]}
+	}
+	m, err := scram.Mechanism(scram.SHA512, asked["user"], asked["password"])
+	if err != nil {
+		complain("scram: %v", err)
+		os.Exit(2)
+	}
+	return m
 }
 
 func create(ctx context.Context, asked driver.Asked) error {
@@ -35,7 +54,7 @@ func create(ctx context.Context, asked driver.Asked) error {
 
 func produce(ctx context.Context, asked driver.Asked) error {
 	writer := &kafka.Writer{Addr: kafka.TCP(asked["bootstrap"]), Topic: asked["topic"], RequiredAcks: kafka.RequireAll,
-		Balancer: &kafka.Hash{}, BatchTimeout: 20 * time.Millisecond, Transport: &kafka.Transport{TLS: asked.TLS()}}
+		Balancer: &kafka.Hash{}, BatchTimeout: 20 * time.Millisecond, Transport: &kafka.Transport{TLS: asked.TLS(), SASL: mechanism(asked)}}
 	writer.Compression = map[string]kafka.Compression{
 		"gzip": kafka.Gzip, "snappy": kafka.Snappy, "lz4": kafka.Lz4, "zstd": kafka.Zstd,
 	}[asked["codec"]]

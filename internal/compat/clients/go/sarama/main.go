@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/xdg-go/scram"
 
 	"github.com/millrace-io/millrace/internal/compat/clients/go/driver"
 )
@@ -23,12 +24,28 @@ func config(asked driver.Asked) *sarama.Config {
 	c.RackID = asked["rack"]
 	c.Net.TLS.Config = asked.TLS()
 	c.Net.TLS.Enable = c.Net.TLS.Config != nil
+	if mechanism := asked["mechanism"]; mechanism != "" {
+		c.Net.SASL.Enable, c.Net.SASL.User, c.Net.SASL.Password = true, asked["user"], asked["password"]
+		c.Net.SASL.Mechanism = sarama.SASLMechanism(mechanism)
+		c.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &conversation{} }
+	}
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
 	c.Consumer.Offsets.AutoCommit.Interval = 500 * time.Millisecond
 	c.Consumer.MaxWaitTime = 500 * time.Millisecond
 	c.Consumer.Group.Session.Timeout = 6 * time.Second
 	c.Consumer.Group.Heartbeat.Interval = 500 * time.Millisecond
 	return c
+}
+
+// conversation is SCRAM, which Sarama leaves to the application.
+type conversation struct{ *scram.ClientConversation }
+
+func (c *conversation) Begin(user, password, authzID string) error {
+	client, err := scram.SHA512.NewClient(user, password, authzID)
+	if err == nil {
+		c.ClientConversation = client.NewConversation()
+	}
+	return err
 }
 
 func create(_ context.Context, asked driver.Asked) error {
