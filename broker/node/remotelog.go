@@ -178,8 +178,11 @@ func (c *clusterRoom) doLog(ctx context.Context, kind byte, question []byte) ([]
 	if c.set.Load() == nil || !c.node.isReady() {
 		return nil, broker.Errorf(broker.NotLeaderOrFollower, "node %d starts", c.node.identity.Node)
 	}
-	if kind == askCommitted {
+	switch kind {
+	case askCommitted:
 		return c.committedHere(question)
+	case askGroups:
+		return c.groups().answer(ctx, question)
 	}
 	tp, rest, whole := cutPartition(question)
 	if !whole {

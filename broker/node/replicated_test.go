@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
 	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/internal/vfs"
@@ -171,4 +174,50 @@ func TestAGroupOutlivesItsCoordinator(t *testing.T) {
 			return
 		}
 	}
+}
+
+// A chain answers alike wherever its partitions are led: the module was uploaded to one broker, dead letters go to partitions
+// of other leaders, and the leader that takes over gives the verdicts of the one before.
+func TestAChainAnswersAlikeOnEveryBroker(t *testing.T) {
+	c := newTrio(t)
+	c.settleDown()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	const partitions = 3
+	topic := c.replicated("orders", partitions)
+	c.level(topic)
+	bindings := adminapiconnect.NewBindingServiceClient(http.DefaultClient, "http://"+c.nodes[1].Addresses().Admin)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	chain := &adminapi.ChainSpec{Stages: []*adminapi.Stage{
+		{Plugin: "dedup-json", Config: []byte(`{"field":"id"}`)}, {Plugin: "redact", Config: []byte(`{"fields":["secret"]}`)},
+	}}
+	if _, err := bindings.CreateBinding(ctx, &adminapi.CreateBindingRequest{Group: "billing", Topics: []string{"orders"}, Chain: chain}); err != nil {
+		t.Fatal(err)
+	}
+	all := kgo.SeedBrokers(c.nodes[0].Addresses().Client, c.nodes[1].Addresses().Client, c.nodes[2].Addresses().Client)
+	client := c.seats[0].client(c.nodes[0], all, kgo.MetadataMinAge(100*time.Millisecond))
+	for partition := range int32(partitions) {
+		for i, value := range []string{`{"id":"a"}`, `{"id":"a","again":true}`, `no JSON`, `{"id":"b"}`} {
+			if err := client.ProduceSync(ctx, record("orders", partition, value)).FirstErr(); err != nil {
+				t.Fatalf("record %d of partition %d: %v", i, partition, err)
+			}
+		}
+	}
+	want := slices.Repeat([]string{`{"id":"a"}`, `{"id":"b"}`}, partitions)
+	slices.Sort(want)
+	reads := func(n *Node) {
+		t.Helper()
+		m := &member{Client: stock(t, n, all, kgo.Rack("group=billing"), kgo.ConsumeTopics("orders"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))}
+		if got := m.read(t, ctx, len(want)); !slices.Equal(got, want) {
+			t.Fatalf("the group reads %q, want %q", got, want)
+		}
+	}
+	reads(c.nodes[0])
+	letters := &member{Client: stock(t, c.nodes[0], all, kgo.ConsumeTopics("orders.dlq.billing"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))}
+	if got := letters.read(t, ctx, partitions); got[0] != "no JSON" || got[partitions-1] != "no JSON" {
+		t.Errorf("dead letters %q", got)
+	}
+	_ = c.nodes[0].stop(false)
+	c.nodes[0] = nil
+	reads(c.nodes[1])
 }
