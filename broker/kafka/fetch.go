@@ -185,31 +185,39 @@ func (s *session) fetchUntil(ctx context.Context, all []fetched, req *kmsg.Fetch
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	for !s.fetchOnce(all, req) {
+	for last := false; ; {
+		enough := s.fetchOnce(all, req)
+		if s.recheck(all) || enough || last {
+			return
+		}
 		select {
 		case <-changed:
-			s.recheck(all)
 		case <-timer.C:
-			s.recheck(all)
-			s.fetchOnce(all, req) // ends may have moved since
-			return
+			last = true // ends may have moved since
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// recheck takes back what the principal may not read any more: a rule may have come while the Fetch was parked (X8).
-func (s *session) recheck(all []fetched) {
+// recheck takes back what was read and the principal may not read any more: a rule may have come while the Fetch was parked
+// (X8). It looks after the read, so that nothing written under a rule gets past it.
+func (s *session) recheck(all []fetched) (refused bool) {
 	for i := range all {
-		switch f := &all[i]; {
+		f, code := &all[i], broker.None
+		switch {
 		case f.code != broker.None:
 		case !s.mayTopic(f.target.name):
-			f.code = broker.TopicAuthorizationFailed
+			code = broker.TopicAuthorizationFailed
 		case f.chain.group != "" && !s.mayGroup(f.chain.group):
-			f.code = broker.GroupAuthorizationFailed
+			code = broker.GroupAuthorizationFailed
+		}
+		if code != broker.None {
+			s.releaseAll(all[i : i+1])
+			f.code, refused = code, true
 		}
 	}
+	return refused
 }
 
 func watch(f *fetched, changed chan<- struct{}) (cancel func()) {
