@@ -26,7 +26,7 @@ func (c *clusterRoom) groups() clusterGroups {
 
 // groupQuestion is what one broker asks another about groups, as JSON. The answer is JSON too.
 type groupQuestion struct {
-	What         string // list, describe, commit or delete
+	What         string              // list, describe, commit or delete
 	Group        string              `json:",omitempty"`
 	Offsets      []admin.GroupOffset `json:",omitempty"`
 	ValidateOnly bool                `json:",omitempty"`
