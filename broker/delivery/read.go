@@ -102,7 +102,8 @@ func (f Filtered) Read(r FilteredRead) (FilteredResult, error) {
 		return FilteredResult{}, err
 	}
 	out := reading{channel: c, read: r, s: c.now()}
-	err = out.collect(from)
+	at, err := out.collect(from)
+	c.reached(out.s, at)
 	if errors.Is(err, errNotJudged) { // a cache was lost; it is being made again
 		c.askNotice()
 		err = nil
@@ -173,28 +174,29 @@ type reading struct {
 	d         batch.Decompressor
 }
 
-func (r *reading) collect(from broker.Offset) error {
+// collect returns to where it has read.
+func (r *reading) collect(from broker.Offset) (broker.Offset, error) {
 	at := from
 	for range readRounds {
 		next, err := r.channel.nextVisible(r.s, at)
 		if err != nil || next == broker.NoOffset {
-			return err
+			return at, err
 		}
 		if next >= r.s.cleared {
 			r.exhausted = true
-			return nil
+			return next, nil
 		}
 		if r.channel.inPart(next, r.s.cleared) {
-			return nil
+			return next, nil
 		}
 		if at, err = r.round(next); err != nil || r.full {
-			return err
+			return at, err
 		}
 		if 2*r.result.Size >= r.read.MaxBytes {
-			return nil // one more round would mostly read a batch that does not fit
+			return at, nil // one more round would mostly read a batch that does not fit
 		}
 	}
-	return nil
+	return at, nil
 }
 
 // round reads the log once, from a visible record on, and returns where to go on.

@@ -46,6 +46,7 @@ type track struct {
 	jobs    chan writeJob // to the writer, with room for one
 	changed func()        // something that channels wait for has moved; must not block
 	killed  *atomic.Bool  // tests: nothing is written at the end
+	pace    pace
 	gate    *engine.Gate
 	seat    engine.Seat // of the track's goroutine
 
@@ -90,7 +91,7 @@ type counts struct {
 
 func newTrack(key JudgeKey, tp broker.TopicPartition, w window.Geometry, source Source, j judge) *track {
 	return &track{
-		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), asked: newBell(), jobs: make(chan writeJob, 1), changed: func() {},
+		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), asked: newBell(), jobs: make(chan writeJob, 1), changed: func() {}, pace: pace{bell: newBell()},
 		end: forever, blocks: map[broker.Offset]*block{}, used: map[broker.Offset]uint64{},
 		failures: map[broker.Offset]*chain.Failure{}, mended: map[broker.Offset]*splice{},
 	}
@@ -116,6 +117,7 @@ func (t *track) run(ctx context.Context) error {
 		delay = stallDelayMin
 		if more {
 			t.changed()
+			t.giveWay(ctx)
 			continue
 		}
 		t.bell.wait(ctx)
@@ -213,6 +215,7 @@ func (t *track) ask(ctx context.Context, f func(ctx context.Context) error) erro
 	t.mu.Unlock()
 	t.bell.ring()
 	t.asked.ring()
+	t.pace.bell.ring()
 	select {
 	case err := <-done:
 		return err
