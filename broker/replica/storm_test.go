@@ -20,8 +20,9 @@ import (
 // storm is a cluster under power losses, cut links and elections, with producers that remember what was acknowledged.
 type storm struct {
 	*cluster
-	rng *rand.Rand
-	tps []broker.TopicPartition
+	pause time.Duration // of each producer between two records
+	rng   *rand.Rand
+	tps   []broker.TopicPartition
 
 	sentMu sync.Mutex
 	acked  map[broker.TopicPartition]map[broker.Offset]string
@@ -32,9 +33,9 @@ type storm struct {
 // links, and change leaders, while producers write. In the end everybody has the same bytes, and everything that was
 // acknowledged, where it was acknowledged.
 func TestNothingAcknowledgedIsLostInAStorm(t *testing.T) {
-	seeds := []uint64{1, 2, 3, 4, 5, 6}
-	if testing.Short() {
-		seeds = seeds[:2]
+	seeds, pause := []uint64{1, 2, 3, 4, 5, 6}, 5*time.Millisecond
+	if testing.Short() { // as under the race detector, to which 20,000 records are minutes and gigabytes
+		seeds, pause = seeds[:1], 100*time.Millisecond
 	}
 	if env := os.Getenv("MILLRACE_SEED"); env != "" {
 		seed, err := strconv.ParseUint(env, 10, 64)
@@ -46,7 +47,7 @@ func TestNothingAcknowledgedIsLostInAStorm(t *testing.T) {
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &storm{cluster: newCluster(t, 3), rng: rand.New(rand.NewPCG(seed, 5)), acked: map[broker.TopicPartition]map[broker.Offset]string{}}
+				s := &storm{cluster: newCluster(t, 3), pause: pause, rng: rand.New(rand.NewPCG(seed, 5)), acked: map[broker.TopicPartition]map[broker.Offset]string{}}
 				defer s.stop()
 				s.run(40)
 			})
@@ -155,7 +156,7 @@ func (s *storm) bringBack(m *member) {
 // produceOn writes one record after another to whoever leads.
 func (s *storm) produceOn(ctx context.Context, tp broker.TopicPartition, number int) {
 	for i := 0; ctx.Err() == nil; i++ {
-		sleep(ctx, 5*time.Millisecond)
+		sleep(ctx, s.pause)
 		text := fmt.Sprintf("%d-%d-%d", tp.Partition, number, i)
 		b := recordsOf(batch.Record{Value: []byte(text)})
 		for ctx.Err() == nil {
