@@ -38,13 +38,19 @@ func (c *trio) replicated(name string, partitions int32) broker.TopicID {
 	return topic.ID
 }
 
-// level returns when all replicas of a topic are in sync.
+// level returns when all replicas of a topic are in sync, and every node knows.
 func (c *trio) level(topic broker.TopicID) {
 	c.t.Helper()
 	c.await("three replicas in sync", func() bool {
-		for _, p := range c.running()[0].quorum.Image().Partitions(topic) {
-			if len(p.ISR) != 3 || p.Leader == broker.NoNode {
+		for _, n := range c.running() {
+			partitions := n.quorum.Image().Partitions(topic)
+			if len(partitions) == 0 {
 				return false
+			}
+			for _, p := range partitions {
+				if len(p.ISR) != 3 || p.Leader == broker.NoNode {
+					return false
+				}
 			}
 		}
 		return true
