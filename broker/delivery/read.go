@@ -309,11 +309,14 @@ func (r *reading) changed(v batch.View, pc *piece, from broker.Offset) error {
 	if s != nil && s.whole && len(s.bytes) == 0 {
 		s = nil
 	}
-	pieces, err := rebuild(v, s, visible, cutDelta(r.read.View), &r.d)
+	// A client has room for what it asked for, and for a batch as it is stored; what replaced records and bytes that are not
+	// compressed any more are beyond that comes with the next Fetch, which begins inside the batch.
+	pieces, sent, err := rebuild(v, s, visible, cutDelta(r.read.View), max(r.read.MaxBytes-r.result.Size, v.Len()), &r.d)
 	if err != nil {
 		return err
 	}
-	r.add(count, pieces...)
+	r.add(sent, pieces...)
+	r.full = r.full || sent < count
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -61,4 +62,53 @@ func TestAReaderBehindJudgingDoesNotReadTheLogAgain(t *testing.T) {
 			w.settle()
 		}
 	})
+}
+
+// What replaced records and bytes that are not compressed any more add to a batch does not come at once: a client has room
+// for what it asked for, and for batches as they are stored (H41).
+func TestARebuiltBatchIsNoLargerThanWhatTheClientHasRoomFor(t *testing.T) {
+	for name, trial := range map[string]struct {
+		codec batch.Codec
+		value string
+	}{
+		"replaced":          {batch.None, "r"},
+		"not compressed":    {batch.Gzip, strings.Repeat("1", 2000)},
+		"replaced, neither": {batch.Gzip, "r" + strings.Repeat("1", 2000)},
+	} {
+		inBubble(t, 1, func(w *world) {
+			id := w.bind("billing", "v1", nil)
+			var pairs []string
+			for i := range 10 {
+				pairs = append(pairs, "k"+strconv.Itoa(i)+"="+trial.value)
+			}
+			want := []broker.Offset{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
+			if trial.codec != batch.None { // else nothing is changed, or what is dropped makes up for what is replaced
+				pairs[2], want = "k2=x", slices.Delete(want, 2, 3)
+			}
+			w.append(trial.codec, pairs...)
+			w.settle()
+			stored := w.log.batches[0].Len()
+			largest := len(trial.value) + 50 // of a record: one is sent whatever its size
+			for _, view := range []bool{false, true} {
+				next, reads := broker.Offset(0), 0
+				var seen []broker.Offset
+				for ; next < 10 && reads < 20; reads++ {
+					records, result, views, err := w.read(id, delivery.FilteredRead{From: next, MaxBytes: 200, MinOne: true, View: view})
+					if err != nil || len(views) != 1 {
+						t.Fatalf("%s: %d batches at %d: %v", name, len(views), next, err)
+					}
+					if limit := max(200, stored, largest+batch.HeaderBytes); result.Size > limit {
+						t.Errorf("%s: %d bytes at %d, of a batch of %d", name, result.Size, next, stored)
+					}
+					for _, r := range records {
+						seen = append(seen, r.offset)
+					}
+					next = views[0].NextOffset()
+				}
+				if !slices.Equal(seen, want) || reads < 2 {
+					t.Errorf("%s: %d reads gave %v", name, reads, seen)
+				}
+			}
+		})
+	}
 }
