@@ -108,3 +108,25 @@ func TestAnOldIncarnationIsNotHeard(t *testing.T) {
 	h.want(h.pass(0, 100))
 	h.want(h.pass(100, 100, 1, 2), 3)
 }
+
+// RH7: a death is told at the next tick, of that incarnation only, and until it is heard again.
+func TestADeadProcessIsSilentAtOnce(t *testing.T) {
+	h := newHall(t, 3)
+	h.want(h.pass(1000, 100, 1, 2, 3))
+	h.d.OnDeath(2, broker.UUID{99}) // a process before the one that runs
+	h.d.OnDeath(3, broker.UUID{3})
+	h.want(h.pass(25, 25, 1, 2), 3)
+	h.d.OnLife(3, broker.UUID{98})
+	h.want(h.pass(25, 25, 1, 2), 3)
+	h.d.OnLife(3, broker.UUID{3})
+	h.want(h.pass(25, 25, 1, 2))
+}
+
+// RH8 is about silence: that more than half have died is no reason to wait.
+func TestTheDeathsOfMostAreNotWaitedOut(t *testing.T) {
+	h := newHall(t, 3)
+	h.want(h.pass(1000, 100, 1, 2, 3))
+	h.d.OnDeath(2, broker.UUID{2})
+	h.d.OnDeath(3, broker.UUID{3})
+	h.want(h.pass(100, 100, 1), 2, 3)
+}

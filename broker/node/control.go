@@ -213,6 +213,8 @@ func (c *clusterRoom) answer(reply controller.Reply, refusal error) []byte {
 func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 	ticker := time.NewTicker(brokersLook)
 	defer ticker.Stop()
+	published := make(chan struct{}, 1) // An image may be the first of this node as the controller.
+	defer c.node.quorum.Watch(published)()
 	var asked time.Time
 	var alone int // ticks without a leader of the quorum
 	for {
@@ -220,8 +222,10 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+			alone = c.tellOfLeader(alone)
+		case <-published:
+		case <-c.look:
 		}
-		alone = c.tellOfLeader(alone)
 		image := c.node.quorum.Image()
 		c.heard.Lock()
 		c.detector.OnHeartbeat(c.node.identity.Node, c.node.brokerEpoch()) // Whoever runs this lives.

@@ -19,6 +19,7 @@ import (
 	"github.com/millrace-io/millrace/broker/coordinator"
 	"github.com/millrace-io/millrace/broker/delivery"
 	"github.com/millrace-io/millrace/broker/kafka"
+	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/quorum"
 	"github.com/millrace-io/millrace/broker/replica"
 	"github.com/millrace-io/millrace/internal/task"
@@ -33,10 +34,13 @@ type Seams struct {
 	FS     vfs.FS
 	Now    func() time.Time
 	Random io.Reader
+	Dialer peer.Dialer // of lifelines, which are TCP connections to other nodes
 }
 
 // SystemSeams returns the operating system's.
-func SystemSeams() Seams { return Seams{FS: vfs.OS{}, Now: time.Now, Random: rand.Reader} }
+func SystemSeams() Seams {
+	return Seams{FS: vfs.OS{}, Now: time.Now, Random: rand.Reader, Dialer: new(net.Dialer)}
+}
 
 // Node is a running node. Its methods are safe for concurrent use.
 type Node struct {
@@ -58,7 +62,8 @@ type Node struct {
 	executor *executor
 	bound    *listeners
 
-	started time.Time
+	started     time.Time
+	incarnation broker.UUID // this process
 
 	base  *task.Group // flusher, quorum and the talk with other nodes: the last to stop
 	rooms *task.Group // everything above them
@@ -109,6 +114,9 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 		started: seams.Now(), config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}),
 		logger: logger.With().Int32("node", int32(identity.Node)).Logger(),
 		base:   task.NewGroup(context.WithoutCancel(ctx)), rooms: task.NewGroup(context.WithoutCancel(ctx)),
+	}
+	if _, err := io.ReadFull(seams.Random, n.incarnation[:]); err != nil {
+		return nil, err
 	}
 	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(err, n.stop(false))
@@ -229,10 +237,7 @@ func (n *Node) component(name string) zerolog.Logger {
 func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error {
 	request := controller.RegisterBroker{
 		Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory,
-		Endpoints: n.bound.endpoints(n.config), Rack: n.config.Rack, PreviousEpoch: max(previous, 0),
-	}
-	if _, err := io.ReadFull(n.seams.Random, request.Incarnation[:]); err != nil {
-		return err
+		Incarnation: n.incarnation, Endpoints: n.bound.endpoints(n.config), Rack: n.config.Rack, PreviousEpoch: max(previous, 0),
 	}
 	for _, failed := range n.set.Failed() {
 		request.Damaged = append(request.Damaged, controller.ReplicaRef{TopicPartition: failed.TopicPartition, ID: failed.Replica})
