@@ -11,6 +11,8 @@ const (
 	DetectorTickMs = 100
 	// SessionMs is how long a broker may be silent before it is fenced (R8).
 	SessionMs = 1000
+	// AloneMs is how long a broker may hear nothing of the controller before its leaders doubt that they lead (RH9).
+	AloneMs = 1500
 	// onTimeMs is the longest gap between two ticks that counts: a detector that was not running itself knows nothing of
 	// others' silence (RH6).
 	onTimeMs = 2 * DetectorTickMs
@@ -25,6 +27,7 @@ type Detector struct {
 	ran      int64 // of the caller's time, as much as ticks on time have seen
 	brokers  map[broker.NodeID]sighting
 	dead     map[broker.NodeID]broker.UUID // the incarnation that died last, of each node
+	touched  int64                         // when the controller was heard, on the detector's own time
 }
 
 // sighting is when a broker was heard, on the detector's own time.
@@ -54,6 +57,28 @@ func (d *Detector) OnLife(node broker.NodeID, incarnation broker.UUID) {
 	if d.dead[node] == incarnation {
 		delete(d.dead, node)
 	}
+}
+
+// OnController takes note that the controller is there.
+func (d *Detector) OnController() { d.touched = d.ran + DetectorTickMs }
+
+// ControllerHeard reports whether the controller was there not long ago.
+func (d *Detector) ControllerHeard() bool { return d.ran-d.touched < AloneMs }
+
+// HearsMost reports whether most of an image's voters were heard not long ago: a controller for which that is not so is none
+// any more, whether it knows or not.
+func (d *Detector) HearsMost(image *metadata.Image) bool {
+	voters, heard := 0, 0
+	for _, m := range image.Nodes() {
+		if !m.Voter {
+			continue
+		}
+		voters++
+		if known, ok := d.brokers[m.ID]; ok && d.ran-known.heard < AloneMs {
+			heard++
+		}
+	}
+	return 2*heard > voters
 }
 
 // OnTick returns the brokers of an image that are to be fenced at nowMs, in order. If more than half of those that run fall

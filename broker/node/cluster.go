@@ -211,8 +211,12 @@ func (c *clusterRoom) Heartbeat() peer.Heartbeat {
 
 // OnHeartbeat implements peer.Handler.
 func (c *clusterRoom) OnHeartbeat(from peer.Peer, beat peer.Heartbeat) {
+	leads := c.node.quorum.Status().Leader == from.Raft
 	c.heard.Lock()
 	defer c.heard.Unlock()
+	if leads {
+		c.detector.OnController()
+	}
 	c.detector.OnHeartbeat(from.Node, beat.Epoch)
 	c.detector.OnLife(from.Node, from.Incarnation)
 	if inquest := c.inquests[from.Incarnation]; inquest != nil {
