@@ -30,7 +30,7 @@ var suiteWaits = []wait{{test: "TestTxnEtl", capability: "transactions"}}
 // runSuite compiles franz-go's own tests where its module lies and runs them against the broker.
 func runSuite(ctx context.Context, shop workshop, broker *brokerProcess) report {
 	started := time.Now()
-	base := result{client: suiteName, version: "unknown", from: "Go"}
+	base := result{client: suiteName, version: "unknown", from: "Go", over: broker.way.told}
 	dir, version, err := suiteSource(ctx, shop)
 	if err != nil {
 		return report{base.failed("install", err)}
@@ -41,7 +41,7 @@ func runSuite(ctx context.Context, shop workshop, broker *brokerProcess) report 
 		return report{base.failed("install", err)}
 	}
 	run := testRun{dir: dir, program: program, timeout: suiteTimeout, env: []string{ // Some of the tests read the package's source.
-		"KGO_SEEDS=" + broker.client, "KGO_TEST_RF=1", "KGO_LOG_LEVEL=none", fmt.Sprintf("KGO_TEST_RECORDS=%d", suiteRecords)}}
+		"KGO_SEEDS=" + broker.client, fmt.Sprintf("KGO_TEST_RF=%d", broker.way.replicas()), "KGO_LOG_LEVEL=none", fmt.Sprintf("KGO_TEST_RECORDS=%d", suiteRecords)}}
 	for _, w := range suiteWaits {
 		run.without = append(run.without, w.test)
 	}
