@@ -54,7 +54,7 @@ func (r *result) verdict() string {
 func chosen(list string) ([]fault, error) {
 	all := catalogue()
 	if list == "all" {
-		return slices.DeleteFunc(all, func(f fault) bool { return f.name == mixture }), nil
+		return slices.DeleteFunc(all, func(f fault) bool { return f.name == mixture || f.name == smoke }), nil
 	}
 	var some []fault
 	for name := range strings.SplitSeq(list, ",") {

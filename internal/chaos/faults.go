@@ -27,8 +27,11 @@ const (
 	needsStrace                   // a way to make system calls fail
 )
 
-// mixture is the fault that is any of the others; a list of all leaves it out.
-const mixture = "F32"
+// A list of all leaves these out: the fault that is any of the others, and a short one for every day.
+const (
+	mixture = "F32"
+	smoke   = "smoke"
+)
 
 // catalogue are the faults by the names of the reliability rules.
 func catalogue() []fault {
@@ -51,6 +54,7 @@ func catalogue() []fault {
 		{"F23", "a topic deleted and made again", 0, (*trial).recreations},
 		{"F29", "no more files, no more memory", 0, (*trial).starvation},
 		{mixture, "any of them, now and then two at once", 0, (*trial).general},
+		{smoke, "a crash, a partition and a pause, one after another", 0, (*trial).aBitOfEach},
 	}
 }
 
@@ -127,6 +131,26 @@ func (t *trial) crashes(ctx context.Context) error {
 	n := nodes[0]
 	t.say("and again while it starts: node %d", n.id)
 	return errors.Join(t.start(ctx, n), t.moment(ctx, 10, 700), n.end(syscall.SIGKILL))
+}
+
+// aBitOfEach has an end within seconds, for a run with every change.
+func (t *trial) aBitOfEach(ctx context.Context) error {
+	_, n := t.someone(ctx)
+	t.say("kill -9: node %d", n.id)
+	err := errors.Join(n.end(syscall.SIGKILL), t.moment(ctx, 500, 1500), t.start(ctx, n), t.moment(ctx, 500, 1000))
+	if err != nil {
+		return err
+	}
+	if t.router != nil {
+		_, n = t.someone(ctx)
+		t.say("cut off from everybody: node %d", n.id)
+		t.cutBetween([]*netns.Host{n.host}, append(t.others(n), t.router.Own))
+		err = t.moment(ctx, 1500, 2000)
+		t.router.Heal()
+	}
+	_, n = t.someone(ctx)
+	t.say("stopped: node %d", n.id)
+	return errors.Join(err, n.Signal(syscall.SIGSTOP), t.moment(ctx, 1000, 2000))
 }
 
 // rolling is F2: each node is stopped in turn and started again when it has ended.

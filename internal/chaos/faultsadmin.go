@@ -214,7 +214,7 @@ func (t *trial) general(ctx context.Context) error {
 // one makes a round of a fault unless it cannot be had here.
 func (t *trial) one(ctx context.Context, name string) error {
 	some, err := chosen(name)
-	if err != nil || some[0].missing() != "" || some[0].name == mixture {
+	if err != nil || some[0].missing() != "" || some[0].name == mixture || some[0].name == smoke {
 		return err
 	}
 	return some[0].round(t, ctx)

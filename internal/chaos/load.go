@@ -35,7 +35,7 @@ const soon = 2 * time.Second
 // beat is the rhythm of one partition's acknowledgements.
 type beat struct {
 	last    time.Time
-	longest time.Duration // between two of them
+	longest time.Duration // between two of them, since it was last asked for
 }
 
 func (b *beat) onAck(now time.Time) {
@@ -69,6 +69,22 @@ func (l *ledger) onResult(n name, r *kgo.Record, err error) {
 			l.problems = append(l.problems, fmt.Sprintf("producer %d record %d was refused: %v", n.producer, n.sequence, err))
 		}
 	}
+}
+
+// gap returns the longest time that a partition was without an acknowledgement since it was last asked for; one that goes
+// on counts as far as it has come.
+func (l *ledger) gap(now time.Time) (longest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.beats {
+		b := &l.beats[i]
+		if b.last.IsZero() {
+			continue
+		}
+		longest = max(longest, b.longest, now.Sub(b.last))
+		b.longest = 0
+	}
+	return longest
 }
 
 func (l *ledger) onSend() {

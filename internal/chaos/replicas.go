@@ -55,27 +55,33 @@ func (t *trial) compacted(path string) bool {
 }
 
 func (t *trial) comparePartition(partition string) error {
-	first, err := t.batches(t.nodes[0], partition)
-	if err != nil {
-		return err
-	}
-	t.result.Compared += len(first)
-	for _, n := range t.nodes[1:] {
-		other, err := t.batches(n, partition)
-		if err != nil {
+	var logs [clusterSize][]batch.View
+	for i, n := range t.nodes {
+		var err error
+		if logs[i], err = t.batches(n, partition); err != nil {
 			return err
 		}
+	}
+	t.result.Compared += len(logs[0])
+	t.complain(unlike(partition, logs)...)
+	return nil
+}
+
+// unlike says where the logs of a partition differ first.
+func unlike(partition string, logs [clusterSize][]batch.View) (wrong []string) {
+	first := logs[0]
+	for i, other := range logs[1:] {
 		if len(other) != len(first) {
-			t.complain(fmt.Sprintf("%s: %d batches on node 1 and %d on node %d", partition, len(first), len(other), n.id))
+			wrong = append(wrong, fmt.Sprintf("%s: %d batches on node 1 and %d on node %d", partition, len(first), len(other), i+2))
 		}
-		for i := range min(len(first), len(other)) {
-			if a, b := first[i], other[i]; !bytes.Equal(a, b) {
-				t.complain(fmt.Sprintf("%s: batch %d is %s on node 1 and %s on node %d", partition, i, show(a), show(b), n.id))
+		for k := range min(len(first), len(other)) {
+			if a, b := first[k], other[k]; !bytes.Equal(a, b) {
+				wrong = append(wrong, fmt.Sprintf("%s: batch %d is %s on node 1 and %s on node %d", partition, k, show(a), show(b), i+2))
 				break
 			}
 		}
 	}
-	return nil
+	return wrong
 }
 
 // batches reads a partition's directory of a node that does not run.

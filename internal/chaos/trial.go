@@ -128,7 +128,7 @@ func (t *trial) healthy(ctx context.Context) error {
 				err = response.Body.Close()
 			}
 			if err != nil || response.StatusCode != 200 {
-				return fmt.Errorf("node %d is not ready: %w", n.id, err)
+				return errors.Join(fmt.Errorf("node %d is not ready", n.id), err)
 			}
 		}
 		m, err := admin.Metadata(ctx)
@@ -141,7 +141,7 @@ func (t *trial) healthy(ctx context.Context) error {
 		for _, topic := range m.Topics {
 			for _, p := range topic.Partitions {
 				if p.Err != nil || p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
-					return fmt.Errorf("%s-%d: leader %d, in sync %v of %v: %w", p.Topic, p.Partition, p.Leader, p.ISR, p.Replicas, p.Err)
+					return errors.Join(fmt.Errorf("%s-%d: leader %d, in sync %v of %v", p.Topic, p.Partition, p.Leader, p.ISR, p.Replicas), p.Err)
 				}
 			}
 		}
@@ -207,9 +207,11 @@ func (t *trial) round(ctx context.Context) error {
 		return nil
 	}
 	t.result.recovered(time.Since(healed))
-	t.say("round %d: healthy %.1f s after it was healed", t.result.Rounds, time.Since(healed).Seconds())
+	gap := t.ledger.gap(time.Now()).Seconds()
+	t.result.Gap = max(t.result.Gap, gap)
+	t.say("round %d: no acknowledgement for %.1f s, healthy %.1f s after it was healed", t.result.Rounds, gap, time.Since(healed).Seconds())
 	if took := time.Since(healed); took > 4*time.Second {
-		t.say("what took longest: %v", t.lacked)
+		t.say("what took longest: %s", t.lacked)
 	}
 	return t.moment(ctx, 300, 1200)
 }
@@ -219,9 +221,6 @@ func (t *trial) count() {
 	r := &t.result
 	r.Produced, r.Acknowledged, r.Unknown, _ = t.counts()
 	r.Rate = float64(r.Acknowledged) / r.During
-	for _, b := range t.ledger.beats {
-		r.Gap = max(r.Gap, b.longest.Seconds())
-	}
 }
 
 // close ends everything that the trial started. If something was wrong the data is kept.

@@ -10,12 +10,11 @@ import (
 
 // commitWatch asks for the groups' commits all the time: one that was acknowledged is never answered by a lower one (30).
 type commitWatch struct {
+	highest  map[string]map[int32]int64 // by group and partition: what was acknowledged or answered
 	problems []string
-	asked    int
 }
 
 func (w *commitWatch) run(ctx context.Context, client *kgo.Client, groups []*group) error {
-	highest := map[string]map[int32]int64{}
 	ticker := time.NewTicker(400 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -29,26 +28,33 @@ func (w *commitWatch) run(ctx context.Context, client *kgo.Client, groups []*gro
 			askCtx, cancel := context.WithTimeout(ctx, 2*soon)
 			commits, err := g.commits(askCtx, client)
 			cancel()
-			if err != nil {
-				continue // nobody answers while its coordinator moves
-			}
-			w.asked++
-			seen := highest[g.name]
-			if seen == nil {
-				seen = map[int32]int64{}
-				highest[g.name] = seen
-			}
-			for partition, acknowledged := range before {
-				seen[partition] = max(seen[partition], acknowledged)
-			}
-			for partition, at := range seen {
-				if commits[partition] < at {
-					w.problems = append(w.problems, fmt.Sprintf("group %s partition %d: the commit was %d, and is answered as %d", g.name, partition, at, commits[partition]))
-				}
-			}
-			for partition, at := range commits {
-				seen[partition] = max(seen[partition], at)
+			if err == nil { // else nobody answers while its coordinator moves
+				w.judge(g.name, before, commits)
 			}
 		}
+	}
+}
+
+// judge holds an answer against what was acknowledged before it was asked for, and against earlier answers.
+func (w *commitWatch) judge(group string, acknowledged, answered map[int32]int64) {
+	highest := w.highest[group]
+	if highest == nil {
+		highest = map[int32]int64{}
+		if w.highest == nil {
+			w.highest = map[string]map[int32]int64{}
+		}
+		w.highest[group] = highest
+	}
+	for partition, at := range acknowledged {
+		highest[partition] = max(highest[partition], at)
+	}
+	for partition, at := range highest {
+		if now, some := answered[partition]; !some || now < at {
+			w.problems = append(w.problems, fmt.Sprintf("group %s partition %d: the commit was %d, and at %s the answer was %v",
+				group, partition, at, time.Now().Format(time.TimeOnly), answered))
+		}
+	}
+	for partition, at := range answered {
+		highest[partition] = max(highest[partition], at)
 	}
 }
