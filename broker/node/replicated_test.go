@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -14,9 +15,8 @@ import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/adminapi"
 	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
-	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/controller"
-	"github.com/millrace-io/millrace/internal/vfs"
+	"github.com/millrace-io/millrace/raftctl/inspect"
 )
 
 // settleDown lets each node come back where it was: a cluster in which addresses move is held together by its seeds.
@@ -61,22 +61,23 @@ func (c *trio) level(topic broker.TopicID) {
 func (c *trio) log(i int, tp broker.TopicPartition) []string {
 	c.t.Helper()
 	dir := filepath.Join(c.seats[i].config.Data, "topics", tp.Topic.Hex(), fmt.Sprint(tp.Partition))
-	bases, err := commitlog.SegmentFiles(vfs.OS{}, dir)
+	segments, err := inspect.Segments(os.DirFS(dir), ".")
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	var all []string
-	for _, base := range bases {
-		for b, err := range commitlog.Batches(vfs.OS{}, dir, base) {
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			more, err := valuesOf(b.View)
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			all = append(all, more...)
+	for b, err := range inspect.Batches(os.DirFS(dir), segments) {
+		if err != nil {
+			c.t.Fatal(err)
 		}
+		if len(b.Problems) > 0 {
+			c.t.Fatalf("%s, byte %d: %v", b.Segment, b.Position, b.Problems)
+		}
+		more, err := valuesOf(b.View)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		all = append(all, more...)
 	}
 	return all
 }
