@@ -160,9 +160,14 @@ func (n *node) gone() bool {
 // join makes an empty directory that of a member, starts it and makes it a voter.
 func (c *cluster) join(ctx context.Context, n *node) error {
 	founder := c.nodes[0]
-	invitation, err := founder.admin.Cluster().InviteNode(ctx, &adminapi.InviteNodeRequest{Node: int32(n.id)})
+	var invitation *adminapi.InviteNodeResponse
+	// One that was there before must be known to be gone.
+	err := until(ctx, 20*time.Second, fmt.Sprintf("an invitation of node %d", n.id), func(ctx context.Context) (err error) {
+		invitation, err = founder.admin.Cluster().InviteNode(ctx, &adminapi.InviteNodeRequest{Node: int32(n.id)})
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("invite node %d: %w", n.id, err)
+		return err
 	}
 	err = c.command(ctx, n, "join", "--data", n.Data(), "--node-id", strconv.Itoa(n.id), "--cluster", invitation.Address,
 		"--token", invitation.Token, "--host", n.hostName())

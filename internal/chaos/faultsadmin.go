@@ -160,11 +160,15 @@ func (t *trial) starvation(ctx context.Context) error {
 		resource, limit = unix.RLIMIT_AS, pages*uint64(os.Getpagesize())+uint64(t.random.IntN(16<<20))
 		t.say("no memory beyond what it has: %s (node %d) for %s", who, n.id, hold)
 	}
+	id := n.ID()
 	var before unix.Rlimit
-	if err := unix.Prlimit(n.ID(), resource, &unix.Rlimit{Cur: limit, Max: limit}, &before); err != nil {
+	err := unix.Prlimit(id, resource, nil, &before)
+	if err == nil { // The hard limit stays: it takes more than root to raise it again.
+		err = unix.Prlimit(id, resource, &unix.Rlimit{Cur: limit, Max: before.Max}, nil)
+	}
+	if err != nil {
 		return fmt.Errorf("limit node %d: %w", n.id, err)
 	}
-	id := n.ID()
 	t.faults.undoBy(func() error {
 		if err := unix.Prlimit(id, resource, &before, nil); err != nil && !errors.Is(err, unix.ESRCH) {
 			return err

@@ -71,6 +71,15 @@ func (l *ledger) onResult(n name, r *kgo.Record, err error) {
 	}
 }
 
+// begin counts from now on.
+func (l *ledger) begin(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.beats {
+		l.beats[i].last = now
+	}
+}
+
 // gap returns the longest time that a partition was without an acknowledgement since it was last asked for; one that goes
 // on counts as far as it has come.
 func (l *ledger) gap(now time.Time) (longest time.Duration) {

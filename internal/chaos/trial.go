@@ -96,6 +96,7 @@ func (t *trial) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	t.load = startProducers(ctx, t.seeds, t.ledger, t.options.seed, t.options.pause)
+	t.ledger.begin(time.Now())
 	t.tasks.Go("commits", func(ctx context.Context) error { return t.commits.run(ctx, t.plain, t.groups) })
 	return t.healthy(ctx)
 }
