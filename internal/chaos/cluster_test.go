@@ -12,25 +12,29 @@ import (
 )
 
 func TestCommitWatchNoticesCommitsThatGoBack(t *testing.T) {
-	var w commitWatch
-	w.judge("g", map[int32]int64{}, map[int32]int64{})
-	w.judge("g", map[int32]int64{0: 5}, map[int32]int64{0: 7})
-	w.judge("other", map[int32]int64{}, map[int32]int64{0: 1})
-	if len(w.problems) != 0 {
-		t.Fatalf("complaints about commits that only grew: %q", w.problems)
-	}
+	begun := time.Now()
 	for _, c := range []struct {
 		name                   string
 		acknowledged, answered map[int32]int64
+		during                 time.Duration
+		stale, problems        int
 	}{
-		{"lower than an earlier answer", map[int32]int64{0: 5}, map[int32]int64{0: 6}},
-		{"lower than what was acknowledged", map[int32]int64{0: 9}, map[int32]int64{0: 8}},
-		{"none any more", map[int32]int64{}, map[int32]int64{}},
+		{"grows", map[int32]int64{0: 7}, map[int32]int64{0: 8, 1: 1}, staleFor * 2, 0, 0},
+		{"lower than an earlier answer, for a moment", map[int32]int64{0: 5}, map[int32]int64{0: 6}, staleFor / 2, 3, 0},
+		{"lower than an earlier answer", map[int32]int64{0: 5}, map[int32]int64{0: 6}, staleFor * 2, 3, 1},
+		{"lower than what was acknowledged", map[int32]int64{0: 9}, map[int32]int64{0: 8}, staleFor * 2, 3, 1},
+		{"none any more", nil, nil, staleFor * 2, 3, 1},
 	} {
-		if w.judge("g", c.acknowledged, c.answered); len(w.problems) != 1 {
-			t.Errorf("%s: complaints %q", c.name, w.problems)
+		var w commitWatch
+		w.judge(begun, "g", map[int32]int64{}, map[int32]int64{})
+		w.judge(begun, "g", map[int32]int64{0: 5}, map[int32]int64{0: 7})
+		w.judge(begun, "other", map[int32]int64{}, map[int32]int64{0: 1})
+		for i := range 3 {
+			w.judge(begun.Add(time.Duration(i)*c.during/2), "g", c.acknowledged, c.answered)
 		}
-		w.problems = nil
+		if w.stale != c.stale || len(w.problems) != c.problems {
+			t.Errorf("%s: %d stale answers, complaints %q; want %d and %d", c.name, w.stale, w.problems, c.stale, c.problems)
+		}
 	}
 }
 

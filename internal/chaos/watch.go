@@ -8,10 +8,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// commitWatch asks for the groups' commits all the time: one that was acknowledged is never answered by a lower one (30).
+// staleFor is how long commits may be answered that are not the newest: a coordinator that was paused or cut off does not
+// know at once that there is another (RH9).
+const staleFor = 3 * time.Second
+
+// commitWatch asks for the groups' commits all the time: what was acknowledged, or answered before, is the least that is
+// answered ever after (30), but for a moment across a pause or a cut. It is touched by one goroutine.
 type commitWatch struct {
-	highest  map[string]map[int32]int64 // by group and partition: what was acknowledged or answered
+	known    map[string]map[int32]*commitSeen // by group and partition
+	stale    int                              // answers that were not the newest
+	first    string                           // of them
 	problems []string
+}
+
+// commitSeen is what is known of one commit.
+type commitSeen struct {
+	highest int64
+	lowAt   time.Time // since when the answers are lower; zero if they are not
 }
 
 func (w *commitWatch) run(ctx context.Context, client *kgo.Client, groups []*group) error {
@@ -29,32 +42,49 @@ func (w *commitWatch) run(ctx context.Context, client *kgo.Client, groups []*gro
 			commits, err := g.commits(askCtx, client)
 			cancel()
 			if err == nil { // else nobody answers while its coordinator moves
-				w.judge(g.name, before, commits)
+				w.judge(time.Now(), g.name, before, commits)
 			}
 		}
 	}
 }
 
 // judge holds an answer against what was acknowledged before it was asked for, and against earlier answers.
-func (w *commitWatch) judge(group string, acknowledged, answered map[int32]int64) {
-	highest := w.highest[group]
-	if highest == nil {
-		highest = map[int32]int64{}
-		if w.highest == nil {
-			w.highest = map[string]map[int32]int64{}
+func (w *commitWatch) judge(now time.Time, group string, acknowledged, answered map[int32]int64) {
+	known := w.known[group]
+	if known == nil {
+		known = map[int32]*commitSeen{}
+		if w.known == nil {
+			w.known = map[string]map[int32]*commitSeen{}
 		}
-		w.highest[group] = highest
+		w.known[group] = known
 	}
-	for partition, at := range acknowledged {
-		highest[partition] = max(highest[partition], at)
-	}
-	for partition, at := range highest {
-		if now, some := answered[partition]; !some || now < at {
-			w.problems = append(w.problems, fmt.Sprintf("group %s partition %d: the commit was %d, and at %s the answer was %v",
-				group, partition, at, time.Now().Format(time.TimeOnly), answered))
+	for partition := range int32(partitions) {
+		answer, some := answered[partition]
+		c := known[partition]
+		if c == nil {
+			c = &commitSeen{highest: -1}
+			known[partition] = c
 		}
-	}
-	for partition, at := range answered {
-		highest[partition] = max(highest[partition], at)
+		if at, ok := acknowledged[partition]; ok {
+			c.highest = max(c.highest, at)
+		}
+		if !some {
+			answer = -1
+		}
+		if answer >= c.highest {
+			c.highest, c.lowAt = answer, time.Time{}
+			continue
+		}
+		if w.stale++; w.first == "" {
+			w.first = fmt.Sprintf("group %s partition %d: the commit was %d, and the answer at %s %v", group, partition, c.highest, now.Format(time.TimeOnly), answered)
+		}
+		if c.lowAt.IsZero() {
+			c.lowAt = now
+		}
+		if low := now.Sub(c.lowAt); low > staleFor {
+			w.problems = append(w.problems, fmt.Sprintf("group %s partition %d: the commit was %d, and for %s the answer has been %v",
+				group, partition, c.highest, low.Round(time.Millisecond), answered))
+			c.highest, c.lowAt = answer, time.Time{}
+		}
 	}
 }
