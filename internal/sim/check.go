@@ -29,6 +29,7 @@ func (w *world) check() {
 				final = d // the one that reaches back farthest
 			}
 		}
+		w.inside.ledgerIn(tp, final)
 		w.checkPartition(tp, final)
 		if w.broken == nil {
 			w.checkLinear(tp, final)

@@ -172,6 +172,7 @@ func (c *control) activate() {
 	w.note("node %d is the controller", c.m.p.node())
 	c.core = controller.New(controller.Config{}, entropy{w})
 	c.active, c.head = true, c.m.applied
+	w.inside.decides(c.term, c.m.p.node())
 	c.m.lookout.onActive()
 	c.decide(controller.Tidy{}, func(controller.Reply, error) {})
 }

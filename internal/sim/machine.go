@@ -205,7 +205,12 @@ func (f *flusher) begin() {
 		}
 	}
 	fails := p.m.disk.failNext && len(group) > 0
-	p.after(p.m.disk.syncTime(w), func() {
+	takes := p.m.disk.syncTime(w)
+	if len(group) > 0 {
+		takes += p.m.disk.hang
+		p.m.disk.hang = 0
+	}
+	p.after(takes, func() {
 		f.busy = false
 		if fails && p.failSync(group) {
 			return

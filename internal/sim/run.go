@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -47,7 +48,7 @@ func Run(seed uint64, out io.Writer) (result Result) {
 	w := newWorld(newPlan(seed), out)
 	defer func() {
 		if r := recover(); r != nil {
-			w.fail("panic", "%v", r)
+			w.fail("panic", "%v\n%s", r, debug.Stack())
 		}
 		result = w.result()
 	}()
@@ -61,6 +62,7 @@ func newWorld(p plan, out io.Writer) *world {
 	w.net = newNetwork(w)
 	w.net.loss, w.net.double = p.loss, p.double
 	w.faults.w = w
+	w.inside = newInside(w)
 	w.format = w.formatted()
 	for n := 1; n <= p.brokers; n++ {
 		m := &machine{w: w, id: broker.NodeID(n), raft: broker.RaftID(n), rate: 1000, disk: newDisk(w)}
@@ -186,6 +188,11 @@ func (w *world) well() bool { return w.ills() == "" }
 func (w *world) ills() string {
 	img := w.watch.newest
 	w.finishMoves()
+	for _, m := range w.machines {
+		if m.process == nil {
+			return fmt.Sprintf("node %d is down", m.id)
+		}
+	}
 	for _, b := range img.Brokers() {
 		if b.Fenced || b.Stopping {
 			return fmt.Sprintf("node %d is fenced or stopping", b.Node)

@@ -37,6 +37,7 @@ type world struct {
 	broken    *Violation
 	topics    []broker.TopicPartition // the partitions under load
 	watch     imageWatch
+	inside    inside
 	format    *raftpb.Snapshot // what a new directory's metadata begins with
 	lastRaft  broker.RaftID
 	undecided int
