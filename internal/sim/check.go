@@ -29,10 +29,10 @@ func (w *world) check() {
 				final = d // the one that reaches back farthest
 			}
 		}
-		w.inside.ledgerIn(tp, final)
 		w.checkPartition(tp, final)
+		w.inside.ledgerIn(tp, final)
 		if w.broken == nil {
-			w.checkLinear(tp, final)
+			w.checkLinear(tp)
 		}
 	}
 }

@@ -222,7 +222,9 @@ func (d *disk) losePower(w *world) {
 	for _, tp := range d.order {
 		d.logs[tp].losePower(w)
 	}
-	d.raft.losePower(w)
+	if d.raft != nil {
+		d.raft.losePower(w)
+	}
 }
 
 // syncTime is how long the next sync takes.

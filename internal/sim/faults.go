@@ -33,6 +33,7 @@ const (
 	faultTransfer
 	faultElect
 	faultReplicas
+	faultMembers
 	faultKinds
 )
 
@@ -180,7 +181,8 @@ func (f *faults) change(kind fault, m *machine) {
 		}
 	case faultTransfer:
 		if c := w.controller(); c != nil {
-			to := w.machines[w.rng.IntN(w.plan.voters)].raft
+			voters := votersOf(c.image)
+			to := w.machine(voters[w.rng.IntN(len(voters))]).raft
 			c.run(func() { c.member.do(func() { c.member.raw.TransferLeader(uint64(to)) }) })
 		}
 	case faultElect:
@@ -189,6 +191,8 @@ func (f *faults) change(kind fault, m *machine) {
 		}
 	case faultReplicas:
 		f.moveReplica()
+	case faultMembers:
+		w.growQuorum()
 	}
 }
 

@@ -85,7 +85,7 @@ func (p *process) local(d micros) micros { return d * 1000 / micros(p.m.rate) }
 // start begins a process on what the disk holds.
 func (m *machine) start() {
 	w := m.w
-	if m.process != nil {
+	if m.process != nil || m.raft == 0 {
 		return
 	}
 	p := &process{

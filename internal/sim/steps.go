@@ -53,11 +53,8 @@ func (w *world) elect(m *machine) {
 func joinsBelowTheEpoch(w *world) {
 	l, o, f := w.machine(4), w.machine(3), w.machine(5)
 	l.kill()
-	w.leads(o, f)
-	f.kill() // in case it was that one
 	w.leads(o, o)
 	l.start()
-	f.start()
 	w.isr(l, o, f)
 	w.put(o, 10)
 	w.has(10, l, o, f)

@@ -39,7 +39,6 @@ type world struct {
 	watch     imageWatch
 	inside    inside
 	format    *raftpb.Snapshot // what a new directory's metadata begins with
-	lastRaft  broker.RaftID
 	undecided int
 }
 
