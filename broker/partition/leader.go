@@ -263,6 +263,12 @@ func (l *Leader) adoptReplicas(nowMs int64, fx *Effects) {
 	}
 }
 
+// Bounds reports whether a replica holds the high watermark back, as every member of the maximal ISR does (Q5).
+func (l *Leader) Bounds(node broker.NodeID) bool {
+	f := l.follower(node)
+	return node == l.self || f != nil && l.inMaximal(f)
+}
+
 // inMaximal reports membership in the maximal ISR: committed, proposed or joining (Q5).
 func (l *Leader) inMaximal(f *follower) bool {
 	if mutant.Is(mutant.CommittedISROnly) {
