@@ -117,6 +117,52 @@ func TestLinksDoWhatTheySay(t *testing.T) {
 	}
 }
 
+func TestACutBetweenTwoLeavesOthersAlone(t *testing.T) {
+	if why := Why(); why != nil {
+		t.Skip("no sandbox here:", why)
+	}
+	r, err := NewRouter(t.Context(), 2, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var listener net.Listener
+	address := r.Hosts[1].Address.String() + ":9"
+	err = r.Hosts[1].Do(t.Context(), func() (err error) { listener, err = net.Listen("tcp4", address); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	r.Set(r.Hosts[0], r.Hosts[1], Link{Cut: true})
+	dial := func(from *Host) error {
+		return from.Do(t.Context(), func() error {
+			c, err := net.DialTimeout("tcp4", address, 500*time.Millisecond)
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		})
+	}
+	for range 20 {
+		if c, err := net.DialTimeout("tcp4", address, 500*time.Millisecond); err != nil {
+			t.Fatalf("this process cannot reach a host from which another is cut off: %v", err)
+		} else if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if dial(r.Hosts[0]) == nil {
+		t.Error("a host reaches another behind a cut")
+	}
+	r.Heal()
+	if err := dial(r.Hosts[0]); err != nil {
+		t.Errorf("healed: %v", err)
+	}
+}
+
 func TestASlowLinkDropsWhatWaitsTooLong(t *testing.T) {
 	w := wire{Link: Link{RateBytes: 1000}}
 	random, now := rand.New(rand.NewPCG(1, 1)), time.Now()
