@@ -22,6 +22,7 @@ const (
 	absentMs    = 1_500  // an in-sync replica without a subscription is out after this
 	flapMs      = 10_000 // a replica shrunk this recently must first be level (RM9)
 	flapLevelMs = 500    // for this long
+	levelLagMs  = 200    // what is younger a level replica need not have: under load it never has everything
 	aloneMs     = 1_500  // a leader that does not hear of the controller believes in itself for so long
 )
 
@@ -33,6 +34,7 @@ func (l *Leader) OnTick(nowMs int64) Effects {
 	}
 	for i := range l.followers {
 		f := &l.followers[i]
+		l.watchLevel(f, nowMs)
 		late := f.joiningSinceMs != never && nowMs-f.joiningSinceMs >= joinMs
 		if f.joiningSinceMs != never && (late || f.subscription == 0) {
 			// Nothing was proposed of it, so no copy is in flight and it may leave the maximal ISR without an image.
@@ -62,7 +64,19 @@ func (l *Leader) mayJoin(f *follower, nowMs int64) bool {
 	flapped := nowMs-f.shrunkAtMs < flapMs
 	return !l.inMaximal(f) && l.pending == nil && !f.Fenced && !f.Stopping &&
 		f.subscription != 0 && f.acked != broker.NoOffset && l.lagMs(f, nowMs) <= joinLagMs && nowMs >= f.notBeforeMs &&
-		(!flapped || f.acked >= l.end && nowMs-f.levelSinceMs >= flapLevelMs)
+		(!flapped || f.levelSinceMs != never && nowMs-f.levelSinceMs >= flapLevelMs)
+}
+
+// watchLevel notes since when a follower has all but the newest.
+func (l *Leader) watchLevel(f *follower, nowMs int64) {
+	level := f.subscription != 0 && f.acked != broker.NoOffset &&
+		(f.acked >= l.end || nowMs-l.marks.timeOf(f.acked, l.sinceMs) <= levelLagMs)
+	switch {
+	case !level:
+		f.levelSinceMs = never
+	case f.levelSinceMs == never:
+		f.levelSinceMs = nowMs
+	}
 }
 
 // propose makes the ISR that the present lags ask for, or nil if that is the committed one.

@@ -23,7 +23,7 @@ type follower struct {
 	// reached is the highest durable end that any subscription of this epoch reported: what lag is judged by.
 	reached        broker.Offset
 	endedAtMs      int64 // when the last subscription ended; never before the first
-	levelSinceMs   int64 // if acked = end: since when without a break
+	levelSinceMs   int64 // since when it has all but the newest, without a break, as far as ticks see; or never
 	joiningSinceMs int64 // since when it counts in the maximal ISR before it was proposed
 	notBeforeMs    int64 // it may not join again before
 	shrunkAtMs     int64 // when it left the ISR
@@ -171,9 +171,6 @@ func (l *Leader) OnAck(a Ack, nowMs int64) Effects {
 		var fx Effects
 		l.endSubscription(&fx, f, EndContradiction, nowMs)
 		return fx
-	}
-	if f.acked < l.end {
-		f.levelSinceMs = nowMs // level from here on at best; mayJoin asks whether it is
 	}
 	f.acked, f.appended = a.Durable, a.Appended
 	f.reached = max(f.reached, a.Durable)

@@ -8,12 +8,16 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // inside marks the environment of a program that runs in the sandbox.
 const inside = "MILLRACE_CHAOS_SANDBOX"
+
+// endWithin is how long a sandbox that was interrupted may take to end in order before it is killed.
+const endWithin = 20 * time.Second
 
 // Inside reports whether this process is the first of a sandbox.
 func Inside() bool { return os.Getenv(inside) != "" && os.Getpid() == 1 }
@@ -57,6 +61,7 @@ func Enter(ctx context.Context, arguments ...string) error {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = attributes()
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = endWithin
 	return cmd.Run()
 }
 
