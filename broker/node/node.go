@@ -109,6 +109,10 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 	if err != nil {
 		return nil, err
 	}
+	if config.nodeIDGiven && config.NodeID != identity.Node {
+		return nil, fmt.Errorf("node.id is %d, and %s holds node %d of cluster %s: that is another node's disk, or another node's configuration",
+			config.NodeID, config.Data, identity.Node, identity.Cluster)
+	}
 	n := &Node{
 		started: seams.Now(), config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}),
 		logger: logger.With().Int32("node", int32(identity.Node)).Logger(),

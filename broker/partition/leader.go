@@ -145,6 +145,16 @@ func (l *Leader) Outcome(end broker.Offset) Outcome {
 	}
 }
 
+// Holds reports that node is an in-sync follower with a live subscription that has everything below offset on stable
+// storage: a reader may be sent there (KIP-392, R12).
+func (l *Leader) Holds(node broker.NodeID, offset broker.Offset) bool {
+	if l.deposed || !slices.Contains(l.image.ISR, node) {
+		return false
+	}
+	i := slices.IndexFunc(l.followers, func(f follower) bool { return f.Node == node })
+	return i >= 0 && l.followers[i].subscription != 0 && l.followers[i].acked >= offset
+}
+
 // OnAppend notes that the log now ends at end.
 func (l *Leader) OnAppend(end broker.Offset, nowMs int64) {
 	invariant.Check(end >= l.end, "the log end falls from %d to %d under a leader", l.end, end)
@@ -251,6 +261,12 @@ func (l *Leader) adoptReplicas(nowMs int64, fx *Effects) {
 	for i := range old {
 		l.endSubscription(fx, &old[i], EndUnknownReplica, nowMs)
 	}
+}
+
+// Bounds reports whether a replica holds the high watermark back, as every member of the maximal ISR does (Q5).
+func (l *Leader) Bounds(node broker.NodeID) bool {
+	f := l.follower(node)
+	return node == l.self || f != nil && l.inMaximal(f)
 }
 
 // inMaximal reports membership in the maximal ISR: committed, proposed or joining (Q5).
