@@ -15,7 +15,7 @@ type Quorum interface {
 	// State tells how it stands, as its leader sees it.
 	State(ctx context.Context) (QuorumState, error)
 	// Invite makes a one-time token for a new node, and tells where the node joins.
-	Invite(node broker.NodeID) (token, address string, err error)
+	Invite(ctx context.Context, node broker.NodeID) (token, address string, err error)
 	// Transfer returns when the given voter leads.
 	Transfer(ctx context.Context, to broker.RaftID) error
 	// Address is where a member's cluster listener is; empty if that is not known.
@@ -66,12 +66,12 @@ func (s *Server) GetQuorum(ctx context.Context, _ *adminapi.GetQuorumRequest) (*
 }
 
 // InviteNode implements ClusterService.
-func (s *Server) InviteNode(_ context.Context, request *adminapi.InviteNodeRequest) (*adminapi.InviteNodeResponse, error) {
+func (s *Server) InviteNode(ctx context.Context, request *adminapi.InviteNodeRequest) (*adminapi.InviteNodeResponse, error) {
 	node := broker.NodeID(request.GetNode())
 	if r, ok := s.Metadata.Image().Broker(node); ok && !r.Fenced {
 		return nil, broker.Errorf(broker.PolicyViolation, "node %d is running: give the new node another number, or stop it first", node)
 	}
-	token, address, err := s.Quorum.Invite(node)
+	token, address, err := s.Quorum.Invite(ctx, node)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,8 @@ const VotersMax = 5
 type JoinNode struct {
 	Node      broker.NodeID
 	Directory broker.DirectoryID
+	// After is the index of the ticket that the node shows: a member of that number that joined later has used it. 0: not compared.
+	After broker.Index
 }
 
 // NodeJoined tells a directory its raft id.
@@ -48,6 +50,8 @@ func joinNode(head *metadata.Image, r JoinNode) (Decision, error) {
 			return Decision{}, broker.Errorf(broker.DuplicateBrokerRegistration, "directory %s belongs to node %d", r.Directory, member.ID)
 		case member.ID != r.Node:
 			continue
+		case r.After != 0 && broker.Index(member.Raft) > r.After:
+			return Decision{}, broker.Errorf(broker.PolicyViolation, "the token for node %d is not good any more: it was used, or a newer one was", r.Node)
 		case runs(head, member):
 			return Decision{}, broker.Errorf(broker.DuplicateBrokerRegistration,
 				"node %d is running with directory %s; stop it, or give the new node another number", r.Node, member.Directory)

@@ -32,8 +32,8 @@ func (q adminQuorum) State(ctx context.Context) (admin.QuorumState, error) {
 }
 
 // Invite implements admin.Quorum.
-func (q adminQuorum) Invite(node broker.NodeID) (token, address string, err error) {
-	return q.cluster.invite(node)
+func (q adminQuorum) Invite(ctx context.Context, node broker.NodeID) (token, address string, err error) {
+	return q.cluster.invite(ctx, node)
 }
 
 // Transfer implements admin.Quorum.

@@ -35,7 +35,6 @@ type clusterRoom struct {
 	serving chan struct{} // a place for each snapshot that is being served
 	joining chan struct{} // a place for each newcomer that is being let in
 	look    chan struct{} // wakes the watch of brokers
-	invites invites
 
 	heard    sync.Mutex
 	detector *controller.Detector                // guarded by heard
@@ -58,7 +57,7 @@ const controlIdle = 5 * time.Second
 func (n *Node) newClusterRoom() (*clusterRoom, error) {
 	c := &clusterRoom{
 		node: n, logger: n.component("cluster"), serving: make(chan struct{}, snapshotsServedMax),
-		joining: make(chan struct{}, joinsAtOnceMax), look: make(chan struct{}, 1), invites: newInvites(n.seams.Now),
+		joining: make(chan struct{}, joinsAtOnceMax), look: make(chan struct{}, 1),
 		detector: controller.NewDetector(n.sinceStart().Milliseconds()), inquests: map[broker.UUID]*controller.Inquest{},
 	}
 	server, client, err := n.peerTLS()

@@ -1,102 +1,88 @@
 package node
 
 import (
-	"crypto/rand"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
 )
 
-// A token is the way into a cluster for one new node, once (RM7). It carries a secret, which the node that made it knows,
-// and the digest of the cluster's authority, by which the newcomer knows that it talks to that cluster:
+// A token is the way into a cluster for one new node, once (RM7). It carries a ticket, which whoever holds the key of the
+// cluster's authority can check, and the digest of the authority's certificate, by which the newcomer knows that it talks to
+// that cluster. Nothing of it is kept anywhere:
 //
-//	"mrj1." base64url(16 bytes secret, 32 bytes SHA-256 of the authority's certificate)
+//	"mrj2." base64url(ticket, 32 bytes SHA-256 of the authority's certificate)
+//	ticket: u64 metadata index, i64 Unix milliseconds of its end, 32 bytes HMAC-SHA-256 of cluster, node and both; little-endian
+//
+// It is good once because a node is a member from the index on at which it joined: a member of that number beyond the ticket's
+// index has used it, or a newer one.
 const (
-	tokenPrefix = "mrj1."
-	secretBytes = 16
-	// inviteLasts is how long a token is good for.
-	inviteLasts = time.Hour
-	invitesMax  = 128
+	tokenPrefix = "mrj2."
+	ticketBytes = 16 + sha256.Size
+	// ticketLasts is how long a token is good for.
+	ticketLasts = time.Hour
 )
 
 // token is one, taken apart.
 type token struct {
-	secret    [secretBytes]byte
+	ticket    [ticketBytes]byte
 	authority [sha256.Size]byte
 }
 
 func (t token) String() string {
-	return tokenPrefix + base64.RawURLEncoding.EncodeToString(append(t.secret[:], t.authority[:]...))
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString(append(t.ticket[:], t.authority[:]...))
 }
 
 func parseToken(text string) (token, error) {
 	var t token
 	body, ok := strings.CutPrefix(text, tokenPrefix)
 	raw, err := base64.RawURLEncoding.DecodeString(body)
-	if !ok || err != nil || len(raw) != secretBytes+sha256.Size {
+	if !ok || err != nil || len(raw) != ticketBytes+sha256.Size {
 		return t, errors.New("the token is not whole: copy all of what `raftctl controller members add` printed")
 	}
-	copy(t.secret[:], raw)
-	copy(t.authority[:], raw[secretBytes:])
+	copy(t.ticket[:], raw)
+	copy(t.authority[:], raw[ticketBytes:])
 	return t, nil
 }
 
-// invites are the tokens that this process has made and nobody has used. They do not outlive it.
-type invites struct {
-	now func() time.Time
-
-	mu   sync.Mutex
-	open map[[secretBytes]byte]invite // guarded by mu
+// tickets makes and checks the tickets of a cluster.
+type tickets struct {
+	cluster broker.ClusterID
+	key     []byte
+	now     func() time.Time
 }
 
-type invite struct {
-	node  broker.NodeID
-	until time.Time
+// ticket is one for a node that has not joined up to an index.
+func (s tickets) ticket(node broker.NodeID, after broker.Index) (t [ticketBytes]byte) {
+	binary.LittleEndian.PutUint64(t[:], uint64(after))
+	binary.LittleEndian.PutUint64(t[8:], uint64(s.now().Add(ticketLasts).UnixMilli()))
+	copy(t[16:], s.seal(node, t[:16]))
+	return t
 }
 
-func newInvites(now func() time.Time) invites {
-	return invites{now: now, open: map[[secretBytes]byte]invite{}}
-}
-
-// add makes the secret of a token for a node.
-func (i *invites) add(node broker.NodeID) (secret [secretBytes]byte, err error) {
-	if _, err := io.ReadFull(rand.Reader, secret[:]); err != nil {
-		return secret, err
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for s, open := range i.open {
-		if i.now().After(open.until) || open.node == node {
-			delete(i.open, s) // The newest token of a node is the one that counts.
-		}
-	}
-	if len(i.open) >= invitesMax {
-		return secret, broker.Errorf(broker.PolicyViolation, "%d tokens are unused: use them, or wait until they end", len(i.open))
-	}
-	i.open[secret] = invite{node: node, until: i.now().Add(inviteLasts)}
-	return secret, nil
-}
-
-// take uses a token up.
-func (i *invites) take(secret [secretBytes]byte, node broker.NodeID) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	open, ok := i.open[secret]
+// check returns the index of a node's ticket.
+func (s tickets) check(ticket []byte, node broker.NodeID) (after broker.Index, err error) {
 	switch {
-	case !ok:
-		return errors.New("the token is not known here: it was used, or made by another node, or the node has restarted since")
-	case i.now().After(open.until):
-		return fmt.Errorf("the token ended %s after it was made", inviteLasts)
-	case open.node != node:
-		return fmt.Errorf("the token is for node %d, not for node %d", open.node, node)
+	case len(ticket) != ticketBytes:
+		return 0, errors.New("the token is not whole")
+	case !hmac.Equal(ticket[16:], s.seal(node, ticket[:16])):
+		return 0, fmt.Errorf("the token is not one of this cluster's for node %d", node)
+	case s.now().UnixMilli() > int64(binary.LittleEndian.Uint64(ticket[8:])):
+		return 0, fmt.Errorf("the token ended %s after it was made", ticketLasts)
 	}
-	delete(i.open, secret)
-	return nil
+	return broker.Index(binary.LittleEndian.Uint64(ticket)), nil
+}
+
+func (s tickets) seal(node broker.NodeID, body []byte) []byte {
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write(s.cluster[:])
+	mac.Write(binary.LittleEndian.AppendUint32(nil, uint32(node)))
+	mac.Write(body)
+	return mac.Sum(nil)
 }

@@ -9,16 +9,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"path/filepath"
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
-	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/quorum"
 	"github.com/millrace-io/millrace/internal/vfs"
@@ -27,7 +26,7 @@ import (
 // A new node joins over TLS on the cluster listener's TCP port. It has no certificate yet; what it has is a token.
 //
 //	cluster → newcomer   {authority}                            PEM; the newcomer holds it against its token
-//	newcomer → cluster   {secret, node, directory, hosts, request}   a certificate request: its key never travels
+//	newcomer → cluster   {ticket, node, directory, hosts, request}   a certificate request: its key never travels
 //	cluster → newcomer   {cluster, raft, certificate, snapshot} or {refused}
 //
 // each a JSON value. The snapshot is where the newcomer's metadata begins; it is a learner of the quorum by then.
@@ -44,7 +43,7 @@ type joinGreeting struct {
 }
 
 type joinRequest struct {
-	Secret    []byte        `json:"secret"`
+	Ticket    []byte        `json:"ticket"`
 	Node      broker.NodeID `json:"node"`
 	Directory string        `json:"directory"`
 	Hosts     []string      `json:"hosts,omitempty"`
@@ -59,54 +58,6 @@ type joinAnswer struct {
 	Snapshot    []byte        `json:"snapshot,omitempty"`
 }
 
-// errNoAuthority says that another node must be asked.
-var errNoAuthority = errors.New("this node does not hold the key of the cluster's authority (tls/ca.key): ask the node that founded the cluster")
-
-// authority reads the key that nodes' certificates are signed with, where this node has it.
-func (n *Node) authority() (authority, error) {
-	certificate, err := readSmall(n.seams.FS, n.tlsFile(caCertName))
-	if err != nil {
-		return authority{}, fmt.Errorf("read %s: %w", n.tlsFile(caCertName), err)
-	}
-	raw, err := readSmall(n.seams.FS, n.tlsFile(caKeyName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return authority{}, errNoAuthority
-	}
-	if err != nil {
-		return authority{}, fmt.Errorf("read %s: %w", n.tlsFile(caKeyName), err)
-	}
-	pair, err := tls.X509KeyPair(certificate, raw)
-	if err != nil {
-		return authority{}, fmt.Errorf("load the cluster's authority: %w", err)
-	}
-	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
-	if !ok {
-		return authority{}, fmt.Errorf("%s holds a key of a kind that this program does not make", n.tlsFile(caKeyName))
-	}
-	return authority{pair.Leaf, key}, nil
-}
-
-// invite makes a one-time token for a new node, and tells where it joins.
-func (c *clusterRoom) invite(node broker.NodeID) (text, address string, err error) {
-	by, err := c.node.authority()
-	if err != nil {
-		return "", "", broker.Errorf(broker.PolicyViolation, "%v", err)
-	}
-	if node < 0 {
-		return "", "", broker.Errorf(broker.InvalidRequest, "%d is not a node id; use 0 or above", node)
-	}
-	t := token{authority: sha256.Sum256(by.certificate.Raw)}
-	if t.secret, err = c.invites.add(node); err != nil {
-		return "", "", err
-	}
-	for _, e := range c.node.bound.endpoints(c.node.config) {
-		if e.Listener == "cluster" {
-			address = net.JoinHostPort(e.Host, fmt.Sprint(e.Port))
-		}
-	}
-	return t.String(), address, nil
-}
-
 // serveNewcomer lets a new node in; few at a time.
 func (c *clusterRoom) serveNewcomer(ctx context.Context, conn net.Conn) error {
 	select {
@@ -119,77 +70,65 @@ func (c *clusterRoom) serveNewcomer(ctx context.Context, conn net.Conn) error {
 }
 
 func (c *clusterRoom) serveJoin(ctx context.Context, conn net.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
 	if err := conn.SetDeadline(time.Now().Add(joinWithin)); err != nil {
 		return err
 	}
-	by, err := c.node.authority()
-	answer := func(a joinAnswer) error { return json.NewEncoder(conn).Encode(a) }
+	authority, err := c.node.authorityCertificate()
 	if err != nil {
-		return errors.Join(err, json.NewEncoder(conn).Encode(joinGreeting{}), answer(joinAnswer{Refused: err.Error()}))
+		return err
 	}
-	if err := json.NewEncoder(conn).Encode(joinGreeting{Authority: by.certificate.Raw}); err != nil {
+	if err := json.NewEncoder(conn).Encode(joinGreeting{Authority: authority}); err != nil {
 		return err
 	}
 	var r joinRequest
 	if err := json.NewDecoder(io.LimitReader(conn, joinRequestMax)).Decode(&r); err != nil {
 		return fmt.Errorf("read the request: %w", err)
 	}
-	welcome, err := c.admitNode(ctx, r, by)
+	welcome, err := c.welcome(ctx, r)
 	if err != nil {
 		c.OnRefused()
 		c.logger.Warn().Err(err).Str("address", conn.RemoteAddr().String()).Int32("peer", int32(r.Node)).Msg("a node was not let in")
-		return answer(joinAnswer{Refused: err.Error()})
+		return json.NewEncoder(conn).Encode(joinAnswer{Refused: err.Error()})
 	}
 	c.logger.Info().Int32("peer", int32(r.Node)).Uint64("raft_id", uint64(welcome.Raft)).Msg("a node joins")
-	return answer(welcome)
+	return json.NewEncoder(conn).Encode(welcome)
 }
 
-// admitNode makes a newcomer a learner and gives it what it needs to run.
-func (c *clusterRoom) admitNode(ctx context.Context, r joinRequest, by authority) (joinAnswer, error) {
-	ctx, cancel := context.WithTimeout(ctx, joinWithin)
-	defer cancel()
-	if len(r.Secret) != secretBytes {
-		return joinAnswer{}, errors.New("the token is not whole")
-	}
-	request, err := x509.ParseCertificateRequest(r.Request)
-	if err == nil {
-		err = request.CheckSignature()
-	}
-	if err != nil {
-		return joinAnswer{}, fmt.Errorf("the certificate request: %w", err)
-	}
-	directory, err := broker.ParseUUID(r.Directory)
+// welcome gives a newcomer what it needs to run, if its token is good.
+func (c *clusterRoom) welcome(ctx context.Context, r joinRequest) (joinAnswer, error) {
+	admitted, err := c.askAuthority(ctx, authorityQuestion{Join: &r})
 	if err != nil {
 		return joinAnswer{}, err
 	}
-	if err := c.invites.take([secretBytes]byte(r.Secret), r.Node); err != nil {
-		return joinAnswer{}, err
-	}
-	reply, err := c.Submit(ctx, controller.JoinNode{Node: r.Node, Directory: directory})
+	snapshot, err := c.node.quorum.Export(ctx, admitted.Raft)
 	if err != nil {
 		return joinAnswer{}, err
 	}
-	joined, ok := reply.(controller.NodeJoined)
-	if !ok {
-		return joinAnswer{}, fmt.Errorf("answered with %T", reply)
-	}
-	id := Identity{Cluster: c.node.identity.Cluster, Node: r.Node}
-	certificate, err := issue(id, r.Hosts, c.node.seams.Now(), by, request.PublicKey)
+	return joinAnswer{
+		Cluster: c.node.identity.Cluster.String(), Raft: admitted.Raft, Certificate: admitted.Certificate, Snapshot: snapshot,
+	}, nil
+}
+
+// authorityCertificate is the certificate of the cluster's authority, DER; every node has it.
+func (n *Node) authorityCertificate() ([]byte, error) {
+	content, err := readSmall(n.seams.FS, n.tlsFile(caCertName))
 	if err != nil {
-		return joinAnswer{}, err
+		return nil, fmt.Errorf("read %s: %w", n.tlsFile(caCertName), err)
 	}
-	snapshot, err := c.node.quorum.Export(ctx, joined.Raft)
-	if err != nil {
-		return joinAnswer{}, err
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, fmt.Errorf("%s: %w", n.tlsFile(caCertName), errNoPEM)
 	}
-	return joinAnswer{Cluster: id.Cluster.String(), Raft: joined.Raft, Certificate: certificate, Snapshot: snapshot}, nil
+	return block.Bytes, nil
 }
 
 // JoinSpec says how a new node comes to a cluster.
 type JoinSpec struct {
 	Data    string
 	Node    broker.NodeID
-	Cluster string   // HOST:PORT of the cluster listener of the node that made the token
+	Cluster string   // HOST:PORT of the cluster listener of any member
 	Token   string   // one-time, from `raftctl controller members add`
 	Hosts   []string // names and addresses that the node's certificate is good for, beside loopback
 }
@@ -232,7 +171,7 @@ func joinWith(ctx context.Context, files vfs.FS, spec JoinSpec, t token) (Identi
 		return id, fmt.Errorf("make a certificate request: %w", err)
 	}
 	ca, welcome, err := askToJoin(ctx, spec, t, joinRequest{
-		Secret: t.secret[:], Node: spec.Node, Directory: id.Directory.String(), Hosts: spec.Hosts, Request: request,
+		Ticket: t.ticket[:], Node: spec.Node, Directory: id.Directory.String(), Hosts: spec.Hosts, Request: request,
 	})
 	if err != nil {
 		return id, fmt.Errorf("join the cluster at %s: %w", spec.Cluster, err)
@@ -250,7 +189,7 @@ func joinWith(ctx context.Context, files vfs.FS, spec JoinSpec, t token) (Identi
 	return id, replaceFile(files, filepath.Join(spec.Data, metaName), id.encode())
 }
 
-// askToJoin talks to the cluster. It gives its secret only to a server whose certificate comes from the authority that the
+// askToJoin talks to the cluster. It shows its token only to a server whose certificate comes from the authority that the
 // token names.
 func askToJoin(ctx context.Context, spec JoinSpec, t token, r joinRequest) (ca []byte, welcome joinAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
@@ -274,13 +213,11 @@ func askToJoin(ctx context.Context, spec JoinSpec, t token, r joinRequest) (ca [
 	if err := decoder.Decode(&greeting); err != nil {
 		return nil, welcome, fmt.Errorf("it does not talk as a cluster listener does: %w", err)
 	}
-	if len(greeting.Authority) > 0 {
-		if err := checkServer(greeting.Authority, conn.(*tls.Conn).ConnectionState(), t); err != nil {
-			return nil, welcome, err
-		}
-		if err := json.NewEncoder(conn).Encode(r); err != nil {
-			return nil, welcome, err
-		}
+	if err := checkServer(greeting.Authority, conn.(*tls.Conn).ConnectionState(), t); err != nil {
+		return nil, welcome, err
+	}
+	if err := json.NewEncoder(conn).Encode(r); err != nil {
+		return nil, welcome, err
 	}
 	if err := decoder.Decode(&welcome); err != nil {
 		return nil, welcome, fmt.Errorf("read the answer: %w", err)

@@ -46,7 +46,7 @@ func newTrio(t *testing.T) *trio {
 // join has node i+1 join with a token of node 1's, and starts it.
 func (c *trio) join(i int) {
 	c.t.Helper()
-	token, address, err := c.nodes[0].cluster.invite(broker.NodeID(i + 1))
+	token, address, err := c.nodes[0].cluster.invite(c.t.Context(), broker.NodeID(i+1))
 	if err != nil {
 		c.t.Fatal(err)
 	}

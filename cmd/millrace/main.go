@@ -1,5 +1,5 @@
 // Command millrace is the broker and controller: `init` founds a cluster in a data directory, `join` makes one that of a
-// further node, `run` runs the node in it, `version`
+// further node, `run` runs the node in it, `recover` makes one voter go on alone where the others are lost, `version`
 // says what this is. It turns flags, environment and file into a node.Config and runs it; everything else is in
 // broker/node.
 package main
@@ -39,7 +39,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(initCommand(), joinCommand(), runCommand(), versionCommand())
+	cmd.AddCommand(initCommand(), joinCommand(), runCommand(), recoverCommand(), versionCommand())
 	return cmd
 }
 
@@ -117,10 +117,45 @@ func joinCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&spec.Data, "data", "", "empty data directory for the node")
 	cmd.Flags().Int32Var(&id, "node-id", 0, "the node's number, as Kafka clients see it")
-	cmd.Flags().StringVar(&spec.Cluster, "cluster", "", "cluster listener of the node that made the token")
+	cmd.Flags().StringVar(&spec.Cluster, "cluster", "", "cluster listener of any running node")
 	cmd.Flags().StringVar(&spec.Token, "token", "", "the one-time token; others on this host can read it in the list of processes")
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file that holds the one-time token")
 	cmd.Flags().StringArrayVar(&spec.Hosts, "host", nil, "a name or address that the node's certificate is good for, beside loopback")
+	return cmd
+}
+
+func recoverCommand() *cobra.Command {
+	var data string
+	var unsafe, yes bool
+	cmd := &cobra.Command{
+		Use:   "recover --data DIR --unsafe [--yes]",
+		Short: "Make a voter go on alone where the majority of the metadata quorum is lost for good",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if data == "" || !unsafe {
+				return errors.New("recover: give --data and --unsafe; it is for a quorum whose majority will never come back, and what only they knew is lost")
+			}
+			r, err := node.Recover(cmd.Context(), vfs.OS{}, data, yes)
+			if err != nil {
+				return fmt.Errorf("recover: %w", err)
+			}
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "this voter's metadata ends at index %d; it goes on alone from index %d\n", r.Last, r.Begins)
+			for _, m := range r.Removed {
+				fmt.Fprintf(out, "node %d (raft id %d, directory %s) is a member no more: never start that directory again\n", m.ID, m.Raft, m.Directory)
+			}
+			fmt.Fprint(out, "MAY BE LOST: topics, settings, credentials and groups' placements that were decided behind that index, and with\n"+
+				"every leader that was elected behind it the records that it acknowledged since\n")
+			if !yes {
+				return errors.New("recover: nothing was changed; copy the data directory, then repeat this with --yes")
+			}
+			fmt.Fprintf(out, "next: millrace run --data %s; then let new nodes join with `raftctl controller members add`\n", data)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "", "data directory of a voter that is left; of several, the one whose index is highest")
+	cmd.Flags().BoolVar(&unsafe, "unsafe", false, "say that you know that metadata and records may be lost")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it; without, it is only told what would be done")
 	return cmd
 }
 
