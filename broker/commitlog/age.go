@@ -44,7 +44,7 @@ func (l *Log) RollAged(nowMs, ageMsMax int64) (rolled bool, err error) {
 		}
 		return false, err
 	}
-	l.flusher.request(l, 0)
+	l.flusher.request(l)
 	return true, nil
 }
 

@@ -42,7 +42,7 @@ func (l *Log) Append(batches []byte) error {
 	l.epochs = add.epochs
 	l.keepTail(add.tail, add.next)
 	l.mu.Unlock()
-	l.flusher.request(l, len(batches))
+	l.flusher.request(l)
 	return nil
 }
 

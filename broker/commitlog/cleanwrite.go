@@ -277,7 +277,7 @@ func (c *cleaner) swap(group []closedSegment, w *rewriter) error {
 		return err
 	}
 	if err := l.saveIndex(fresh, w.index); err != nil {
-		l.flusher.request(l, 0) // without space the segment is closed later
+		l.flusher.request(l) // without space the segment is closed later
 		return c.spoilt("write the index of "+first.name, err)
 	}
 	l.mu.Lock()

@@ -72,7 +72,7 @@ func (l *Log) cut(end broker.Offset) error {
 	seg.synced, seg.named = size, true
 	l.mu.Unlock()
 	l.flusher.noteJournal(l)
-	l.flusher.request(l, 0) // what is kept may not all be durable yet
+	l.flusher.request(l) // what is kept may not all be durable yet
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,9 +39,6 @@ const (
 
 	// Syncing the journal beside a group of few files costs more than a fifth of it, so there it trails by this much.
 	journalTrail = 20 * time.Millisecond
-	// A group of fewer bytes lets others run first, for so many turns at most.
-	gatherBytesMax = 64 << 10
-	gatherTurnsMax = 8
 	// journalIdle is how long after the last group the journal catches up.
 	journalIdle = time.Second
 )
@@ -67,10 +63,7 @@ type Flusher struct {
 
 	mu    sync.Mutex
 	dirty []*Log
-	// requests and bytes are those for the next group.
-	requests int
-	bytes    int64
-	noted    map[*Log]struct{} // logs of which the journal has yet to learn
+	noted map[*Log]struct{} // logs of which the journal has yet to learn
 }
 
 // NewFlusher reads the flush journal below cfg.Dir and begins a new file of it. A journal that is damaged before its
@@ -126,7 +119,6 @@ func (f *Flusher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-f.wake:
-			f.gather()
 			if err := f.flush(false); err != nil {
 				return err
 			}
@@ -174,32 +166,9 @@ func (f *Flusher) fail(err error) {
 	})
 }
 
-// gather lets whoever is ready run before a group begins: the answers to the group before go out, so that clients send
-// while this one syncs, and what has come is appended and belongs to it. Nobody is waited for: it ends when a turn brought
-// nothing. What is large begins at once, and keeps the disk busy.
-func (f *Flusher) gather() {
-	requests, bytes := f.waiting()
-	for round := 0; round < gatherTurnsMax && bytes < gatherBytesMax; round++ {
-		runtime.Gosched()
-		before := requests
-		if requests, bytes = f.waiting(); requests == before {
-			return
-		}
-	}
-}
-
-// waiting is what the next group has so far.
-func (f *Flusher) waiting() (requests int, bytes int64) {
+// request puts a log into the next group.
+func (f *Flusher) request(l *Log) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.requests, f.bytes
-}
-
-// request puts a log into the next group, with so many bytes more.
-func (f *Flusher) request(l *Log, bytes int) {
-	f.mu.Lock()
-	f.requests++
-	f.bytes += int64(bytes)
 	if !l.queued {
 		l.queued = true
 		f.dirty = append(f.dirty, l)
@@ -242,7 +211,7 @@ func (f *Flusher) flush(journal bool) error {
 	}
 	f.mu.Lock()
 	dirty := f.dirty
-	f.dirty, f.requests, f.bytes = nil, 0, 0
+	f.dirty = nil
 	for _, l := range dirty {
 		l.queued = false
 	}

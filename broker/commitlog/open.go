@@ -90,7 +90,7 @@ func (r *recovery) run() error {
 		l.flusher.noteJournal(l)
 	}
 	if len(l.segments) > 1 {
-		l.flusher.request(l, 0) // rolled segments may want closing
+		l.flusher.request(l) // rolled segments may want closing
 	}
 	return nil
 }

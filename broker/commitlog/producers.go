@@ -161,7 +161,7 @@ func (l *Log) dropBelow(start broker.Offset, n int) error {
 	}
 	l.logger.Debug().Int64("start", int64(start)).Int("segments", n).Msg("segments removed")
 	if l.active().size == 0 {
-		l.flusher.request(l, 0) // a segment that was just begun has a name to be synced
+		l.flusher.request(l) // a segment that was just begun has a name to be synced
 	}
 	return nil
 }
