@@ -34,6 +34,7 @@ const (
 	faultElect
 	faultReplicas
 	faultMembers
+	faultMinISR
 	faultKinds
 )
 
@@ -193,6 +194,8 @@ func (f *faults) change(kind fault, m *machine) {
 		f.moveReplica()
 	case faultMembers:
 		w.growQuorum()
+	case faultMinISR:
+		w.alterMinISR()
 	}
 }
 

@@ -79,10 +79,11 @@ func TryMutants(out io.Writer, seeds uint64, only mutant.Mutant) bool {
 	return good
 }
 
-// notice returns who noticed first, as what, and what plays it again.
+// notice returns who noticed first, as what, and what plays it again. A scenario whose steps do not come about proves
+// nothing.
 func notice(seeds []uint64) (by, as, again string) {
 	for _, s := range Scenarios {
-		if r := s.Play(nil); r.Violation != nil {
+		if r := s.Play(nil); r.Violation != nil && r.Violation.Kind != stuck {
 			return "scenario " + s.Name, r.Violation.Kind, ReplayScenario(s.Name)
 		}
 	}

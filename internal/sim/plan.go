@@ -3,6 +3,7 @@ package sim
 import (
 	"math/rand/v2"
 	"slices"
+	"strconv"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
@@ -83,6 +84,10 @@ func newPlan(seed uint64) plan {
 			p.weather = append(p.weather, kind)
 		}
 	}
+	if slices.Contains(p.weather, faultMinISR) {
+		// With min.insync 1 a disk that is lost may have been the only one: then nobody may lose any.
+		p.weather = slices.DeleteFunc(p.weather, func(f fault) bool { return f == faultRot || f == faultFlip || f == faultRecreate })
+	}
 	if len(p.weather) == 0 {
 		p.weather = []fault{faultKill, faultPower, faultCut}
 	}
@@ -93,6 +98,8 @@ func newPlan(seed uint64) plan {
 func (l layout) topicConfigs() map[string]string {
 	return map[string]string{metadata.MinInsyncReplicas: l.minISR}
 }
+
+func (w *world) topicName(i int) string { return "topic-" + strconv.Itoa(i) }
 
 // name is what a trace calls a partition.
 func (w *world) name(tp broker.TopicPartition) string {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/controller"
@@ -42,6 +43,16 @@ func (w *world) growQuorum() {
 		w.note("the quorum is to gain %v", promote)
 		w.decide(controller.AlterMembers{Promote: promote}, w.noteRefusal)
 	}
+}
+
+// alterMinISR changes how many in-sync replicas a topic wants (RC15).
+func (w *world) alterMinISR() {
+	i := w.rng.IntN(len(w.topics))
+	want := strconv.Itoa(1 + w.rng.IntN(w.plan.layouts[i].replicas))
+	w.note("%s is to have min.insync.replicas %s", w.name(w.topics[i]), want)
+	w.decide(controller.AlterConfigs{
+		Resource: metadata.TopicResource(w.topicName(i)), Set: map[string]string{metadata.MinInsyncReplicas: want},
+	}, w.noteRefusal)
 }
 
 func (w *world) noteRefusal(_ controller.Reply, err error) {

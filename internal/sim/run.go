@@ -150,7 +150,7 @@ func (w *world) ready() bool {
 	}
 	w.topics = nil
 	for i, l := range w.plan.layouts {
-		name := fmt.Sprintf("topic-%d", i)
+		name := w.topicName(i)
 		t, ok := img.TopicNamed(name)
 		if !ok {
 			req := controller.CreateTopic{Name: name, Partitions: 1, ReplicationFactor: int16(l.replicas), Configs: l.topicConfigs(), Assignment: w.plan.assignment}

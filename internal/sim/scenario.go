@@ -56,10 +56,13 @@ func (s Scenario) Play(out io.Writer) (result Result) {
 	return w.result()
 }
 
+// stuck is the kind of what a scenario reports when it cannot go on.
+const stuck = "scenario"
+
 // must waits for a condition that a scenario cannot go on without.
 func (w *world) must(what string, holds func() bool) {
 	if !w.wait(60*second, holds) {
-		w.fail("scenario", "it never came to this: %s", what)
+		w.fail(stuck, "it never came to this: %s", what)
 	}
 }
 
