@@ -17,6 +17,7 @@ const (
 	strikePartitions = 6 // some of them are led by whoever leads the quorum, and some are not
 	strikeTick       = 5 * time.Millisecond
 	strikeWarm       = 500 * time.Millisecond
+	strikeAcks       = 20 // before a strike, at least
 	strikeWithin     = 90 * time.Second
 	wholeWithin      = time.Minute
 	wholeLook        = 10 * time.Millisecond
@@ -140,11 +141,11 @@ func (d kafkaDriver) gap(ctx context.Context, s strike, partition int32, strike 
 			done()
 		})
 	}
-	for begin := time.Now(); time.Since(begin) < strikeWarm; wait(ctx, strikeTick) {
+	for begin := time.Now(); time.Since(begin) < strikeWarm || acknowledged.Load() < strikeAcks; wait(ctx, strikeTick) {
 		send(func() { acknowledged.Add(1) })
-	}
-	if acknowledged.Load() == 0 {
-		return 0, fmt.Errorf("nothing was acknowledged before the strike, %w", errorOf(&failure))
+		if err := errors.Join(ctx.Err(), errorOf(&failure)); err != nil {
+			return 0, fmt.Errorf("before the strike: %w", err)
+		}
 	}
 	begin := time.Now()
 	if err := strike(); err != nil {
