@@ -32,6 +32,7 @@ type Config struct {
 	LogLevel      zerolog.Level
 	DebugProfiles bool // serve /debug/pprof/ on the admin listener, which must then be on loopback
 	Rack          string
+	ReadNearby    bool // replica.selector.class
 	Security
 
 	FrameBytesMax          int   // socket.request.max.bytes
@@ -85,6 +86,7 @@ func settings() []setting {
 		{"log.level", "info", "trace, debug, info, warn or error", level(func(c *Config, v zerolog.Level) { c.LogLevel = v })},
 		{"debug.pprof", "false", "serve profiles of the process under /debug/pprof/ of an admin listener on loopback", boolean(func(c *Config, v bool) { c.DebugProfiles = v })},
 		{"broker.rack", "", "failure domain of this node", text(func(c *Config, v string) { c.Rack = v })},
+		{"replica.selector.class", "LeaderSelector", "who serves a consumer that names its rack: LeaderSelector, or RackAwareReplicaSelector, an in-sync follower in that rack", selector(func(c *Config, v bool) { c.ReadNearby = v })},
 		{"queued.max.request.bytes", "536870912", "memory for the larger requests of all connections together; further ones wait unread", integer(1<<20, 1<<40, func(c *Config, v int64) { c.RequestBytesMax = int(v) })},
 		{"socket.request.max.bytes", "104857600", "largest request frame", integer(1024, 1<<31-1, func(c *Config, v int64) { c.FrameBytesMax = int(v) })},
 		{"log.segment.bytes", "1073741824", "bytes after which a segment closes", integer(1<<14, 1<<31-1, func(c *Config, v int64) { c.SegmentBytes = v })},
@@ -152,6 +154,21 @@ func boolean(set func(*Config, bool)) func(*Config, string) error {
 			set(c, false)
 		default:
 			return fmt.Errorf("%q is neither true nor false", value)
+		}
+		return nil
+	}
+}
+
+// selector takes the names of Kafka's classes, with or without their package.
+func selector(setNearby func(*Config, bool)) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		switch value[strings.LastIndexByte(value, '.')+1:] {
+		case "LeaderSelector", "":
+			setNearby(c, false)
+		case "RackAwareReplicaSelector":
+			setNearby(c, true)
+		default:
+			return fmt.Errorf("%q is neither LeaderSelector nor RackAwareReplicaSelector", value)
 		}
 		return nil
 	}

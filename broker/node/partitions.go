@@ -68,7 +68,7 @@ func (p clientPartition) Submit(a kafka.Append, done func(kafka.Appended)) {
 // Read implements kafka.Partition.
 func (p clientPartition) Read(q kafka.Read) (kafka.Records, error) {
 	result, err := p.Replica.Read(replica.Read{
-		From: q.From, MaxBytes: q.MaxBytes, MinOne: q.MinOne, LeaderEpoch: q.LeaderEpoch, Committed: q.Committed,
+		From: q.From, MaxBytes: q.MaxBytes, MinOne: q.MinOne, LeaderEpoch: q.LeaderEpoch, Committed: q.Committed, Nearby: q.Nearby,
 	})
 	records := kafka.Records{Ends: kafka.Ends{
 		LogStart: result.LogStart, HighWatermark: result.HighWatermark, LastStable: result.LastStable, LeaderEpoch: result.LeaderEpoch,

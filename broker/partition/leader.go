@@ -137,6 +137,16 @@ func (l *Leader) Outcome(end broker.Offset) Outcome {
 	}
 }
 
+// Holds reports that node is an in-sync follower with a live subscription that has everything below offset on stable
+// storage: a reader may be sent there (KIP-392, R12).
+func (l *Leader) Holds(node broker.NodeID, offset broker.Offset) bool {
+	if l.deposed || !slices.Contains(l.image.ISR, node) {
+		return false
+	}
+	i := slices.IndexFunc(l.followers, func(f follower) bool { return f.Node == node })
+	return i >= 0 && l.followers[i].subscription != 0 && l.followers[i].acked >= offset
+}
+
 // OnAppend notes that the log now ends at end.
 func (l *Leader) OnAppend(end broker.Offset, nowMs int64) {
 	invariant.Check(end >= l.end, "the log end falls from %d to %d under a leader", l.end, end)
