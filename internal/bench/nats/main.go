@@ -36,9 +36,11 @@ const (
 	fetched = 4000
 )
 
-// look is how often something is looked at that is waited for, settled how long a new cluster may take.
+// look is how often something is looked at that is waited for, asked how long one question may take, settled how long a new
+// cluster may take.
 const (
 	look    = 10 * time.Millisecond
+	asked   = time.Second
 	settled = 30 * time.Second
 )
 
@@ -145,11 +147,17 @@ func create(ctx context.Context, l load) (found, error) {
 	return found{}, nil
 }
 
-// createOne asks again for as long as a cluster that has just started cannot.
+// createOne asks again for as long as a cluster that has just started cannot: a question that comes before there is a leader
+// is never answered.
 func (l load) createOne(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig) error {
-	for began := time.Now(); ; time.Sleep(look) {
+	attempt := func() error {
+		ctx, cancel := context.WithTimeout(ctx, asked)
+		defer cancel()
 		_, err := js.CreateStream(ctx, config)
-		if err == nil || l.replicas == 1 || time.Since(began) > settled {
+		return err
+	}
+	for began := time.Now(); ; time.Sleep(look) {
+		if err := attempt(); err == nil || time.Since(began) > settled {
 			return err
 		}
 	}
