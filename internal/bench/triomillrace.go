@@ -174,6 +174,9 @@ func (m *millraceTrio) Whole(ctx context.Context, topic string) error {
 func (m *millraceTrio) ProfileURLs(kind string, seconds int) map[string]string {
 	urls := map[string]string{}
 	for i, admin := range m.admins {
+		if m.daemons[i].process == nil {
+			continue
+		}
 		urls[strconv.Itoa(i+1)] = profileURL(admin, kind, seconds)
 	}
 	return urls
