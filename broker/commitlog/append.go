@@ -15,7 +15,15 @@ import (
 //
 // Errors: ErrFull, with nothing written; a broker.CorruptMessage for batches that do not continue the log, with nothing
 // written; after a failed write, which ends the node, that failure.
-func (l *Log) Append(batches []byte) error {
+func (l *Log) Append(batches []byte) error { return l.append(batches, l.room) }
+
+// AppendUnread is Append of what hardly anybody will read soon, such as a follower's: no copy of it is kept in memory, nor of
+// what is before it.
+func (l *Log) AppendUnread(batches []byte) error {
+	return l.append(batches, func(int) tailWrite { return tailWrite{} })
+}
+
+func (l *Log) append(batches []byte, room func(n int) tailWrite) error {
 	if err := l.usable(); err != nil {
 		return err
 	}
@@ -26,7 +34,7 @@ func (l *Log) Append(batches []byte) error {
 		return err
 	}
 	seg := l.active()
-	add, err := l.survey(seg, batches)
+	add, err := l.survey(seg, batches, room)
 	if err != nil {
 		return err
 	}
@@ -97,7 +105,7 @@ type addition struct {
 
 // survey walks the headers of the batches once: it checks that they continue the log, and collects index entries, epochs
 // and the copy for the tail.
-func (l *Log) survey(seg *segment, batches []byte) (addition, error) {
+func (l *Log) survey(seg *segment, batches []byte, room func(n int) tailWrite) (addition, error) {
 	add := addition{index: seg.index, epochs: l.epochs, next: l.end}
 	last := l.lastEpochLocked() // only the appender changes it
 	for v, err := range batch.All(batches) {
@@ -115,7 +123,7 @@ func (l *Log) survey(seg *segment, batches []byte) (addition, error) {
 	if add.next-seg.base > relativeMax {
 		return addition{}, broker.Errorf(broker.CorruptMessage, "append to %s: offsets up to %d are too far from the segment's base %d", l.cfg.Dir, add.next, seg.base)
 	}
-	add.tail = l.room(len(batches))
+	add.tail = room(len(batches))
 	kept, pos := len(add.tail.data), 0
 	for pos < len(batches) {
 		v := batch.View(batches[pos:])

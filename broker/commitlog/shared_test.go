@@ -161,6 +161,36 @@ func TestTailMemoryOfANodeIsBounded(t *testing.T) {
 	}
 }
 
+// What a follower appends is read like anything else, without a copy in memory; what is appended behind it is kept again.
+func TestUnreadAppendsTakeNoMemory(t *testing.T) {
+	w := onDisk(t)
+	w.open()
+	var want []byte
+	add := func(appended func([]byte) error) {
+		b := makeBatch(w.log.End(), 1, 3, 100)
+		want = append(want, b...)
+		if err := appended(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		appended func([]byte) error
+		inMemory bool // its own batch
+	}{{w.log.Append, true}, {w.log.AppendUnread, false}, {w.log.Append, true}, {w.log.AppendUnread, false}} {
+		from := w.log.End()
+		add(step.appended)
+		if _, _, ok := w.log.InMemory(from, 1<<20); ok != step.inMemory {
+			t.Fatalf("the batch at %d is in memory: %v, want %v", from, ok, step.inMemory)
+		}
+		if !step.inMemory && commitlog.TailBytes(w.log) != 0 {
+			t.Fatal("a copy is held that does not reach up to the end")
+		}
+		if got := readAll(t, w.log, 0, 10_000); !bytes.Equal(got, want) {
+			t.Fatal("reads differ from what was appended")
+		}
+	}
+}
+
 func newestState(t *testing.T, l *commitlog.Log) (newest commitlog.ProducerSnapshot, ok bool) {
 	t.Helper()
 	for s, err := range l.ProducerSnapshots() {

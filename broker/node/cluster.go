@@ -64,7 +64,9 @@ func (n *Node) newClusterRoom() (*clusterRoom, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tls of the cluster listener: %w", err)
 	}
-	peers, err := transport.ListenPeers(n.bound.clusterU, server, client, transport.Settings{IdleTimeout: controlIdle})
+	// As large as all that replication may have under way to this node (RH13): no window of QUIC's ever holds a leader up.
+	settings := transport.Settings{IdleTimeout: controlIdle, WindowsFull: true, WindowBytesMax: replica.ReceiveBytesDefault}
+	peers, err := transport.ListenPeers(n.bound.clusterU, server, client, settings)
 	if err != nil {
 		return nil, err
 	}

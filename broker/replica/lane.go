@@ -221,23 +221,27 @@ func (d *downstream) free(s *subscription, appended broker.Offset) bool {
 		n++
 	}
 	s.sent = s.sent[:copy(s.sent, s.sent[n:])]
-	if n > 0 && s.starved {
-		s.starved = false
+	if n == 0 {
+		return false
+	}
+	waited := d.loosen()
+	if s.starved {
+		s.starved, waited = false, true
 		if !s.queued && !s.moving {
 			d.lanes[s.stream].push(s)
 		}
 	}
-	if n > 0 {
-		d.loosen()
-	}
-	return n > 0
+	return waited
 }
 
-// loosen lets both lanes look again at who is next: the session's window has more room. Under mu.
-func (d *downstream) loosen() {
+// loosen lets both lanes look again at who is next: the session's window has more room. It reports whether one waited for
+// that. Under mu.
+func (d *downstream) loosen() (waited bool) {
 	for i := range d.lanes {
+		waited = waited || d.lanes[i].full
 		d.lanes[i].full = false
 	}
+	return waited
 }
 
 // credit is how much may be sent of a subscription now, and on its lane. The bulk lane leaves half of the session's window to

@@ -31,7 +31,7 @@ type Replication struct {
 	// CatchUpBytesPerSecond bounds what this node sends over all bulk streams together; 0 is no bound. It is asked again and
 	// again. nil: no bound.
 	CatchUpBytesPerSecond func() int64
-	// ReceiveBytesMax bounds the memory for what leaders sent and was not appended yet; 256 MiB if zero.
+	// ReceiveBytesMax bounds the memory for what leaders sent and was not appended yet; ReceiveBytesDefault if zero.
 	ReceiveBytesMax int64
 }
 
@@ -42,8 +42,10 @@ type Dialer interface {
 	Dial(ctx context.Context, node broker.NodeID, stream wire.Stream) (net.Conn, error)
 }
 
+// ReceiveBytesDefault is the memory for what leaders sent and was not appended yet.
+const ReceiveBytesDefault = 256 << 20
+
 const (
-	receiveBytesDefault = 256 << 20
 	// subscriptionBytesMax is what may be under way to a follower and not appended there, for one subscription.
 	subscriptionBytesMax = 8 << 20
 	helloTimeout         = 5 * time.Second
@@ -88,7 +90,7 @@ func newLinks(cfg Replication, s *Set) *links {
 		cfg.CatchUpBytesPerSecond = func() int64 { return 0 }
 	}
 	if cfg.ReceiveBytesMax == 0 {
-		cfg.ReceiveBytesMax = receiveBytesDefault
+		cfg.ReceiveBytesMax = ReceiveBytesDefault
 	}
 	k := &links{
 		cfg: cfg, node: s.cfg.Node, logger: s.cfg.Logger, get: s.Get, tasks: task.NewGroup(context.Background()), started: s.began,

@@ -101,7 +101,7 @@ func (p *pacer) pay(now time.Time, bytes, perSecond int64) time.Duration {
 
 // counts are what happened on the sessions of a node.
 type counts struct {
-	sessions, refused, dials, ended, lateFrames, stops, cuts, resets, moves, parkedLate atomic.Int64
+	sessions, refused, dials, ended, lateFrames, stops, cuts, resets, moves, marks, parkedLate atomic.Int64
 }
 
 // ReplicationCounts say what happened on the sessions of a node since its start.
@@ -114,6 +114,7 @@ type ReplicationCounts struct {
 	Stops           int64 // subscriptions that this node ended as follower because something was wrong
 	Cuts, Resets    int64 // of this node's logs, by their leaders
 	Moves           int64 // subscriptions that changed streams
+	Marks           int64 // of positions that no data carried
 	RequestsExpired int64 // that waited for an image in vain
 }
 
@@ -126,6 +127,6 @@ func (s *Set) ReplicationCounts() ReplicationCounts {
 	return ReplicationCounts{
 		SessionsTaken: c.sessions.Load(), StreamsRefused: c.refused.Load(), SessionsMade: c.dials.Load(), Ended: c.ended.Load(),
 		LateFrames: c.lateFrames.Load(), Stops: c.stops.Load(), Cuts: c.cuts.Load(), Resets: c.resets.Load(),
-		Moves: c.moves.Load(), RequestsExpired: c.parkedLate.Load(),
+		Moves: c.moves.Load(), Marks: c.marks.Load(), RequestsExpired: c.parkedLate.Load(),
 	}
 }

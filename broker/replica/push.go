@@ -20,7 +20,7 @@ const (
 	outBytes = 64 << 10
 	// directBytes is the size from which on batches are written from where they lie.
 	directBytes = 32 << 10
-	// markDelay is how long a lane waits for data that would carry the positions.
+	// markDelay is how long a subscription waits for data that would carry its positions.
 	markDelay = 4 * time.Millisecond
 	lookEvery = time.Second
 )
@@ -58,8 +58,7 @@ func (d *downstream) write(ctx context.Context, stream wire.Stream, conn net.Con
 		case markAt.IsZero():
 			markAt = now.Add(markDelay)
 		case !now.Before(markAt): // idle or not: a busy lane never would be
-			w.mark()
-			markAt = time.Time{}
+			markAt = w.mark(now)
 		}
 		if err := w.flush(); err != nil {
 			return err
@@ -283,17 +282,23 @@ func (w *writer) move(s *subscription, to wire.Stream) {
 	w.out = (&wire.Move{Subscription: s.id, Sequence: s.moves, At: s.cursor, To: to}).Append(w.out)
 }
 
-// mark gathers marks for those whose positions moved and who got no data since.
-func (w *writer) mark() {
+// mark gathers marks for those whose positions moved and who got no data since. Those who got data a moment ago are left for
+// later, for there may be more: it returns when they are due, the zero time if nobody is left.
+func (w *writer) mark(now time.Time) (next time.Time) {
 	d := w.d
 	d.mu.Lock()
 	if len(w.lane.says) > 0 { // among it may be the OK of whom this would mark
 		d.mu.Unlock()
-		return
+		return next
 	}
-	due := w.lane.marks
-	w.lane.marks = nil
+	due, waitMs := w.dueMarks()
 	d.mu.Unlock()
+	if waitMs > 0 {
+		next = now.Add(time.Duration(waitMs) * time.Millisecond)
+	}
+	if len(due) == 0 {
+		return next
+	}
 	marks := make([]wire.Mark, len(due))
 	for i, s := range due {
 		v := s.replica.current()
@@ -318,6 +323,30 @@ func (w *writer) mark() {
 		}
 	}
 	w.out = wire.AppendMarks(w.out, kept)
+	d.links.counts.marks.Add(int64(len(kept)))
+	return next
+}
+
+// dueMarks takes those off the lane's list who got nothing for the delay, and says when the first of the others is due. Under
+// mu.
+func (w *writer) dueMarks() (due []*subscription, waitMs int64) {
+	const delayMs = int64(markDelay / time.Millisecond)
+	nowMs := w.d.links.clockMs()
+	kept := w.lane.marks[:0]
+	for _, s := range w.lane.marks {
+		rest := s.lastMs + delayMs - nowMs
+		if rest <= 0 || s.over || s.stream != w.lane.stream {
+			due = append(due, s)
+			continue
+		}
+		kept = append(kept, s)
+		if waitMs == 0 || rest < waitMs {
+			waitMs = rest
+		}
+	}
+	clear(w.lane.marks[len(kept):])
+	w.lane.marks = kept
+	return due, waitMs
 }
 
 // lookRound marks those that were quiet for long, looks at those whose time on the bulk lane is over, and gives up moves that

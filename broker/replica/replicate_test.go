@@ -176,7 +176,7 @@ func TestNothingIsSentOfASubscriptionThatEnded(t *testing.T) {
 		w.lane.says = nil // END is said; only a mark or data would be wrong
 		sub.cursor = 0
 		sub.down.mu.Unlock()
-		if w.mark(); len(w.out) > 0 {
+		if w.mark(time.Now()); len(w.out) > 0 {
 			t.Fatalf("a mark of %d bytes was made for a subscription that is over", len(w.out))
 		}
 		if w.commit(sub, slice, 0, positions{}) {
@@ -290,6 +290,23 @@ func TestMarksTellWhatNoDataCarries(t *testing.T) {
 			if counts := c.members[n].set.ReplicationCounts(); counts.Stops != 0 || counts.SessionsMade != 1 {
 				t.Fatalf("node %d: %+v", n, counts)
 			}
+		}
+	})
+}
+
+// TestDataIsItsOwnMark: where one record follows another, each tells of the one before, and nothing else needs to.
+func TestDataIsItsOwnMark(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, c *cluster) {
+		c.place(orders, 2, 2, 1, 2)
+		c.must(orders, "before", 1)
+		time.Sleep(time.Second)
+		before := c.members[1].set.ReplicationCounts().Marks
+		for range 500 {
+			c.must(orders, "one of many", 1)
+			time.Sleep(time.Millisecond)
+		}
+		if marks := c.members[1].set.ReplicationCounts().Marks - before; marks > 1 {
+			t.Errorf("%d marks beside a record every millisecond", marks)
 		}
 	})
 }

@@ -206,6 +206,29 @@ func TestManyPartitionsCatchUpInTurn(t *testing.T) {
 	})
 }
 
+// TestAcksWakeWhoWaitedAlone: an acknowledgement that gives room nobody waited for has no writer look for work.
+func TestAcksWakeWhoWaitedAlone(t *testing.T) {
+	d := newDownstream(nil, wire.Hello{Window: 1 << 20})
+	s := &subscription{down: d}
+	for end, c := range []struct {
+		name  string
+		waits func()
+		wakes bool
+	}{
+		{"nobody", func() {}, false},
+		{"the subscription", func() { s.starved = true }, true},
+		{"nobody any more", func() {}, false},
+		{"a lane", func() { d.lanes[wire.Bulk].full = true }, true},
+	} {
+		end := broker.Offset(end + 1)
+		d.fly(s, end, 1000)
+		c.waits()
+		if wakes := d.free(s, end); wakes != c.wakes {
+			t.Errorf("%s waits, and the lanes are woken: %v", c.name, wakes)
+		}
+	}
+}
+
 // TestBusyStreamStillMarksQuietPartitions: a tail stream that is never idle has other partitions on it, whose followers are to
 // know of their high watermark, and that their leader lives.
 func TestBusyStreamStillMarksQuietPartitions(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -196,5 +197,44 @@ func TestReachSaysWhatIsMetAndWhatWasNotMeasured(t *testing.T) {
 	}
 	for target := range want {
 		t.Errorf("no target %q", target)
+	}
+}
+
+func TestClustersAreHeldToBoundsOfTheirOwn(t *testing.T) {
+	b := &bench{settings: settings{cluster: true}}
+	for round, gap := range []float64{0.9, 1.1, 2.6} {
+		b.measures = append(b.measures,
+			measure{System: "millrace", Scenario: "r3-produce-1p", Size: 1024, Round: round, Records: 160, Seconds: 1, BrokerCPUSeconds: 1},
+			measure{System: "kafka", Scenario: "r3-produce-1p", Size: 1024, Round: round, Records: 100, Seconds: 1, BrokerCPUSeconds: 2},
+			measure{System: "millrace", Scenario: "r3-kill-leader", Size: 1024, Round: round, Seconds: gap},
+			measure{System: "millrace", Scenario: "r3-catchup", Size: 1024, Round: round, Records: 60, Seconds: 1},
+			measure{System: "millrace", Scenario: "r3-catchup-raw", Size: 1024, Round: round, Records: 100, Seconds: 1})
+	}
+	want := map[string]bool{
+		"r3-produce-1p, 1024 B: records/s, over Kafka ≥ 1.5":             true,
+		"r3-produce-1p, 1024 B: brokers' CPU a record, over Kafka ≤ 0.6": true,
+		"r3-kill-leader: median ≤ 1.2 s":                                 true,
+		"r3-kill-leader: longest ≤ 2.5 s":                                false,
+		"r3-catchup: MB/s, over a raw stream beside the same load ≥ 0.5": true,
+	}
+	for _, x := range newReport(b, nil).Reach {
+		met, measured := want[x.Target]
+		if x.Absent == measured || x.Met != met {
+			t.Errorf("%s: %+v", x.Target, x)
+		}
+		delete(want, x.Target)
+	}
+	for target := range want {
+		t.Errorf("no target %q", target)
+	}
+}
+
+func TestEveryScenarioOfAClusterCanBeChosen(t *testing.T) {
+	s := settings{cluster: true, rounds: 1}
+	if err := s.parse(&texts{sizes: "1024", partitions: "1", scenarios: strings.Join(names(trioItineraries()), ",")}); err != nil {
+		t.Error(err)
+	}
+	if err := s.parse(&texts{sizes: "1024", partitions: "1", scenarios: "load"}); err == nil {
+		t.Error("a scenario of single brokers was taken")
 	}
 }

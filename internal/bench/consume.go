@@ -23,7 +23,7 @@ func (l load) kept() int {
 // Consume implements driver. With a group, it reads in that group's name, through the chain that is bound to it.
 func (d kafkaDriver) Consume(ctx context.Context, l load) error {
 	options := []kgo.Opt{
-		kgo.SeedBrokers(d.address), kgo.ConsumeTopics(l.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		d.seeds(), kgo.ConsumeTopics(l.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 	}
 	if l.group != "" {
 		options = append(options, kgo.Rack("group="+l.group))

@@ -3,8 +3,10 @@
 // from its Go module, and franz-go's kfake in memory; any other Kafka-protocol broker by its address.
 //
 //	go run ./internal/bench [-systems millrace,kafka,nats,kfake] [-scenarios load,sync,...] [-rounds 3] [-idle 30s] [-quick]
+//	go run ./internal/bench -cluster [-systems millrace,kafka,nats] [-scenarios r3-produce,r3-sync,...]
 //	go run ./internal/bench -engine
 //
+// With -cluster a system is three brokers, everything has three replicas, and data lie in memory unless -dir says otherwise.
 // Systems take turns within a round, so that a slow minute meets each of them; before each turn there is a sync, a rest,
 // and the controls: what the machine does without any broker. Figures are medians over rounds; ratios are of medians,
 // with the least and greatest of a round. It prints the bounds that the product is held to with what came of them, and
@@ -24,6 +26,10 @@
 //	control.go    the machine                  histogram.go    latencies
 //	measure.go, ratio.go, reach.go, report.go  figures, ratios, bounds, tables, JSON
 //	judge.go      wazero alone                 profile.go      CPU profiles
+//	trio.go, triomillrace.go, triokafka.go, trionats.go        clusters of three
+//	trioload.go   load on clusters             triostrike.go, triofail.go   leaders that die
+//	trioscale.go  many partitions              triocatchup.go, rawstream.go a follower far behind
+//	trioreach.go  bounds of clusters
 //
 // Beside it: kfake and host are brokers as processes, plugin is the guest, and nats is a module of its own with the
 // driver for NATS and the pinned server.

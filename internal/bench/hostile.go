@@ -146,7 +146,7 @@ func (h *hostile) fill(ctx context.Context, topic string, mark byte, count int) 
 	if err := d.CreateTopic(ctx, topic, 1); err != nil {
 		return err
 	}
-	client, err := producer(d.address, topic)
+	client, err := d.producer(topic)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (h *hostile) measured(ctx context.Context, scenario string, deed func(conte
 	}
 	group := task.NewGroup(ctx)
 	group.Go("deed", deed)
-	used, err := startUsage(h.broker.Process())
+	used, err := startUsage(h.broker.Processes())
 	if err != nil {
 		return m, errors.Join(err, group.Wait())
 	}

@@ -63,9 +63,9 @@ func newKafka(name string, home workshop, settings ...string) *kafka {
 	return &kafka{name: name, home: home, settings: settings, daemon: daemon{log: home.log(name)}}
 }
 
-func (k *kafka) Name() string   { return k.name }
-func (k *kafka) Process() int   { return k.daemon.pid() }
-func (k *kafka) Driver() driver { return kafkaDriver{address: k.address} }
+func (k *kafka) Name() string     { return k.name }
+func (k *kafka) Processes() []int { return k.daemon.pids() }
+func (k *kafka) Driver() driver   { return kafkaDriver{address: k.address} }
 
 // Version implements system.
 func (k *kafka) Version() string {
@@ -115,12 +115,17 @@ func (k *kafka) Start(ctx context.Context) (time.Time, error) {
 
 // Restart implements restartable.
 func (k *kafka) Restart(ctx context.Context) (time.Time, error) {
-	flags := []string{"-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Dlog4j2.level=WARN"}
-	execAt, err := k.daemon.start("java", append(flags, k.class("kafka.Kafka", k.properties())...)...)
+	execAt, err := k.daemon.start("java", k.command(k.properties())...)
 	if err != nil {
 		return execAt, err
 	}
 	return execAt, k.daemon.serving(ctx, k.address)
+}
+
+// command runs a broker.
+func (k *kafka) command(properties string) []string {
+	flags := []string{"-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Dlog4j2.level=WARN"}
+	return append(flags, k.class("kafka.Kafka", properties)...)
 }
 
 // Kill implements restartable.

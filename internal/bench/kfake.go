@@ -24,8 +24,8 @@ func (k *kfake) Name() string { return "kfake" }
 func (k *kfake) Version() string {
 	return moduleVersion("github.com/twmb/franz-go/pkg/kfake") + ", in memory"
 }
-func (k *kfake) Process() int   { return k.daemon.pid() }
-func (k *kfake) Driver() driver { return kafkaDriver{address: k.address} }
+func (k *kfake) Processes() []int { return k.daemon.pids() }
+func (k *kfake) Driver() driver   { return kafkaDriver{address: k.address} }
 
 // Install implements system.
 func (k *kfake) Install(ctx context.Context) error {

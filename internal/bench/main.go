@@ -28,6 +28,7 @@ type settings struct {
 	idle       time.Duration
 	shorter    int      // by which hostile guests' windows are
 	keys       []string // for `millrace run`
+	cluster    bool     // three brokers of each system instead of one
 	profile    string   // where to put the broker's profiles
 	profileFor time.Duration
 }
@@ -59,7 +60,7 @@ func run(ctx context.Context, arguments []string) (err error) {
 	if err := s.parse(&flags); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(s.dir, 0o700), os.MkdirAll(filepath.Dir(s.json), 0o700)); err != nil {
 		return err
 	}
 	work, err := os.MkdirTemp(s.dir, "run-")
@@ -72,7 +73,12 @@ func run(ctx context.Context, arguments []string) (err error) {
 		return err
 	}
 	b := &bench{settings: s, work: work, log: os.Stderr}
-	if b.systems, err = systemsNamed(flags.systems, flags.brokers, home, s.keys); err != nil {
+	if s.cluster {
+		b.systems, err = triosNamed(flags.systems, home, s.keys)
+	} else {
+		b.systems, err = systemsNamed(flags.systems, flags.brokers, home, s.keys)
+	}
+	if err != nil {
 		return err
 	}
 	for _, x := range b.systems {
@@ -105,26 +111,42 @@ func (l *list) String() string         { return strings.Join(*l, ",") }
 func (l *list) Set(value string) error { *l = append(*l, value); return nil }
 
 func (s *settings) bind(flags *flag.FlagSet, t *texts) {
-	flags.StringVar(&t.systems, "systems", "millrace,kafka,nats,kfake", "what to measure, in this order; also kafka-fsync and nats-fsync, which sync before they acknowledge")
+	flags.BoolVar(&s.cluster, "cluster", false, "measure clusters of three brokers: millrace,kafka,nats")
+	flags.StringVar(&t.systems, "systems", "", "what to measure, in this order; empty: millrace,kafka,nats,kfake; also kafka-fsync and nats-fsync, which sync before they acknowledge")
 	flags.Var(&t.brokers, "broker", "also measure the Kafka-protocol broker at NAME=HOST:PORT; may be repeated")
-	flags.StringVar(&t.scenarios, "scenarios", strings.Join(names(), ","), "what to run")
+	flags.StringVar(&t.scenarios, "scenarios", "", "what to run; empty: all of "+strings.Join(names(itineraries()), ",")+"; with -cluster "+
+		strings.Join(names(trioItineraries()), ","))
 	flags.IntVar(&s.rounds, "rounds", 3, "rounds; figures are medians over them")
 	flags.IntVar(&s.records, "records", 0, "records that a load writes; 0: 200,000 of 512 bytes or more, else 2,000,000")
 	flags.StringVar(&t.sizes, "size", "1024,100", "bytes of key and value together, a visit for each")
 	flags.StringVar(&t.partitions, "partitions", "1,6", "partitions of the loads' topics")
 	flags.DurationVar(&s.idle, "idle", 30*time.Second, "rest for the disk before each visit, after a sync")
 	flags.BoolVar(&t.quick, "quick", false, "a smoke run: one round, no rest, a tenth of the records; its figures mean nothing")
-	flags.StringVar(&s.json, "json", "", "where to write everything measured, after each visit; empty: .bench/report.json")
-	flags.StringVar(&s.dir, "dir", ".bench", "where brokers keep data: a directory on a real disk")
+	flags.StringVar(&s.json, "json", "", "where to write everything measured, after each visit; empty: .bench/report.json, with -cluster .bench/cluster.json")
+	flags.StringVar(&s.dir, "dir", "", "where brokers keep data; empty: .bench, on a real disk, with -cluster "+memoryDir+", in memory")
 	flags.StringVar(&s.profile, "profile", "", "write CPU and allocation profiles of our broker beside each scenario of the last round into this directory")
 	flags.DurationVar(&s.profileFor, "profile-for", 2*time.Second, "how long a profile runs, from the start of its scenario")
 	flags.StringVar(&t.keys, "keys", "", "further configuration of our broker: KEY=VALUE,...")
 	flags.BoolVar(&t.engine, "engine", false, "run hostile plugins in this process, without a broker, instead")
 }
 
+// memoryDir is where clusters keep their data: a sync is free there.
+const memoryDir = "/dev/shm/millrace-bench"
+
+// reportDir is where reports go.
+const reportDir = ".bench"
+
+// itineraries are those of the run.
+func (s *settings) itineraries() []itinerary {
+	if s.cluster {
+		return trioItineraries()
+	}
+	return itineraries()
+}
+
 // names are those of all parts.
-func names() (all []string) {
-	for _, i := range itineraries() {
+func names(of []itinerary) (all []string) {
+	for _, i := range of {
 		for _, p := range i.parts {
 			all = append(all, p.name)
 		}
@@ -139,10 +161,20 @@ func (s *settings) parse(t *texts) (err error) {
 	if s.partitions, err = numbers("-partitions", t.partitions, 1); err != nil {
 		return err
 	}
-	s.scenarios = strings.Split(t.scenarios, ",")
+	all := names(s.itineraries())
+	s.scenarios = all
+	if t.scenarios != "" {
+		s.scenarios = strings.Split(t.scenarios, ",")
+	}
 	for _, name := range s.scenarios {
-		if !slices.Contains(names(), name) {
-			return fmt.Errorf("-scenarios: %q is none of %s", name, strings.Join(names(), ", "))
+		if !slices.Contains(all, name) {
+			return fmt.Errorf("-scenarios: %q is none of %s", name, strings.Join(all, ", "))
+		}
+	}
+	if t.systems == "" {
+		t.systems = "millrace,kafka,nats,kfake"
+		if s.cluster {
+			t.systems = "millrace,kafka,nats"
 		}
 	}
 	if t.keys != "" {
@@ -165,8 +197,26 @@ func (s *settings) parse(t *texts) (err error) {
 	if s.rounds < 1 {
 		return errors.New("-rounds: at least one")
 	}
-	if s.dir, err = filepath.Abs(s.dir); err == nil && s.json == "" {
-		s.json = filepath.Join(s.dir, "report.json")
+	return s.places()
+}
+
+// places fills in where data and the report go.
+func (s *settings) places() (err error) {
+	report := "report.json"
+	if s.cluster {
+		report = "cluster.json"
+	}
+	if s.dir == "" {
+		s.dir = reportDir
+		if s.cluster {
+			s.dir = memoryDir
+		}
+	}
+	if s.json == "" {
+		s.json = filepath.Join(reportDir, report)
+	}
+	if s.json, err = filepath.Abs(s.json); err == nil {
+		s.dir, err = filepath.Abs(s.dir)
 	}
 	return err
 }

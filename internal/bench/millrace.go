@@ -38,11 +38,11 @@ func newMillrace(home workshop, keys []string) *millrace {
 	return m
 }
 
-func (m *millrace) Name() string    { return "millrace" }
-func (m *millrace) Version() string { return strings.Join(append([]string{m.version}, m.keys...), " ") }
-func (m *millrace) Process() int    { return m.daemon.pid() }
-func (m *millrace) Driver() driver  { return kafkaDriver{address: m.client} }
-func (m *millrace) program() string { return m.home.bin("millrace") }
+func (m *millrace) Name() string     { return "millrace" }
+func (m *millrace) Version() string  { return strings.Join(append([]string{m.version}, m.keys...), " ") }
+func (m *millrace) Processes() []int { return m.daemon.pids() }
+func (m *millrace) Driver() driver   { return kafkaDriver{address: m.client} }
+func (m *millrace) program() string  { return m.home.bin("millrace") }
 
 // Install implements system.
 func (m *millrace) Install(ctx context.Context) error {
@@ -119,9 +119,13 @@ func (m *millrace) Unbind(ctx context.Context, group, topic string) error {
 	return errors.Join(err, client.Close())
 }
 
-// ProfileURL implements profiled.
-func (m *millrace) ProfileURL(kind string, seconds int) string {
-	return fmt.Sprintf("http://%s/debug/pprof/%s?seconds=%d", m.admin, kind, seconds)
+// ProfileURLs implements profiled.
+func (m *millrace) ProfileURLs(kind string, seconds int) map[string]string {
+	return map[string]string{"": profileURL(m.admin, kind, seconds)}
+}
+
+func profileURL(admin, kind string, seconds int) string {
+	return fmt.Sprintf("http://%s/debug/pprof/%s?seconds=%d", admin, kind, seconds)
 }
 
 // guestCalls is the metric that GuestCalls reads.

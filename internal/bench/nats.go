@@ -33,8 +33,8 @@ func newNATS(name string, home workshop, sync string) *nats {
 	return &nats{name: name, sync: sync, home: home, daemon: daemon{log: home.log(name)}}
 }
 
-func (n *nats) Name() string { return n.name }
-func (n *nats) Process() int { return n.daemon.pid() }
+func (n *nats) Name() string     { return n.name }
+func (n *nats) Processes() []int { return n.daemon.pids() }
 func (n *nats) Driver() driver {
 	return natsDriver{program: n.home.bin("nats"), url: "nats://" + n.address}
 }
@@ -78,11 +78,14 @@ func (n *nats) Stop() error {
 }
 
 // natsDriver runs the driver once for each call.
-type natsDriver struct{ program, url string }
+type natsDriver struct {
+	program, url string
+	replicas     int // of streams; 0 is one
+}
 
 // CreateTopic implements driver.
 func (d natsDriver) CreateTopic(ctx context.Context, topic string, partitions int32) error {
-	_, err := d.run(ctx, "create", load{topic: topic, partitions: partitions})
+	_, err := d.run(ctx, "create", load{topic: topic, partitions: partitions}, "-replicas", strconv.Itoa(max(1, d.replicas)))
 	return err
 }
 
@@ -105,13 +108,17 @@ func (d natsDriver) OneAtATime(ctx context.Context, topic string, producers, siz
 }
 
 func (d natsDriver) run(ctx context.Context, verb string, l load, more ...string) (found latencies, err error) {
+	return found, d.ask(ctx, verb, l, &found, more...)
+}
+
+func (d natsDriver) ask(ctx context.Context, verb string, l load, found any, more ...string) error {
 	arguments := append([]string{verb, "-url", d.url, "-topic", l.topic, "-partitions", strconv.Itoa(int(l.partitions)),
 		"-records", strconv.Itoa(l.records), "-size", strconv.Itoa(l.size)}, more...)
 	cmd := exec.CommandContext(ctx, d.program, arguments...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return found, fmt.Errorf("nats driver: %s: %w", verb, err)
+		return fmt.Errorf("nats driver: %s: %w", verb, err)
 	}
-	return found, json.Unmarshal(out, &found)
+	return json.Unmarshal(out, found)
 }

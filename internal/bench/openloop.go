@@ -14,7 +14,12 @@ import (
 // meant to be sent: a broker that stalls cannot hide the records that it kept from being sent. How late the sender itself
 // was is measured beside. more changes the client.
 func (d kafkaDriver) openLoop(ctx context.Context, topic string, size int, rate float64, span time.Duration, more ...kgo.Opt) (latencies, error) {
-	client, err := producer(d.address, topic, more...)
+	return d.openLoopWhile(ctx, topic, size, rate, func(elapsed time.Duration) bool { return elapsed < span }, more...)
+}
+
+// openLoopWhile is openLoop for as long as goOn says.
+func (d kafkaDriver) openLoopWhile(ctx context.Context, topic string, size int, rate float64, goOn func(elapsed time.Duration) bool, more ...kgo.Opt) (latencies, error) {
+	client, err := d.producer(topic, more...)
 	if err != nil {
 		return latencies{}, err
 	}
@@ -23,7 +28,7 @@ func (d kafkaDriver) openLoop(ctx context.Context, topic string, size int, rate 
 	records, begin := newRecords(size), time.Now()
 	for sent := 0; ; {
 		elapsed := time.Since(begin)
-		if elapsed >= span {
+		if !goOn(elapsed) {
 			break
 		}
 		for due := int(elapsed.Seconds() * rate); sent < due; sent++ {
@@ -45,7 +50,7 @@ func (d kafkaDriver) openLoop(ctx context.Context, topic string, size int, rate 
 // peak writes as openLoop does, but as much as the broker takes, and returns the records per second that were acknowledged
 // in the second half of the span: the first fills memory.
 func (d kafkaDriver) peak(ctx context.Context, topic string, size int, span time.Duration) (float64, error) {
-	client, err := producer(d.address, topic)
+	client, err := d.producer(topic)
 	if err != nil {
 		return 0, err
 	}

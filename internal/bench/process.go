@@ -31,11 +31,11 @@ func (d *daemon) start(name string, arguments ...string) (time.Time, error) {
 	return p.StartedAt, nil
 }
 
-func (d *daemon) pid() int {
+func (d *daemon) pids() []int {
 	if d.process == nil {
-		return 0
+		return nil
 	}
-	return d.process.ID()
+	return []int{d.process.ID()}
 }
 
 // end sends the signal and waits until the process is gone; one that does not obey is killed, which is an error.
@@ -79,11 +79,20 @@ func (d *daemon) serving(ctx context.Context, address string) error {
 	return nil
 }
 
-// cpuOf returns the CPU time that a process has used, to the nanosecond, which /proc has only in ticks; process 0 has none.
-func cpuOf(process int) (time.Duration, error) {
-	if process == 0 {
-		return 0, nil
+// cpuOf returns the CPU time that processes have used.
+func cpuOf(processes ...int) (total time.Duration, err error) {
+	for _, process := range processes {
+		used, err := cpuOfOne(process)
+		if err != nil {
+			return 0, err
+		}
+		total += used
 	}
+	return total, nil
+}
+
+// cpuOfOne returns the CPU time of a process to the nanosecond, which /proc has only in ticks.
+func cpuOfOne(process int) (time.Duration, error) {
 	// Linux makes a clock of each process, see clock_getcpuclockid(3): the complement of its id, and 2 for the scheduler's count.
 	const schedulerClock = 2
 	var used unix.Timespec
@@ -106,11 +115,19 @@ func ownCPU() (time.Duration, error) {
 	return total, nil
 }
 
-// residentMB returns the resident memory of a process.
-func residentMB(process int) (float64, error) {
-	if process == 0 {
-		return 0, nil
+// residentMB returns the resident memory of processes.
+func residentMB(processes ...int) (total float64, err error) {
+	for _, process := range processes {
+		mb, err := residentOfOne(process)
+		if err != nil {
+			return 0, err
+		}
+		total += mb
 	}
+	return total, nil
+}
+
+func residentOfOne(process int) (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", process))
 	if err != nil {
 		return 0, fmt.Errorf("read memory use: %w", err)
@@ -126,18 +143,18 @@ func residentMB(process int) (float64, error) {
 
 // usage measures one scenario: wall time, and the CPU time of driver and broker.
 type usage struct {
-	process        int
+	processes      []int
 	begin          time.Time
 	driver, broker time.Duration
 }
 
-func startUsage(process int) (*usage, error) {
-	broker, err := cpuOf(process)
+func startUsage(processes []int) (*usage, error) {
+	broker, err := cpuOf(processes...)
 	if err != nil {
 		return nil, err
 	}
 	driver, err := ownCPU()
-	return &usage{process: process, begin: time.Now(), driver: driver, broker: broker}, err
+	return &usage{processes: processes, begin: time.Now(), driver: driver, broker: broker}, err
 }
 
 // stop fills in what was measured since the start.
@@ -147,12 +164,12 @@ func (m *usage) stop(into *measure) error {
 	if err != nil {
 		return err
 	}
-	broker, err := cpuOf(m.process)
+	broker, err := cpuOf(m.processes...)
 	if err != nil {
 		return err
 	}
 	into.DriverCPUSeconds = (driver - m.driver).Seconds()
 	into.BrokerCPUSeconds = (broker - m.broker).Seconds()
-	into.ResidentMB, err = residentMB(m.process)
+	into.ResidentMB, err = residentMB(m.processes...)
 	return err
 }

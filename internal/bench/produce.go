@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,14 +18,20 @@ import (
 const keyBytes = 16
 
 // kafkaDriver loads a broker with franz-go.
-type kafkaDriver struct{ address string }
+type kafkaDriver struct {
+	address  string // or several, separated by commas
+	replicas int16  // of topics; 0 is one
+}
+
+// seeds are the addresses as a client takes them.
+func (d kafkaDriver) seeds() kgo.Opt { return kgo.SeedBrokers(strings.Split(d.address, ",")...) }
 
 // createWithin is how long a broker that has just started may take to make a topic.
 const createWithin = time.Minute
 
 // CreateTopic implements driver. A broker that answers before it can make a topic is asked again.
 func (d kafkaDriver) CreateTopic(ctx context.Context, topic string, partitions int32) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(d.address))
+	client, err := kgo.NewClient(d.seeds())
 	if err != nil {
 		return err
 	}
@@ -34,7 +41,7 @@ func (d kafkaDriver) CreateTopic(ctx context.Context, topic string, partitions i
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		_, err := kadm.NewClient(client).CreateTopic(ctx, partitions, 1, nil, topic)
+		_, err := kadm.NewClient(client).CreateTopic(ctx, partitions, max(1, d.replicas), nil, topic)
 		if err == nil {
 			return nil
 		}
@@ -59,9 +66,9 @@ type writing struct {
 
 // producer returns a client that writes as applications do: idempotent, acks=all, batches as kgo makes them. Records are
 // not compressed, and not placed by their keys, so that one batch fills after another.
-func producer(address, topic string, more ...kgo.Opt) (*kgo.Client, error) {
+func (d kafkaDriver) producer(topic string, more ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(address), kgo.DefaultProduceTopic(topic), kgo.RequiredAcks(kgo.AllISRAcks()),
+		d.seeds(), kgo.DefaultProduceTopic(topic), kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.StickyPartitioner()),
 		kgo.MaxBufferedRecords(200_000), kgo.MaxBufferedBytes(48 << 20),
 	}, more...)...)
@@ -81,7 +88,7 @@ func (l load) options() (options []kgo.Opt) {
 
 // Produce implements driver. Keys are unique, unless the load says otherwise.
 func (d kafkaDriver) Produce(ctx context.Context, l load) error {
-	client, err := producer(d.address, l.topic, l.options()...)
+	client, err := d.producer(l.topic, l.options()...)
 	if err != nil {
 		return err
 	}

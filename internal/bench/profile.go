@@ -14,7 +14,8 @@ import (
 
 // profiled is a system whose CPU can be profiled from outside.
 type profiled interface {
-	ProfileURL(kind string, seconds int) string
+	// ProfileURLs are where each of its processes is asked, by the process's name; one alone needs none.
+	ProfileURLs(kind string, seconds int) map[string]string
 }
 
 // profileKinds are what is asked for: CPU time, and what was allocated in the meantime.
@@ -28,9 +29,10 @@ func (b *bench) profileOf(ctx context.Context, s system, at measure) *task.Group
 		return group
 	}
 	for kind, name := range profileKinds {
-		name = filepath.Join(b.profile, fmt.Sprintf("%s-%s-%d.%s.pprof", at.System, at.Scenario, at.Size, name))
-		url := p.ProfileURL(kind, max(int(b.profileFor.Seconds()), 1))
-		group.Go("profile", func(ctx context.Context) error { return fetch(ctx, url, name) })
+		for of, url := range p.ProfileURLs(kind, max(int(b.profileFor.Seconds()), 1)) {
+			name := filepath.Join(b.profile, fmt.Sprintf("%s%s-%s-%d.%s.pprof", at.System, of, at.Scenario, at.Size, name))
+			group.Go("profile", func(ctx context.Context) error { return fetch(ctx, url, name) })
+		}
 	}
 	return group
 }

@@ -64,13 +64,7 @@ func about(scenario string, size int, what string) string {
 
 // besideKafka compares a scenario with Apache Kafka.
 func besideKafka(scenario string, size int, f func(*measure) float64) func(*report) (spread, string, bool) {
-	return func(r *report) (spread, string, bool) {
-		x := r.row(cell{"millrace", scenario, size}).over(r.row(cell{"kafka", scenario, size}), "", f)
-		if x == nil {
-			return spread{}, "", false
-		}
-		return x.Value, x.Doubt, true
-	}
+	return besides("kafka", scenario, size, f)
 }
 
 // overPlain compares readings through a plugin with the plain ones around each.
@@ -190,7 +184,7 @@ func guestTargets(name string) []target {
 }
 
 func reachOf(r *report) (all []reached) {
-	for _, t := range targets() {
+	for _, t := range bounds(r.cluster) {
 		value, doubt, ok := t.figure(r)
 		x := reached{Figure: value, Unit: t.unit, Doubt: doubt, Absent: !ok || math.IsNaN(value.Median)}
 		if t.least > 0 {

@@ -26,6 +26,7 @@ type report struct {
 	Ratios   []ratio   `json:"ratios"`
 	Rows     []row     `json:"rows"`
 	Measures []measure `json:"measures"`
+	cluster  bool
 }
 
 // spread is a figure over the rounds.
@@ -73,7 +74,7 @@ type row struct {
 
 func newReport(b *bench, command []string) *report {
 	r := &report{Command: command, Time: time.Now().UTC(), Go: runtime.Version(), Client: moduleVersion("github.com/twmb/franz-go"),
-		CPUs: runtime.NumCPU(), Failures: b.failures, Measures: b.measures}
+		CPUs: runtime.NumCPU(), Failures: b.failures, Measures: b.measures, cluster: b.cluster}
 	for _, s := range b.systems {
 		r.Systems = append(r.Systems, s.Name()+": "+s.Version())
 	}

@@ -32,7 +32,7 @@ func startPart(ctx context.Context, v *visit) error {
 			}
 			m := v.at
 			m.Scenario, m.Seconds = "start", time.Since(execAt).Seconds()
-			m.ResidentMB, err = residentMB(v.system.Process())
+			m.ResidentMB, err = residentMB(v.system.Processes()...)
 			v.keep(m)
 			return err
 		})
@@ -113,12 +113,12 @@ func partitionsPart(ctx context.Context, v *visit) error {
 		}
 		m := v.at
 		m.Scenario, m.Seconds = "recover-10000p", time.Since(execAt).Seconds()
-		used, err := cpuOf(s.Process())
+		used, err := cpuOf(s.Processes()...)
 		if err != nil {
 			return err
 		}
 		m.BrokerCPUSeconds = used.Seconds()
-		m.ResidentMB, err = residentMB(s.Process())
+		m.ResidentMB, err = residentMB(s.Processes()...)
 		v.keep(m)
 		return err
 	})
@@ -137,14 +137,14 @@ func (d kafkaDriver) createAll(ctx context.Context, topics []string) error {
 	if err := d.CreateTopic(ctx, topics[0], scaleTopics); err != nil {
 		return err
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(d.address), kgo.RequestTimeoutOverhead(scaleWithin))
+	client, err := kgo.NewClient(d.seeds(), kgo.RequestTimeoutOverhead(scaleWithin))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	for rest := topics[1:]; len(rest) > 0; {
 		n := min(topicsAtOnce, len(rest))
-		made, err := kadm.NewClient(client).CreateTopics(ctx, scaleTopics, 1, nil, rest[:n]...)
+		made, err := kadm.NewClient(client).CreateTopics(ctx, scaleTopics, max(1, d.replicas), nil, rest[:n]...)
 		if err == nil {
 			err = made.Error()
 		}
@@ -160,7 +160,7 @@ func (d kafkaDriver) createAll(ctx context.Context, topics []string) error {
 func (d kafkaDriver) serving(ctx context.Context, topics []string) error {
 	ctx, cancel := context.WithTimeout(ctx, scaleWithin)
 	defer cancel()
-	client, err := kgo.NewClient(kgo.SeedBrokers(d.address), kgo.RequestRetries(0))
+	client, err := kgo.NewClient(d.seeds(), kgo.RequestRetries(0))
 	if err != nil {
 		return err
 	}
@@ -173,9 +173,13 @@ func (d kafkaDriver) serving(ctx context.Context, topics []string) error {
 	}
 	for {
 		asked := time.Now()
-		answer, failure := client.SeedBrokers()[0].Request(ctx, endsOf(left))
-		if ends, ok := answer.(*kmsg.ListOffsetsResponse); ok && failure == nil {
-			left = silent(ends)
+		var failure error
+		for _, one := range client.SeedBrokers() { // each answers for what it leads
+			var answer kmsg.Response
+			answer, failure = one.Request(ctx, endsOf(left))
+			if ends, ok := answer.(*kmsg.ListOffsetsResponse); ok && failure == nil {
+				left = silent(ends)
+			}
 		}
 		if len(left) == 0 {
 			return nil

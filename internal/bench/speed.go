@@ -12,6 +12,20 @@ const warmShare = 5
 
 // warm loads a broker that has just started.
 func (v *visit) warm(ctx context.Context, partitions int32) error {
+	all, err := v.warmWrites(ctx, partitions)
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		if err := v.system.Driver().Consume(ctx, all); err != nil {
+			return fmt.Errorf("warm up: %w", err)
+		}
+	}
+	return nil
+}
+
+// warmWrites is warm without reading; it returns what was written.
+func (v *visit) warmWrites(ctx context.Context, partitions int32) (all load, err error) {
 	// Each writing puts as many records into one partition as into another, where the driver shares them out itself.
 	each := int(partitions) * max(v.count(v.at.Size)/warmShare/2/int(partitions), 1)
 	l := load{topic: "warm", partitions: partitions, records: each, size: v.at.Size}
@@ -20,19 +34,14 @@ func (v *visit) warm(ctx context.Context, partitions int32) error {
 	all.records = 2 * l.records
 	d := v.system.Driver()
 	if err := d.CreateTopic(ctx, l.topic, l.partitions); err != nil {
-		return err
+		return all, err
 	}
 	for _, write := range []load{small, l} {
 		if err := d.Produce(ctx, write); err != nil {
-			return fmt.Errorf("warm up: %w", err)
+			return all, fmt.Errorf("warm up: %w", err)
 		}
 	}
-	for range 2 {
-		if err := d.Consume(ctx, all); err != nil {
-			return fmt.Errorf("warm up: %w", err)
-		}
-	}
-	return nil
+	return all, nil
 }
 
 // loadPart writes a topic and reads it, with one partition and with six, each on a broker of its own.
@@ -79,15 +88,19 @@ func syncPart(ctx context.Context, v *visit) error {
 			if err := d.CreateTopic(ctx, name, 1); err != nil {
 				return err
 			}
-			err := v.step(ctx, name, func(m *measure) error {
-				found, err := d.OneAtATime(ctx, name, producers, v.at.Size)
-				m.Records, m.Seconds, m.P50Millis, m.P99Millis = found.Records, found.Seconds, found.P50, found.P99
-				return err
-			})
-			if err != nil {
+			if err := v.oneAtATime(ctx, name, producers); err != nil {
 				return err
 			}
 		}
 		return nil
+	})
+}
+
+// oneAtATime measures synchronous producers on the topic that is called like the scenario.
+func (v *visit) oneAtATime(ctx context.Context, name string, producers int) error {
+	return v.step(ctx, name, func(m *measure) error {
+		found, err := v.system.Driver().OneAtATime(ctx, name, producers, v.at.Size)
+		m.Records, m.Seconds, m.P50Millis, m.P99Millis = found.Records, found.Seconds, found.P50, found.P99
+		return err
 	})
 }

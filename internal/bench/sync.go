@@ -18,7 +18,7 @@ func (d kafkaDriver) OneAtATime(ctx context.Context, topic string, producers, si
 	clients := make([]*kgo.Client, producers)
 	for i := range clients {
 		var err error
-		if clients[i], err = producer(d.address, topic, kgo.ProducerLinger(0)); err != nil {
+		if clients[i], err = d.producer(topic, kgo.ProducerLinger(0)); err != nil {
 			return latencies{}, err
 		}
 		defer clients[i].Close()

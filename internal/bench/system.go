@@ -18,8 +18,8 @@ type system interface {
 	Start(ctx context.Context) (execAt time.Time, err error)
 	// Stop ends it and removes its data. A system that does not run stays as it is.
 	Stop() error
-	// Process is its process id, or 0 where it is not ours to look at.
-	Process() int
+	// Processes are its process ids, none where it is not ours to look at.
+	Processes() []int
 	// Driver loads it.
 	Driver() driver
 }
@@ -96,7 +96,7 @@ func (e *external) Name() string                  { return e.name }
 func (e *external) Version() string               { return "at " + e.address + ", not started here" }
 func (e *external) Install(context.Context) error { return nil }
 func (e *external) Stop() error                   { return nil }
-func (e *external) Process() int                  { return 0 }
+func (e *external) Processes() []int              { return nil }
 func (e *external) Driver() driver                { return kafkaDriver{address: e.address} }
 
 // Start implements system.

@@ -103,7 +103,7 @@ func (b *bench) all(ctx context.Context) error {
 // each calls f for each visit of the run, in order.
 func (b *bench) each(f func(*visit, *itinerary) error) error {
 	for round := range b.rounds {
-		for _, i := range itineraries() {
+		for _, i := range b.itineraries() {
 			sizes := b.sizes
 			if !i.sized {
 				sizes = b.sizes[:1]
@@ -204,7 +204,7 @@ func (v *visit) step(ctx context.Context, scenario string, work func(m *measure)
 	m := v.at
 	m.Scenario = scenario
 	profile := v.profileOf(ctx, v.system, m)
-	used, err := startUsage(v.system.Process())
+	used, err := startUsage(v.system.Processes())
 	if err == nil {
 		err = work(&m)
 	}

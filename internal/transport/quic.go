@@ -22,16 +22,22 @@ type Settings struct {
 	HandshakeTimeout time.Duration // default 5 s
 	StreamsMax       int64         // streams that a peer may have open on one connection; default 1,024
 	WindowBytesMax   uint64        // flow control window of a connection, and of a stream; default 32 MiB
+	// WindowsFull begins with the bounds of windows instead of growing to them, and gives a connection room for as many full
+	// streams as nodes have on one: what is not read on one never holds up another. For peers that are trusted.
+	WindowsFull bool
 	// ConnectionsMax bounds the connections of a listener; default 4,096. Above half of it newcomers first have to prove
 	// their address (RFC 9000 section 8.1.2), beyond it they are turned away.
 	ConnectionsMax int64
 	ResetKey       [32]byte // of a listener: makes the resets by which a restarted process disowns old connections
 }
 
+// fullStreamsMax is how many streams a connection between nodes has: heartbeats, raft and requests on that of control.
+const fullStreamsMax = 3
+
 func (s Settings) config() *quic.Config {
 	idle := orDefault(s.IdleTimeout, 30*time.Second)
 	window := orDefault(s.WindowBytesMax, 32<<20)
-	return &quic.Config{
+	config := &quic.Config{
 		HandshakeIdleTimeout:           orDefault(s.HandshakeTimeout, 5*time.Second),
 		MaxIdleTimeout:                 idle,
 		KeepAlivePeriod:                orDefault(s.KeepAlive, idle/3),
@@ -42,6 +48,12 @@ func (s Settings) config() *quic.Config {
 		InitialConnectionReceiveWindow: 2 << 20,
 		MaxConnectionReceiveWindow:     window,
 	}
+	if s.WindowsFull {
+		config.InitialStreamReceiveWindow = window
+		config.InitialConnectionReceiveWindow = fullStreamsMax * window
+		config.MaxConnectionReceiveWindow = fullStreamsMax * window
+	}
+	return config
 }
 
 func orDefault[T comparable](value, otherwise T) T {

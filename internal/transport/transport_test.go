@@ -82,6 +82,11 @@ func listenWith(t *testing.T, settings Settings) (*QUICListener, string) {
 
 func newDialer(t *testing.T, ca string, opening []byte) *QUICDialer {
 	t.Helper()
+	return newDialerWith(t, ca, Settings{}, opening)
+}
+
+func newDialerWith(t *testing.T, ca string, settings Settings, opening []byte) *QUICDialer {
+	t.Helper()
 	content, err := os.ReadFile(ca)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +100,7 @@ func newDialer(t *testing.T, ca string, opening []byte) *QUICDialer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dialer := DialQUIC(socket, config, Settings{}, opening)
+	dialer := DialQUIC(socket, config, settings, opening)
 	t.Cleanup(func() { dialer.Close() })
 	return dialer
 }
@@ -319,4 +324,46 @@ func FuzzPreamble(f *testing.F) {
 			t.Fatalf("%d bytes became a message of %d and %d more", len(stream), len(message), len(rest))
 		}
 	})
+}
+
+// A stream takes as much as its window from the first byte on, and what is not read of it holds up no other (RH13).
+func TestFullWindowsLetAStreamWaitWithoutTheOthers(t *testing.T) {
+	const window = 4 << 20
+	settings := Settings{WindowsFull: true, WindowBytesMax: window}
+	listener, ca := listenWith(t, settings)
+	dialer := newDialerWith(t, ca, settings, nil)
+	deadline := time.Now().Add(20 * time.Second)
+	for range fullStreamsMax - 1 { // nobody reads these
+		unread, err := dialer.DialContext(t.Context(), "udp", listener.Addr().String())
+		if err == nil {
+			err = unread.SetWriteDeadline(deadline)
+		}
+		if err == nil {
+			_, err = unread.Write(make([]byte, window))
+		}
+		if err != nil {
+			t.Fatalf("a window full of bytes: %v", err)
+		}
+		if _, err := listener.Accept(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := dialer.DialContext(t.Context(), "udp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write([]byte("beside")); err != nil {
+		t.Fatal(err)
+	}
+	server, err := listener.Accept()
+	if err == nil {
+		err = server.SetReadDeadline(deadline)
+	}
+	got := make([]byte, 6)
+	if err == nil {
+		_, err = io.ReadFull(server, got)
+	}
+	if err != nil || string(got) != "beside" {
+		t.Errorf("beside streams that nobody reads: %q, %v", got, err)
+	}
 }

@@ -2,10 +2,16 @@
 // storage. It prints what it found as one line of JSON. It is a module of its own, so that the product does not depend on
 // NATS; the server is pinned in its go.mod as a tool.
 //
-//	nats create  -url U -topic T -partitions N
+//	nats create  -url U -topic T -partitions N -replicas R
 //	nats produce -url U -topic T -partitions N -records R -size S
 //	nats consume -url U -topic T -partitions N -records R -size S
 //	nats sync    -url U -topic T -producers N -size S -for 2s
+//	nats whole   -url U -topic T -partitions N
+//	nats strike  -url U -topic T -size S -processes P1,P2,P3
+//
+// strike publishes a message every few milliseconds, kills the server that leads the stream by its process id (servers are
+// called 1 to 3), and measures until a message that was sent later is acknowledged; whole waits until each replica of the
+// streams is current.
 package main
 
 import (
@@ -30,11 +36,23 @@ const (
 	fetched = 4000
 )
 
+// look is how often something is looked at that is waited for, asked how long one question may take, settled how long a new
+// cluster may take.
+const (
+	look    = 10 * time.Millisecond
+	asked   = time.Second
+	settled = 30 * time.Second
+)
+
+// stallWait is how long a publisher waits for room in its window; a stream with replicas pauses for longer than the default.
+const stallWait = 20 * time.Second
+
 // within bounds everything.
 const within = 3 * time.Minute
 
 type load struct {
-	url, topic                           string
+	url, topic, processes                string
+	replicas                             int
 	partitions, records, size, producers int
 	span                                 time.Duration
 }
@@ -45,6 +63,9 @@ type found struct {
 	Seconds float64 `json:"seconds"`
 	P50     float64 `json:"p50_ms"`
 	P99     float64 `json:"p99_ms"`
+
+	Node int     `json:"node"` // that was struck
+	Gap  float64 `json:"gap_seconds"`
 }
 
 // gcPercent is the bench's own.
@@ -61,9 +82,10 @@ func main() {
 func run(arguments []string) error {
 	verbs := map[string]func(context.Context, load) (found, error){
 		"create": create, "produce": produce, "consume": consume, "sync": oneAtATime,
+		"whole": whole, "strike": strike,
 	}
 	if len(arguments) == 0 || verbs[arguments[0]] == nil {
-		return errors.New("want create, produce, consume or sync")
+		return errors.New("want create, produce, consume, sync, whole or strike")
 	}
 	var l load
 	flags := flag.NewFlagSet("nats", flag.ContinueOnError)
@@ -73,6 +95,8 @@ func run(arguments []string) error {
 	flags.IntVar(&l.records, "records", 0, "messages in all")
 	flags.IntVar(&l.size, "size", 0, "bytes of a message with its key")
 	flags.IntVar(&l.producers, "producers", 1, "synchronous publishers")
+	flags.IntVar(&l.replicas, "replicas", 1, "of a stream that is created")
+	flags.StringVar(&l.processes, "processes", "", "ids of the servers' processes, separated by commas")
 	flags.DurationVar(&l.span, "for", 2*time.Second, "how long they publish; the first quarter is not counted")
 	if err := flags.Parse(arguments[1:]); err != nil {
 		return err
@@ -102,7 +126,7 @@ func (l load) connect() (*nats.Conn, jetstream.JetStream, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(window))
+	js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(window), jetstream.WithPublishAsyncTimeout(stallWait))
 	return conn, js, err
 }
 
@@ -113,14 +137,30 @@ func create(ctx context.Context, l load) (found, error) {
 	}
 	defer conn.Close()
 	for p := range l.partitions {
-		_, err := js.CreateStream(ctx, jetstream.StreamConfig{
-			Name: l.stream(p), Subjects: []string{l.stream(p)}, Storage: jetstream.FileStorage, Replicas: 1,
-		})
-		if err != nil {
+		config := jetstream.StreamConfig{
+			Name: l.stream(p), Subjects: []string{l.stream(p)}, Storage: jetstream.FileStorage, Replicas: l.replicas,
+		}
+		if err := l.createOne(ctx, js, config); err != nil {
 			return found{}, fmt.Errorf("create stream %s: %w", l.stream(p), err)
 		}
 	}
 	return found{}, nil
+}
+
+// createOne asks again for as long as a cluster that has just started cannot: a question that comes before there is a leader
+// is never answered.
+func (l load) createOne(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig) error {
+	attempt := func() error {
+		ctx, cancel := context.WithTimeout(ctx, asked)
+		defer cancel()
+		_, err := js.CreateStream(ctx, config)
+		return err
+	}
+	for began := time.Now(); ; time.Sleep(look) {
+		if err := attempt(); err == nil || time.Since(began) > settled {
+			return err
+		}
+	}
 }
 
 // each runs f for every partition at once, with a connection of its own, and measures until all are done.
@@ -148,7 +188,7 @@ func produce(ctx context.Context, l load) (found, error) {
 		payload, subject := make([]byte, l.size), l.stream(p)
 		acks := make([]jetstream.PubAckFuture, 0, l.share(p))
 		for range l.share(p) {
-			ack, err := js.PublishAsync(subject, payload)
+			ack, err := js.PublishAsync(subject, payload, jetstream.WithStallWait(stallWait))
 			if err != nil {
 				return err
 			}
