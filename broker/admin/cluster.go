@@ -91,9 +91,9 @@ func (s *Server) partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.
 		r.LeaderlessPartitions++
 		problem(subject, "no leader", "start the nodes that hold it; `raftctl topic describe` names them")
 	}
-	if len(p.ISR) < len(p.Replicas) && p.Leader != broker.NoNode {
+	if len(p.ISR) < p.Factor() && p.Leader != broker.NoNode {
 		r.UnderReplicatedPartitions++
-		problem(subject, fmt.Sprintf("%d of %d replicas in sync", len(p.ISR), len(p.Replicas)), "start the missing nodes, or wait for them to catch up")
+		problem(subject, fmt.Sprintf("%d of %d replicas in sync", len(p.ISR), p.Factor()), "start the missing nodes, or wait for them to catch up")
 	}
 	if state := s.Partitions.State(p.TopicPartition); state.OfflineBecause != "" {
 		r.OfflinePartitions++

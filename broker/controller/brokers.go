@@ -266,10 +266,12 @@ func grownBallot(head *metadata.Image, p *metadata.Partition, running []broker.N
 	if !ok || !t.Internal {
 		return b
 	}
+	target := p.Target()
 	for i := range running {
 		node := running[(i+int(p.Partition))%len(running)]
-		if _, holds := p.ReplicaOn(node); !holds && len(p.Replicas)+len(b.more) < DefaultReplicationFactor {
-			b.more = append(b.more, node)
+		if !slices.Contains(target, node) && len(target) < DefaultReplicationFactor {
+			target = append(target, node)
+			b.target = target
 		}
 	}
 	if _, chosen := head.Config(metadata.TopicResource(t.Name), metadata.MinInsyncReplicas); !chosen && len(p.ISR) >= DefaultMinISR {

@@ -61,6 +61,8 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return alterMembers(head, r)
 	case AlterPartition:
 		return alterPartition(head, r)
+	case AlterReassignments:
+		return alterReassignments(head, r)
 	case ReportFailedReplicas:
 		return reportFailedReplicas(head, r)
 	case Tidy:

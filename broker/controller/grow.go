@@ -78,7 +78,7 @@ func (g *growth) grow(t *metadata.Topic, count int32, assignment [][]broker.Node
 		}
 	}
 	present := g.head.Partitions(t.ID)
-	factor := len(present[0].Replicas)
+	factor := present[0].Factor()
 	assignment, err := g.core.placeMore(g.head, int(count)-len(present), factor, assignment)
 	if err != nil {
 		return err

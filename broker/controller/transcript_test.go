@@ -99,6 +99,9 @@ func (c *cluster) describe() string {
 			if p.Recovering {
 				out.WriteString(" recovering")
 			}
+			if p.Reassigning() {
+				fmt.Fprintf(&out, " adding %v removing %v", p.Adding, p.Removing)
+			}
 			out.WriteString("\n")
 		}
 	}
@@ -149,6 +152,21 @@ func intArg(t *testing.T, d *datadriven.TestData, key string, otherwise int64) i
 	return otherwise
 }
 
+// nodesArg reads key=(1,2,3); nil without it.
+func nodesArg(d *datadriven.TestData, key string) []broker.NodeID {
+	var nodes []broker.NodeID
+	for _, arg := range d.CmdArgs {
+		if arg.Key != key {
+			continue
+		}
+		for _, v := range arg.Vals {
+			n, _ := strconv.Atoi(v)
+			nodes = append(nodes, broker.NodeID(n))
+		}
+	}
+	return nodes
+}
+
 func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 	t.Helper()
 	node := broker.NodeID(intArg(t, d, "node", 0))
@@ -186,16 +204,9 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 			Name: "t", Partitions: 1, ReplicationFactor: -1, Assignment: map[int32][]broker.NodeID{}, Configs: map[string]string{},
 		}
 		if d.HasArg("replicas") {
-			var nodes []broker.NodeID
-			for _, arg := range d.CmdArgs {
-				if arg.Key == "replicas" {
-					for _, v := range arg.Vals {
-						n, _ := strconv.Atoi(v)
-						nodes = append(nodes, broker.NodeID(n))
-					}
-				}
-			}
-			req.Assignment[0] = nodes
+			req.Assignment[0] = nodesArg(d, "replicas")
+		} else if d.HasArg("internal") {
+			req.ReplicationFactor, req.Internal, req.Name = 1, true, broker.OffsetsTopic
 		}
 		if d.HasArg("unclean") {
 			req.Configs[metadata.UncleanElection] = "true"
@@ -212,6 +223,15 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 		})
 	case "alter":
 		return c.decide(c.alteration(t, d, node, epoch, p))
+	case "reassign":
+		move := Reassignment{TopicPartition: tp, Replicas: nodesArg(d, "to")}
+		reply, err := c.decide(AlterReassignments{Partitions: []Reassignment{move}, KeepFactor: d.HasArg("keep-factor"), ValidateOnly: d.HasArg("dry")})
+		if altered, ok := reply.(ReassignmentsAltered); ok && altered.Results[0] != nil {
+			refusal := *altered.Results[0]
+			refusal.Message = strings.ReplaceAll(refusal.Message, tp.String(), "t-0")
+			return nil, &refusal
+		}
+		return reply, err
 	case "tidy":
 		c.nowMs += intArg(t, d, "after", 0)
 		return c.decide(Tidy{})

@@ -17,13 +17,13 @@ import (
 func carried() []any {
 	return []any{
 		RegisterBroker{}, UnfenceBroker{}, FenceBroker{}, StopBroker{}, ReportFailedReplicas{}, Tidy{}, JoinNode{}, AlterMembers{},
-		AlterPartition{}, CreateTopic{}, CreatePartitions{}, DeleteTopic{}, ElectLeaders{}, AlterConfigs{}, AllocateProducerIDs{},
+		AlterPartition{}, AlterReassignments{}, CreateTopic{}, CreatePartitions{}, DeleteTopic{}, ElectLeaders{}, AlterConfigs{}, AllocateProducerIDs{},
 		AlterQuota{}, CreateAccessRules{}, DeleteAccessRules{}, AlterCredentials{},
 		PutPlugin{}, CreateBinding{}, UpdateBinding{}, ResumeBinding{}, DeleteBinding{}, ProposeFrom{}, ProposeTrip{}, ProposeOrigin{},
 		CreateView{}, DeleteView{},
 
 		BrokerRegistered{}, BrokerStanding{}, ReplicasFailed{}, Tidied{}, NodeJoined{}, MembersAltered{},
-		PartitionsAltered{}, TopicCreated{}, PartitionsCreated{}, TopicRemoved{}, LeadersElected{}, ConfigsAltered{}, ProducerIDs{},
+		PartitionsAltered{}, ReassignmentsAltered{}, TopicCreated{}, PartitionsCreated{}, TopicRemoved{}, LeadersElected{}, ConfigsAltered{}, ProducerIDs{},
 		QuotaAltered{}, AccessRulesCreated{}, AccessRulesDeleted{}, CredentialsAltered{},
 		PluginPut{}, BindingMade{}, BindingRemoved{}, OffsetPlaced{}, ViewMade{}, ViewRemoved{},
 	}

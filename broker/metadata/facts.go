@@ -79,7 +79,7 @@ func PartitionFact(p *Partition) *Fact {
 		Topic: p.Topic[:], Partition: p.Partition, Leader: int32(p.Leader),
 		LeaderEpoch: int32(p.LeaderEpoch), PartitionEpoch: int32(p.PartitionEpoch),
 		Isr: rawNodeIDs(p.ISR), Elr: rawNodeIDs(p.ELR), LastKnownElr: rawNodeIDs(p.LastKnownELR),
-		MinIsr: p.MinISR, Recovering: p.Recovering,
+		MinIsr: p.MinISR, Recovering: p.Recovering, Adding: rawNodeIDs(p.Adding), Removing: rawNodeIDs(p.Removing),
 	}
 	for _, r := range p.Replicas {
 		f.Replicas = append(f.Replicas, &metadatapb.Replica{NodeId: int32(r.Node), Rid: uint64(r.ID)})

@@ -185,7 +185,6 @@ func (w *world) well() bool { return w.ills() == "" }
 
 func (w *world) ills() string {
 	img := w.watch.newest
-	w.finishMoves()
 	for _, b := range img.Brokers() {
 		if b.Fenced || b.Stopping {
 			return fmt.Sprintf("node %d is fenced or stopping", b.Node)

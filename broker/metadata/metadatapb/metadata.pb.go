@@ -1005,7 +1005,9 @@ type Partition struct {
 	Elr            []int32                `protobuf:"varint,8,rep,packed,name=elr,proto3" json:"elr,omitempty"`
 	LastKnownElr   []int32                `protobuf:"varint,9,rep,packed,name=last_known_elr,json=lastKnownElr,proto3" json:"last_known_elr,omitempty"`
 	MinIsr         int32                  `protobuf:"varint,10,opt,name=min_isr,json=minIsr,proto3" json:"min_isr,omitempty"`
-	Recovering     bool                   `protobuf:"varint,11,opt,name=recovering,proto3" json:"recovering,omitempty"` // the leader was elected uncleanly
+	Recovering     bool                   `protobuf:"varint,11,opt,name=recovering,proto3" json:"recovering,omitempty"`     // the leader was elected uncleanly
+	Adding         []int32                `protobuf:"varint,220,rep,packed,name=adding,proto3" json:"adding,omitempty"`     // the replicas that a reassignment brings
+	Removing       []int32                `protobuf:"varint,221,rep,packed,name=removing,proto3" json:"removing,omitempty"` // those that go once all of adding are in sync
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1115,6 +1117,20 @@ func (x *Partition) GetRecovering() bool {
 		return x.Recovering
 	}
 	return false
+}
+
+func (x *Partition) GetAdding() []int32 {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+func (x *Partition) GetRemoving() []int32 {
+	if x != nil {
+		return x.Removing
+	}
+	return nil
 }
 
 // Config sets or removes one configured value.
@@ -2719,7 +2735,7 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\tforgotten\x18\x04 \x01(\bR\tforgotten\"4\n" +
 	"\aReplica\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x10\n" +
-	"\x03rid\x18\x02 \x01(\x04R\x03rid\"\xe1\x02\n" +
+	"\x03rid\x18\x02 \x01(\x04R\x03rid\"\x97\x03\n" +
 	"\tPartition\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\fR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x129\n" +
@@ -2734,7 +2750,9 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	" \x01(\x05R\x06minIsr\x12\x1e\n" +
 	"\n" +
 	"recovering\x18\v \x01(\bR\n" +
-	"recovering\"\x82\x01\n" +
+	"recovering\x12\x17\n" +
+	"\x06adding\x18\xdc\x01 \x03(\x05R\x06adding\x12\x1b\n" +
+	"\bremoving\x18\xdd\x01 \x03(\x05R\bremoving\"\x82\x01\n" +
 	"\x06Config\x12#\n" +
 	"\rresource_kind\x18\x01 \x01(\rR\fresourceKind\x12\x1a\n" +
 	"\bresource\x18\x02 \x01(\tR\bresource\x12\x12\n" +
