@@ -3,7 +3,6 @@ package raftctl
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -266,62 +265,4 @@ func atLeastOne(name string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-func (c *cli) nodeCommand() *cobra.Command {
-	return parent("node", "The nodes of the cluster", c.nodeList(), c.nodeDescribe())
-}
-
-func (c *cli) nodeList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List the nodes", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
-		return c.call(cmd.Context(), func(ctx context.Context, client *sdk.Client) error {
-			r, err := client.Cluster().GetCluster(ctx, &adminapi.GetClusterRequest{})
-			if err != nil {
-				return err
-			}
-			t := &table{columns: []string{"node", "state", "leads", "replicas", "client", "cluster", "admin", "+rack", "+broker epoch"}}
-			for _, n := range r.Nodes {
-				t.add(n.Id, nodeState(n), n.LeadsPartitions, n.HoldsReplicas, endpoint(n, "client"), endpoint(n, "cluster"), endpoint(n, "admin"), n.Rack, n.BrokerEpoch)
-			}
-			return c.show(r, t)
-		})
-	}}
-}
-
-func (c *cli) nodeDescribe() *cobra.Command {
-	return &cobra.Command{Use: "describe NODE", Short: "Show one node", Args: exactly("NODE"), RunE: func(cmd *cobra.Command, args []string) error {
-		node, err := nodeNumber(args[0])
-		if err != nil {
-			return err
-		}
-		return c.withQuorum(cmd.Context(), func(ctx context.Context, client *sdk.Client, q *adminapi.GetQuorumResponse) error {
-			r, err := client.Cluster().GetCluster(ctx, &adminapi.GetClusterRequest{})
-			if err != nil {
-				return err
-			}
-			at := slices.IndexFunc(r.Nodes, func(n *adminapi.Node) bool { return n.Id == node })
-			if at < 0 {
-				return notFound("there is no node %d: `raftctl node list` lists them", node)
-			}
-			return c.showNode(r.Nodes[at], q)
-		})
-	}}
-}
-
-func (c *cli) showNode(n *adminapi.Node, q *adminapi.GetQuorumResponse) error {
-	t := &table{columns: []string{"node", "state", "role", "leads", "replicas", "rack", "broker epoch"}}
-	inQuorum := ""
-	directories := &table{columns: []string{"raft id", "role", "state", "behind", "directory"}}
-	for _, m := range q.Members {
-		if m.Node == n.Id {
-			inQuorum = role(m)
-			directories.add(m.RaftId, role(m), memberState(m), behind(q, m), m.Directory)
-		}
-	}
-	t.add(n.Id, nodeState(n), inQuorum, n.LeadsPartitions, n.HoldsReplicas, n.Rack, n.BrokerEpoch)
-	listeners := &table{columns: []string{"listener", "address"}}
-	for _, e := range n.Endpoints {
-		listeners.add(e.Listener, fmt.Sprintf("%s:%d", e.Host, e.Port))
-	}
-	return c.show(n, t, directories, listeners)
 }

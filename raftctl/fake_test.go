@@ -71,6 +71,17 @@ func (fakeCluster) GetHealth(context.Context, *adminapi.GetHealthRequest) (*admi
 	}}, nil
 }
 
+// DrainNode has node 2 lead for ever what nobody else can.
+func (fakeCluster) DrainNode(_ context.Context, r *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
+	switch {
+	case r.Node > 2:
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no node %d", r.Node))
+	case r.Node == 2:
+		return &adminapi.DrainNodeResponse{LeadsPartitions: 3}, nil
+	}
+	return &adminapi.DrainNodeResponse{}, nil
+}
+
 type fakeTopics struct {
 	adminapiconnect.UnimplementedTopicServiceHandler
 }

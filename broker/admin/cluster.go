@@ -33,7 +33,7 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 		node := &adminapi.Node{Id: int32(member.ID), RaftId: uint64(member.Raft), Voter: member.Voter, RaftLeader: member.Raft == leader, Version: s.Version, Fenced: true}
 		if registration, ok := image.Broker(member.ID); ok {
 			node.BrokerEpoch, node.Fenced, node.Stopping = int64(registration.Epoch), registration.Fenced, registration.Stopping
-			node.Rack = registration.Rack
+			node.Rack, node.Drained = registration.Rack, registration.Drained
 			for _, e := range registration.Endpoints {
 				node.Endpoints = append(node.Endpoints, &adminapi.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port})
 			}

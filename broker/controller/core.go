@@ -55,6 +55,8 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return fenceBroker(head, r)
 	case StopBroker:
 		return stopBroker(head, r)
+	case DrainBroker:
+		return drainBroker(head, r)
 	case JoinNode:
 		return joinNode(head, r)
 	case AlterMembers:

@@ -87,8 +87,12 @@ func (e electorate) checkTarget(p *metadata.Partition, target []broker.NodeID) *
 	}
 	for i, node := range target {
 		_, known := e.registration(node)
-		if !known || slices.Contains(target[:i], node) {
+		_, holds := p.ReplicaOn(node)
+		switch {
+		case !known || slices.Contains(target[:i], node):
 			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is not registered, or is named twice", p.TopicPartition, node)
+		case !holds && e.drained(node):
+			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is drained and takes no new replicas", p.TopicPartition, node)
 		}
 	}
 	return nil

@@ -83,14 +83,19 @@ func upkeep(next, old *metadata.Partition, barred []broker.NodeID) {
 }
 
 func (e electorate) elect(next *metadata.Partition) {
-	if slices.Contains(next.ISR, next.Leader) {
+	leads := slices.Contains(next.ISR, next.Leader)
+	if leads && !e.drained(next.Leader) {
 		return
 	}
-	next.Leader = broker.NoNode
-	if leader, ok := e.first(next, func(n broker.NodeID) bool { return slices.Contains(next.ISR, n) }); ok {
+	inSync := func(n broker.NodeID) bool { return slices.Contains(next.ISR, n) }
+	if leader, ok := e.first(next, inSync); ok && !(leads && e.drained(leader)) {
 		next.Leader = leader
 		return
 	}
+	if leads {
+		return // A drained broker leads on where nobody else is in sync.
+	}
+	next.Leader = broker.NoNode
 	clean := func(n broker.NodeID) bool { return slices.Contains(next.ELR, n) }
 	if leader, ok := e.first(next, clean); ok {
 		seated := *next
@@ -107,14 +112,25 @@ func (e electorate) elect(next *metadata.Partition) {
 	}
 }
 
-// first returns the first replica in assignment order that is active and wanted.
+// drained reports whether a broker leads only what nobody else can.
+func (e electorate) drained(node broker.NodeID) bool {
+	r, ok := e.registration(node)
+	return ok && r.Drained
+}
+
+// first returns the first replica in assignment order that is active and wanted; a drained one only if there is no other.
 func (e electorate) first(p *metadata.Partition, wanted func(broker.NodeID) bool) (broker.NodeID, bool) {
+	last := broker.NoNode
 	for _, r := range p.Replicas {
-		if e.active(r.Node) && wanted(r.Node) {
+		switch {
+		case !e.active(r.Node) || !wanted(r.Node):
+		case !e.drained(r.Node):
 			return r.Node, true
+		case last == broker.NoNode:
+			last = r.Node
 		}
 	}
-	return broker.NoNode, false
+	return last, last != broker.NoNode
 }
 
 func (e electorate) uncleanAllowed(topic broker.TopicID) bool {

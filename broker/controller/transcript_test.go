@@ -80,6 +80,9 @@ func (c *cluster) describe() string {
 		case r.Stopping:
 			standing = "stopping"
 		}
+		if r.Drained {
+			standing += " drained"
+		}
 		fmt.Fprintf(&out, "broker %d: epoch %d %s\n", r.Node, r.Epoch, standing)
 	}
 	for _, id := range c.topics {
@@ -195,6 +198,16 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 		return c.decide(FenceBroker{Node: node, Epoch: epoch})
 	case "stop":
 		return c.decide(StopBroker{Node: node, Epoch: epoch})
+	case "drain":
+		return c.decide(DrainBroker{Node: node})
+	case "undrain":
+		return c.decide(DrainBroker{Node: node, Undo: true})
+	case "elect":
+		reply, err := c.decide(ElectLeaders{Partitions: []broker.TopicPartition{tp}})
+		if elected, ok := reply.(LeadersElected); ok && elected.Results[0] != nil {
+			return nil, broker.Errorf(elected.Results[0].Code, "%s", strings.ReplaceAll(elected.Results[0].Message, tp.String(), "t-0"))
+		}
+		return reply, err
 	case "fail":
 		replica, _ := p.ReplicaOn(node)
 		rid := broker.ReplicaID(intArg(t, d, "rid", int64(replica.ID)))

@@ -67,7 +67,9 @@ func (w *walker) request() Request {
 	if w.rng.IntN(20) == 0 {
 		epoch--
 	}
-	switch w.rng.IntN(20) {
+	switch w.rng.IntN(23) {
+	case 20:
+		return DrainBroker{Node: node, Undo: w.rng.IntN(2) == 0}
 	case 18, 19:
 		return w.reassignment()
 	case 16:
@@ -277,6 +279,13 @@ func (w *walker) checkMembers(p *metadata.Partition) {
 	case p.Leader == broker.NoNode && len(p.ISR) > 0, p.Leader != broker.NoNode && !slices.Contains(p.ISR, p.Leader):
 		w.fatalf("invariant 14: the leader of %s is not in its ISR", p)
 	}
+	if r, _ := w.img.Broker(p.Leader); p.Leader != broker.NoNode && r.Drained {
+		for _, n := range p.ISR {
+			if other, _ := w.img.Broker(n); !other.Drained {
+				w.fatalf("drained node %d leads %s although node %d is in sync", p.Leader, p, n)
+			}
+		}
+	}
 	w.checkMove(p)
 	if p.Leader == broker.NoNode {
 		for _, n := range p.ELR {
@@ -392,7 +401,7 @@ func TestRandomWalkKeepsInvariants(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWalker(t, seed)
-			w.run(600)
+			w.run(800)
 			for name, n := range w.counts {
 				total[name] += n
 			}

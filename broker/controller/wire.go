@@ -16,7 +16,7 @@ import (
 // carried is every request and reply. A new one is named here.
 func carried() []any {
 	return []any{
-		RegisterBroker{}, UnfenceBroker{}, FenceBroker{}, StopBroker{}, ReportFailedReplicas{}, Tidy{}, JoinNode{}, AlterMembers{},
+		RegisterBroker{}, UnfenceBroker{}, FenceBroker{}, StopBroker{}, DrainBroker{}, ReportFailedReplicas{}, Tidy{}, JoinNode{}, AlterMembers{},
 		AlterPartition{}, AlterReassignments{}, CreateTopic{}, CreatePartitions{}, DeleteTopic{}, ElectLeaders{}, AlterConfigs{}, AllocateProducerIDs{},
 		AlterQuota{}, CreateAccessRules{}, DeleteAccessRules{}, AlterCredentials{},
 		PutPlugin{}, CreateBinding{}, UpdateBinding{}, ResumeBinding{}, DeleteBinding{}, ProposeFrom{}, ProposeTrip{}, ProposeOrigin{},

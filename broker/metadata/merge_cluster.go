@@ -68,6 +68,7 @@ func (d *draft) node(f *metadatapb.Node) error {
 func (d *draft) registration(f *metadatapb.BrokerRegistration) error {
 	r := &Registration{
 		Node: broker.NodeID(f.GetNodeId()), Epoch: broker.BrokerEpoch(f.GetBrokerEpoch()), Rack: f.GetRack(), Fenced: true,
+		Drained: f.GetDrained(),
 	}
 	if r.Epoch == 0 {
 		r.Epoch = broker.BrokerEpoch(d.first)
@@ -96,7 +97,7 @@ func (d *draft) brokerState(f *metadatapb.BrokerState) error {
 		return stale("another incarnation is registered")
 	}
 	r := *old
-	r.Fenced, r.Stopping = f.GetFenced(), f.GetStopping()
+	r.Fenced, r.Stopping, r.Drained = f.GetFenced(), f.GetStopping(), f.GetDrained()
 	d.next.brokers.put(d.edit, r.Node, &r)
 	d.changes.Brokers = append(d.changes.Brokers, r.Node)
 	return nil

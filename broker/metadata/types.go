@@ -37,6 +37,7 @@ type Registration struct {
 	Rack        string
 	Fenced      bool
 	Stopping    bool // in controlled shutdown: may not join an ISR or lead
+	Drained     bool // by an operator, across restarts: leads nothing that another can, and gets no new replicas
 }
 
 // Topic is a topic. Views are not topics: they have a type of their own.

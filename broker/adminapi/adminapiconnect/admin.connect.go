@@ -68,6 +68,9 @@ const (
 	// ClusterServiceTransferControllerProcedure is the fully-qualified name of the ClusterService's
 	// TransferController RPC.
 	ClusterServiceTransferControllerProcedure = "/millrace.admin.v1.ClusterService/TransferController"
+	// ClusterServiceDrainNodeProcedure is the fully-qualified name of the ClusterService's DrainNode
+	// RPC.
+	ClusterServiceDrainNodeProcedure = "/millrace.admin.v1.ClusterService/DrainNode"
 	// TopicServiceCreateTopicProcedure is the fully-qualified name of the TopicService's CreateTopic
 	// RPC.
 	TopicServiceCreateTopicProcedure = "/millrace.admin.v1.TopicService/CreateTopic"
@@ -144,6 +147,9 @@ type ClusterServiceClient interface {
 	AlterMembers(context.Context, *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error)
 	// TransferController hands the leadership of the metadata quorum to a voter.
 	TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error)
+	// DrainNode takes leaderships and new replicas away from a node, or lets it have them again. Leaders go as soon as
+	// another replica is in sync: ask again until none is left.
+	DrainNode(context.Context, *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error)
 }
 
 // NewClusterServiceClient constructs a client for the millrace.admin.v1.ClusterService service. By
@@ -199,6 +205,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("TransferController")),
 			connect.WithClientOptions(opts...),
 		),
+		drainNode: connect.NewClient[adminapi.DrainNodeRequest, adminapi.DrainNodeResponse](
+			httpClient,
+			baseURL+ClusterServiceDrainNodeProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("DrainNode")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -211,6 +223,7 @@ type clusterServiceClient struct {
 	inviteNode         *connect.Client[adminapi.InviteNodeRequest, adminapi.InviteNodeResponse]
 	alterMembers       *connect.Client[adminapi.AlterMembersRequest, adminapi.AlterMembersResponse]
 	transferController *connect.Client[adminapi.TransferControllerRequest, adminapi.TransferControllerResponse]
+	drainNode          *connect.Client[adminapi.DrainNodeRequest, adminapi.DrainNodeResponse]
 }
 
 // GetCluster calls millrace.admin.v1.ClusterService.GetCluster.
@@ -276,6 +289,15 @@ func (c *clusterServiceClient) TransferController(ctx context.Context, req *admi
 	return nil, err
 }
 
+// DrainNode calls millrace.admin.v1.ClusterService.DrainNode.
+func (c *clusterServiceClient) DrainNode(ctx context.Context, req *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
+	response, err := c.drainNode.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClusterServiceHandler is an implementation of the millrace.admin.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error)
@@ -291,6 +313,9 @@ type ClusterServiceHandler interface {
 	AlterMembers(context.Context, *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error)
 	// TransferController hands the leadership of the metadata quorum to a voter.
 	TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error)
+	// DrainNode takes leaderships and new replicas away from a node, or lets it have them again. Leaders go as soon as
+	// another replica is in sync: ask again until none is left.
+	DrainNode(context.Context, *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -342,6 +367,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("TransferController")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceDrainNodeHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceDrainNodeProcedure,
+		svc.DrainNode,
+		connect.WithSchema(clusterServiceMethods.ByName("DrainNode")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.admin.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceGetClusterProcedure:
@@ -358,6 +389,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceAlterMembersHandler.ServeHTTP(w, r)
 		case ClusterServiceTransferControllerProcedure:
 			clusterServiceTransferControllerHandler.ServeHTTP(w, r)
+		case ClusterServiceDrainNodeProcedure:
+			clusterServiceDrainNodeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -393,6 +426,10 @@ func (UnimplementedClusterServiceHandler) AlterMembers(context.Context, *adminap
 
 func (UnimplementedClusterServiceHandler) TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.TransferController is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) DrainNode(context.Context, *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.DrainNode is not implemented"))
 }
 
 // TopicServiceClient is a client for the millrace.admin.v1.TopicService service.

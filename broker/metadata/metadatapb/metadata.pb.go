@@ -633,6 +633,7 @@ type BrokerRegistration struct {
 	Directory     []byte                 `protobuf:"bytes,4,opt,name=directory,proto3" json:"directory,omitempty"`
 	Endpoints     []*Endpoint            `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	Rack          string                 `protobuf:"bytes,6,opt,name=rack,proto3" json:"rack,omitempty"`
+	Drained       bool                   `protobuf:"varint,220,opt,name=drained,proto3" json:"drained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -709,6 +710,13 @@ func (x *BrokerRegistration) GetRack() string {
 	return ""
 }
 
+func (x *BrokerRegistration) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
 // BrokerState is merged if the broker epoch is the present one.
 type BrokerState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -716,6 +724,7 @@ type BrokerState struct {
 	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
 	Fenced        bool                   `protobuf:"varint,3,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	Stopping      bool                   `protobuf:"varint,4,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	Drained       bool                   `protobuf:"varint,220,opt,name=drained,proto3" json:"drained,omitempty"` // it leads nothing that another can, and gets no new replicas
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -774,6 +783,13 @@ func (x *BrokerState) GetFenced() bool {
 func (x *BrokerState) GetStopping() bool {
 	if x != nil {
 		return x.Stopping
+	}
+	return false
+}
+
+func (x *BrokerState) GetDrained() bool {
+	if x != nil {
+		return x.Drained
 	}
 	return false
 }
@@ -2705,19 +2721,21 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\x05R\x04port\"\xe2\x01\n" +
+	"\x04port\x18\x03 \x01(\x05R\x04port\"\xfd\x01\n" +
 	"\x12BrokerRegistration\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\fR\vincarnation\x12\x1c\n" +
 	"\tdirectory\x18\x04 \x01(\fR\tdirectory\x12<\n" +
 	"\tendpoints\x18\x05 \x03(\v2\x1e.millrace.metadata.v1.EndpointR\tendpoints\x12\x12\n" +
-	"\x04rack\x18\x06 \x01(\tR\x04rack\"}\n" +
+	"\x04rack\x18\x06 \x01(\tR\x04rack\x12\x19\n" +
+	"\adrained\x18\xdc\x01 \x01(\bR\adrained\"\x98\x01\n" +
 	"\vBrokerState\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x16\n" +
 	"\x06fenced\x18\x03 \x01(\bR\x06fenced\x12\x1a\n" +
-	"\bstopping\x18\x04 \x01(\bR\bstopping\"\xdd\x01\n" +
+	"\bstopping\x18\x04 \x01(\bR\bstopping\x12\x19\n" +
+	"\adrained\x18\xdc\x01 \x01(\bR\adrained\"\xdd\x01\n" +
 	"\x05Topic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
