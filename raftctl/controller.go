@@ -127,22 +127,45 @@ func (c *cli) membersAdd() *cobra.Command {
 }
 
 func (c *cli) membersPromote() *cobra.Command {
-	return &cobra.Command{
-		Use: "promote NODE...", Short: "Make voters of learners, in one step: the quorum has 1, 3 or 5 voters", Args: atLeastOne("NODE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			nodes, err := nodeNumbers(args)
+	var demote []string
+	cmd := &cobra.Command{
+		Use: "promote NODE... [--demote NODE,...]", Short: "Make voters of learners, in one step: the quorum has 1, 3 or 5 voters", Args: atLeastOne("NODE"),
+	}
+	cmd.Flags().StringSliceVar(&demote, "demote", nil, "voters that become learners in the same step")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		nodes, err := nodeNumbers(args)
+		if err != nil {
+			return err
+		}
+		return c.withQuorum(cmd.Context(), func(ctx context.Context, client *sdk.Client, q *adminapi.GetQuorumResponse) error {
+			request, err := promotion(q, nodes)
 			if err != nil {
 				return err
 			}
-			return c.withQuorum(cmd.Context(), func(ctx context.Context, client *sdk.Client, q *adminapi.GetQuorumResponse) error {
-				request, err := promotion(q, nodes)
-				if err != nil {
-					return err
-				}
-				return c.alterMembers(ctx, client, request)
-			})
-		},
+			if request.Demote, err = votersOf(q, demote); err != nil {
+				return err
+			}
+			return c.alterMembers(ctx, client, request)
+		})
 	}
+	return cmd
+}
+
+// votersOf returns the raft ids of nodes that vote.
+func votersOf(q *adminapi.GetQuorumResponse, names []string) ([]uint64, error) {
+	nodes, err := nodeNumbers(names)
+	if err != nil {
+		return nil, err
+	}
+	var ids []uint64
+	for _, node := range nodes {
+		at := slices.IndexFunc(q.Members, func(m *adminapi.Member) bool { return m.Node == node && m.Voter })
+		if at < 0 {
+			return nil, notFound("node %d is no voter: `raftctl controller status` lists the members", node)
+		}
+		ids = append(ids, q.Members[at].RaftId)
+	}
+	return ids, nil
 }
 
 // promotion names the learners of some nodes, and the voters whose places they take because their directories are lost.

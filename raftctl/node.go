@@ -13,7 +13,7 @@ import (
 )
 
 func (c *cli) nodeCommand() *cobra.Command {
-	return parent("node", "The nodes of the cluster", c.nodeList(), c.nodeDescribe(), c.nodeDrain(), c.nodeUndrain())
+	return parent("node", "The nodes of the cluster", c.nodeList(), c.nodeDescribe(), c.nodeDrain(), c.nodeUndrain(), c.nodeDecommission())
 }
 
 func (c *cli) nodeList() *cobra.Command {
@@ -118,4 +118,60 @@ func (c *cli) drain(ctx context.Context, arg string, undo bool) error {
 		t.add(node, state, left)
 		return c.showValue(map[string]any{"node": node, "drained": !undo, "leads": left}, t)
 	})
+}
+
+func (c *cli) nodeDecommission() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "decommission NODE --yes", Short: "Move a node's replicas to others, then end its membership for good", Args: exactly("NODE"),
+		Long: "It takes as long as the copies do. What the time limit or a crash interrupts is asked for again and goes on. A voter is demoted first.",
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "really decommission")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		node, err := nodeNumber(args[0])
+		if err != nil {
+			return err
+		}
+		return c.call(cmd.Context(), func(ctx context.Context, client *sdk.Client) error {
+			r, err := client.Cluster().DecommissionNode(ctx, &adminapi.DecommissionNodeRequest{Node: node, ValidateOnly: true})
+			if err != nil {
+				return err
+			}
+			if !yes {
+				return refused("this would move %s away from node %d and end its membership for good: repeat with --yes", plural(int(r.Replicas), "replica"), node)
+			}
+			if err := c.awaitDecommission(ctx, client, node); err != nil {
+				return err
+			}
+			t := &table{columns: []string{"node", "state"}, rows: [][]any{{node, "decommissioned"}}}
+			if err := c.showValue(map[string]any{"node": node, "decommissioned": true}, t); err != nil {
+				return err
+			}
+			c.say("its process ends by itself; its directory cannot come back, a new one can join with `raftctl controller members add %d`", node)
+			return nil
+		})
+	}
+	return cmd
+}
+
+func (c *cli) awaitDecommission(ctx context.Context, client *sdk.Client, node int32) error {
+	left := 0
+	stop := c.progress("waiting for copies, seconds", secondsSince(c))
+	defer stop()
+	for {
+		r, err := client.Cluster().DecommissionNode(ctx, &adminapi.DecommissionNodeRequest{Node: node})
+		switch {
+		case err == nil && r.Removed:
+			return nil
+		case err == nil:
+			left = int(r.Replicas)
+		case ctx.Err() == nil:
+			return err
+		}
+		select {
+		case <-time.After(nodeLook):
+		case <-ctx.Done():
+			return unhealthy("%s of node %d are still on their way: ask again, it goes on", plural(left, "replica"), node)
+		}
+	}
 }

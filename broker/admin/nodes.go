@@ -25,6 +25,19 @@ func (s *Server) DrainNode(ctx context.Context, r *adminapi.DrainNodeRequest) (*
 	return response, nil
 }
 
+// DecommissionNode implements ClusterService.
+func (s *Server) DecommissionNode(ctx context.Context, r *adminapi.DecommissionNodeRequest) (*adminapi.DecommissionNodeResponse, error) {
+	request := controller.DecommissionBroker{Node: broker.NodeID(r.Node), ValidateOnly: r.ValidateOnly}
+	reply, err := submit[controller.BrokerDecommissioned](ctx, s, request)
+	if err != nil {
+		return nil, err
+	}
+	if reply.Removed {
+		s.Logger.Info().Int32("peer", r.Node).Msg("a node was decommissioned")
+	}
+	return &adminapi.DecommissionNodeResponse{Replicas: int32(reply.Replicas), Removed: reply.Removed}, nil
+}
+
 // partitionsOf goes through every partition of an image.
 func partitionsOf(image *metadata.Image) func(yield func(*metadata.Partition) bool) {
 	return func(yield func(*metadata.Partition) bool) {

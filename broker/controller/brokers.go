@@ -151,6 +151,10 @@ func checkRegistration(head *metadata.Image, r RegisterBroker, old *metadata.Reg
 				"directory %s belongs to node %d; a directory cannot be copied to another node", r.Directory, other.Node)
 		}
 	}
+	if _, member := head.Node(r.Raft); !member && len(head.Nodes()) > 0 {
+		return broker.Errorf(broker.DuplicateBrokerRegistration,
+			"raft id %d of node %d is no member of the cluster: it was removed or decommissioned; join again with an empty directory", r.Raft, r.Node)
+	}
 	for _, member := range head.Nodes() {
 		if member.Raft == r.Raft && (member.ID != r.Node || member.Directory != r.Directory) {
 			return broker.Errorf(broker.DuplicateBrokerRegistration, "raft id %d belongs to node %d with directory %s",

@@ -57,6 +57,8 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return stopBroker(head, r)
 	case DrainBroker:
 		return drainBroker(head, r)
+	case DecommissionBroker:
+		return decommissionBroker(head, r)
 	case JoinNode:
 		return joinNode(head, r)
 	case AlterMembers:

@@ -202,6 +202,8 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 		return c.decide(DrainBroker{Node: node})
 	case "undrain":
 		return c.decide(DrainBroker{Node: node, Undo: true})
+	case "decommission":
+		return c.decide(DecommissionBroker{Node: node, ValidateOnly: d.HasArg("dry")})
 	case "elect":
 		reply, err := c.decide(ElectLeaders{Partitions: []broker.TopicPartition{tp}})
 		if elected, ok := reply.(LeadersElected); ok && elected.Results[0] != nil {

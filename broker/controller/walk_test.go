@@ -69,6 +69,9 @@ func (w *walker) request() Request {
 	}
 	switch w.rng.IntN(23) {
 	case 20:
+		if w.rng.IntN(4) == 0 {
+			return DecommissionBroker{Node: node}
+		}
 		return DrainBroker{Node: node, Undo: w.rng.IntN(2) == 0}
 	case 18, 19:
 		return w.reassignment()

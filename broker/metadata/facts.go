@@ -54,6 +54,13 @@ func BrokerStateFact(r *Registration) *Fact {
 	}}}
 }
 
+// BrokerRemovedFact states that a broker is registered no more.
+func BrokerRemovedFact(r *Registration) *Fact {
+	return &Fact{Kind: &metadatapb.Fact_BrokerState{BrokerState: &metadatapb.BrokerState{
+		NodeId: int32(r.Node), BrokerEpoch: int64(r.Epoch), Removed: true,
+	}}}
+}
+
 // TopicFact states a new topic.
 func TopicFact(t *Topic) *Fact {
 	return &Fact{Kind: &metadatapb.Fact_Topic{Topic: &metadatapb.Topic{

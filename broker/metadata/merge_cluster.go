@@ -96,6 +96,11 @@ func (d *draft) brokerState(f *metadatapb.BrokerState) error {
 	if !ok || old.Epoch != broker.BrokerEpoch(f.GetBrokerEpoch()) {
 		return stale("another incarnation is registered")
 	}
+	if f.GetRemoved() {
+		d.next.brokers.remove(d.edit, old.Node)
+		d.changes.Brokers = append(d.changes.Brokers, old.Node)
+		return nil
+	}
 	r := *old
 	r.Fenced, r.Stopping, r.Drained = f.GetFenced(), f.GetStopping(), f.GetDrained()
 	d.next.brokers.put(d.edit, r.Node, &r)

@@ -24,6 +24,7 @@ const (
 	askRead       byte = 'r' // partition, u64 offset: whole batches from there on, as they lie; none at the end
 	askCommitted  byte = 'o' // u32 partition, u32 length, group, topic: the lowest committed offset; none if there is none
 	askGroups     byte = 'g' // groupQuestion about groups that the asked node coordinates; the answer is JSON
+	askBehind     byte = 'b' // partition, u32 node: u64, how many records of the partition's log that follower lacks
 	askStatus     byte = 's' // how the quorum stands for the leader; the answer is quorum.Status as JSON
 )
 
@@ -142,7 +143,7 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 			return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a transfer to nobody"))
 		}
 		return c.answer(nil, c.node.quorum.Transfer(broker.RaftID(binary.LittleEndian.Uint64(body))))
-	case askAppend, askRead, askCommitted, askGroups:
+	case askAppend, askRead, askCommitted, askGroups, askBehind:
 		return c.answerLog(ctx, kind, body)
 	case askStatus:
 		b, err := json.Marshal(c.node.quorum.Status())
@@ -223,6 +224,10 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 		}
 		alone = c.tellOfLeader(alone)
 		image := c.node.quorum.Image()
+		if err := c.node.checkMember(image); err != nil {
+			c.node.fail(err)
+			return nil
+		}
 		c.heard.Lock()
 		c.detector.OnHeartbeat(c.node.identity.Node, c.node.brokerEpoch()) // Whoever runs this lives.
 		silent := c.detector.OnTick(c.node.sinceStart().Milliseconds(), image)
@@ -238,6 +243,14 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 			c.node.base.Go("ask to be unfenced", func(ctx context.Context) error { c.unfence(ctx, image.Index()); return nil })
 		}
 	}
+}
+
+// checkMember returns an error if an image that must know of this directory's raft id does not have it.
+func (n *Node) checkMember(image *metadata.Image) error {
+	if _, member := image.Node(n.identity.Raft); member || image.Index() < broker.Index(n.identity.Raft) {
+		return nil
+	}
+	return fmt.Errorf("this node was decommissioned or removed: raft id %d is no member of the cluster any more, and its directory cannot come back; join again with an empty one", n.identity.Raft)
 }
 
 // tellOfLeader says once that the quorum has had no leader for a while, and once that it has one again. It returns for how

@@ -66,6 +66,7 @@ type Node struct {
 	mu      sync.Mutex
 	failure error // guarded by mu: why the node must end
 	failed  chan struct{}
+	abort   context.CancelCauseFunc // ends the start
 	ready   bool // guarded by mu
 	epoch   broker.BrokerEpoch
 
@@ -110,7 +111,11 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 		logger: logger.With().Int32("node", int32(identity.Node)).Logger(),
 		base:   task.NewGroup(context.WithoutCancel(ctx)), rooms: task.NewGroup(context.WithoutCancel(ctx)),
 	}
-	if err := n.start(ctx); err != nil {
+	// Whoever waits while the node starts is told when it has failed.
+	starting, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	n.abort = abort
+	if err := n.start(starting); err != nil {
 		return nil, errors.Join(err, n.stop(false))
 	}
 	return n, nil
@@ -360,6 +365,7 @@ func (n *Node) fail(err error) {
 	if n.failure == nil {
 		n.failure = err
 		close(n.failed)
+		n.abort(err)
 		n.logger.Error().Err(err).Msg("the node ends")
 	}
 }

@@ -725,6 +725,7 @@ type BrokerState struct {
 	Fenced        bool                   `protobuf:"varint,3,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	Stopping      bool                   `protobuf:"varint,4,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	Drained       bool                   `protobuf:"varint,220,opt,name=drained,proto3" json:"drained,omitempty"` // it leads nothing that another can, and gets no new replicas
+	Removed       bool                   `protobuf:"varint,221,opt,name=removed,proto3" json:"removed,omitempty"` // it is registered no more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -790,6 +791,13 @@ func (x *BrokerState) GetStopping() bool {
 func (x *BrokerState) GetDrained() bool {
 	if x != nil {
 		return x.Drained
+	}
+	return false
+}
+
+func (x *BrokerState) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
 	}
 	return false
 }
@@ -2729,13 +2737,14 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\tdirectory\x18\x04 \x01(\fR\tdirectory\x12<\n" +
 	"\tendpoints\x18\x05 \x03(\v2\x1e.millrace.metadata.v1.EndpointR\tendpoints\x12\x12\n" +
 	"\x04rack\x18\x06 \x01(\tR\x04rack\x12\x19\n" +
-	"\adrained\x18\xdc\x01 \x01(\bR\adrained\"\x98\x01\n" +
+	"\adrained\x18\xdc\x01 \x01(\bR\adrained\"\xb3\x01\n" +
 	"\vBrokerState\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x16\n" +
 	"\x06fenced\x18\x03 \x01(\bR\x06fenced\x12\x1a\n" +
 	"\bstopping\x18\x04 \x01(\bR\bstopping\x12\x19\n" +
-	"\adrained\x18\xdc\x01 \x01(\bR\adrained\"\xdd\x01\n" +
+	"\adrained\x18\xdc\x01 \x01(\bR\adrained\x12\x19\n" +
+	"\aremoved\x18\xdd\x01 \x01(\bR\aremoved\"\xdd\x01\n" +
 	"\x05Topic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
