@@ -40,6 +40,8 @@ func nodeState(n *adminapi.Node) string {
 		return "stopping"
 	case n.Fenced:
 		return "fenced"
+	case n.Drained:
+		return "drained"
 	}
 	return "running"
 }

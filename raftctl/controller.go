@@ -3,7 +3,6 @@ package raftctl
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -128,22 +127,45 @@ func (c *cli) membersAdd() *cobra.Command {
 }
 
 func (c *cli) membersPromote() *cobra.Command {
-	return &cobra.Command{
-		Use: "promote NODE...", Short: "Make voters of learners, in one step: the quorum has 1, 3 or 5 voters", Args: atLeastOne("NODE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			nodes, err := nodeNumbers(args)
+	var demote []string
+	cmd := &cobra.Command{
+		Use: "promote NODE... [--demote NODE,...]", Short: "Make voters of learners, in one step: the quorum has 1, 3 or 5 voters", Args: atLeastOne("NODE"),
+	}
+	cmd.Flags().StringSliceVar(&demote, "demote", nil, "voters that become learners in the same step")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		nodes, err := nodeNumbers(args)
+		if err != nil {
+			return err
+		}
+		return c.withQuorum(cmd.Context(), func(ctx context.Context, client *sdk.Client, q *adminapi.GetQuorumResponse) error {
+			request, err := promotion(q, nodes)
 			if err != nil {
 				return err
 			}
-			return c.withQuorum(cmd.Context(), func(ctx context.Context, client *sdk.Client, q *adminapi.GetQuorumResponse) error {
-				request, err := promotion(q, nodes)
-				if err != nil {
-					return err
-				}
-				return c.alterMembers(ctx, client, request)
-			})
-		},
+			if request.Demote, err = votersOf(q, demote); err != nil {
+				return err
+			}
+			return c.alterMembers(ctx, client, request)
+		})
 	}
+	return cmd
+}
+
+// votersOf returns the raft ids of nodes that vote.
+func votersOf(q *adminapi.GetQuorumResponse, names []string) ([]uint64, error) {
+	nodes, err := nodeNumbers(names)
+	if err != nil {
+		return nil, err
+	}
+	var ids []uint64
+	for _, node := range nodes {
+		at := slices.IndexFunc(q.Members, func(m *adminapi.Member) bool { return m.Node == node && m.Voter })
+		if at < 0 {
+			return nil, notFound("node %d is no voter: `raftctl controller status` lists the members", node)
+		}
+		ids = append(ids, q.Members[at].RaftId)
+	}
+	return ids, nil
 }
 
 // promotion names the learners of some nodes, and the voters whose places they take because their directories are lost.
@@ -266,62 +288,4 @@ func atLeastOne(name string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-func (c *cli) nodeCommand() *cobra.Command {
-	return parent("node", "The nodes of the cluster", c.nodeList(), c.nodeDescribe())
-}
-
-func (c *cli) nodeList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List the nodes", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
-		return c.call(cmd.Context(), func(ctx context.Context, client *sdk.Client) error {
-			r, err := client.Cluster().GetCluster(ctx, &adminapi.GetClusterRequest{})
-			if err != nil {
-				return err
-			}
-			t := &table{columns: []string{"node", "state", "leads", "replicas", "client", "cluster", "admin", "+rack", "+broker epoch"}}
-			for _, n := range r.Nodes {
-				t.add(n.Id, nodeState(n), n.LeadsPartitions, n.HoldsReplicas, endpoint(n, "client"), endpoint(n, "cluster"), endpoint(n, "admin"), n.Rack, n.BrokerEpoch)
-			}
-			return c.show(r, t)
-		})
-	}}
-}
-
-func (c *cli) nodeDescribe() *cobra.Command {
-	return &cobra.Command{Use: "describe NODE", Short: "Show one node", Args: exactly("NODE"), RunE: func(cmd *cobra.Command, args []string) error {
-		node, err := nodeNumber(args[0])
-		if err != nil {
-			return err
-		}
-		return c.withQuorum(cmd.Context(), func(ctx context.Context, client *sdk.Client, q *adminapi.GetQuorumResponse) error {
-			r, err := client.Cluster().GetCluster(ctx, &adminapi.GetClusterRequest{})
-			if err != nil {
-				return err
-			}
-			at := slices.IndexFunc(r.Nodes, func(n *adminapi.Node) bool { return n.Id == node })
-			if at < 0 {
-				return notFound("there is no node %d: `raftctl node list` lists them", node)
-			}
-			return c.showNode(r.Nodes[at], q)
-		})
-	}}
-}
-
-func (c *cli) showNode(n *adminapi.Node, q *adminapi.GetQuorumResponse) error {
-	t := &table{columns: []string{"node", "state", "role", "leads", "replicas", "rack", "broker epoch"}}
-	inQuorum := ""
-	directories := &table{columns: []string{"raft id", "role", "state", "behind", "directory"}}
-	for _, m := range q.Members {
-		if m.Node == n.Id {
-			inQuorum = role(m)
-			directories.add(m.RaftId, role(m), memberState(m), behind(q, m), m.Directory)
-		}
-	}
-	t.add(n.Id, nodeState(n), inQuorum, n.LeadsPartitions, n.HoldsReplicas, n.Rack, n.BrokerEpoch)
-	listeners := &table{columns: []string{"listener", "address"}}
-	for _, e := range n.Endpoints {
-		listeners.add(e.Listener, fmt.Sprintf("%s:%d", e.Host, e.Port))
-	}
-	return c.show(n, t, directories, listeners)
 }

@@ -71,6 +71,28 @@ func (fakeCluster) GetHealth(context.Context, *adminapi.GetHealthRequest) (*admi
 	}}, nil
 }
 
+// DecommissionNode refuses node 1, a voter, and has copies of node 2 under way for ever.
+func (fakeCluster) DecommissionNode(_ context.Context, r *adminapi.DecommissionNodeRequest) (*adminapi.DecommissionNodeResponse, error) {
+	switch r.Node {
+	case 1:
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node 1 is a voter"))
+	case 2:
+		return &adminapi.DecommissionNodeResponse{Replicas: 7}, nil
+	}
+	return &adminapi.DecommissionNodeResponse{Removed: !r.ValidateOnly}, nil
+}
+
+// DrainNode has node 2 lead for ever what nobody else can.
+func (fakeCluster) DrainNode(_ context.Context, r *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
+	switch {
+	case r.Node > 2:
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no node %d", r.Node))
+	case r.Node == 2:
+		return &adminapi.DrainNodeResponse{LeadsPartitions: 3}, nil
+	}
+	return &adminapi.DrainNodeResponse{}, nil
+}
+
 type fakeTopics struct {
 	adminapiconnect.UnimplementedTopicServiceHandler
 }
@@ -130,6 +152,35 @@ func (fakeTopics) AlterTopic(_ context.Context, r *adminapi.AlterTopicRequest) (
 
 func (fakeTopics) DeleteTopic(_ context.Context, r *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error) {
 	return &adminapi.DeleteTopicResponse{Id: ordersTopic().Id}, fakeError(r.Name)
+}
+
+func (fakeTopics) PlanMoves(_ context.Context, r *adminapi.PlanMovesRequest) (*adminapi.PlanMovesResponse, error) {
+	for _, name := range r.Topics {
+		if err := fakeError(name); err != nil {
+			return nil, err
+		}
+	}
+	return &adminapi.PlanMovesResponse{Moves: []*adminapi.Move{{Topic: "orders", Partition: 1, Replicas: append([]int32{3}, r.Nodes...)}}}, nil
+}
+
+// MovePartitions refuses what is to go to node 9, or has nothing to be cancelled.
+func (fakeTopics) MovePartitions(_ context.Context, r *adminapi.MovePartitionsRequest) (*adminapi.MovePartitionsResponse, error) {
+	response := &adminapi.MovePartitionsResponse{}
+	for _, m := range r.Moves {
+		refusal := ""
+		if len(m.Replicas) > 0 && m.Replicas[0] == 9 {
+			refusal = fmt.Sprintf("%s-%d: node 9 is not registered", m.Topic, m.Partition)
+		}
+		response.Refusals = append(response.Refusals, refusal)
+	}
+	return response, nil
+}
+
+func (fakeTopics) ListMoves(context.Context, *adminapi.ListMovesRequest) (*adminapi.ListMovesResponse, error) {
+	return &adminapi.ListMovesResponse{Moves: []*adminapi.MoveState{{
+		Topic: "orders", Partition: 1, Leader: 1, Replicas: []int32{3, 4, 1}, Adding: []int32{3, 4}, Removing: []int32{1}, Isr: []int32{1},
+		Newcomers: []*adminapi.Newcomer{{Node: 3, Behind: 1700}, {Node: 4, Behind: -1}},
+	}}}, nil
 }
 
 type fakeGroups struct {

@@ -12,7 +12,7 @@ import (
 )
 
 func (c *cli) topicCommand() *cobra.Command {
-	return parent("topic", "Topics", c.topicCreate(), c.topicList(), c.topicDescribe(), c.topicAlter(), c.topicDelete())
+	return parent("topic", "Topics", c.topicCreate(), c.topicList(), c.topicDescribe(), c.topicAlter(), c.topicDelete(), c.reassignCommand())
 }
 
 func (c *cli) topicCreate() *cobra.Command {

@@ -33,7 +33,7 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 		node := &adminapi.Node{Id: int32(member.ID), RaftId: uint64(member.Raft), Voter: member.Voter, RaftLeader: member.Raft == leader, Version: s.Version, Fenced: true}
 		if registration, ok := image.Broker(member.ID); ok {
 			node.BrokerEpoch, node.Fenced, node.Stopping = int64(registration.Epoch), registration.Fenced, registration.Stopping
-			node.Rack = registration.Rack
+			node.Rack, node.Drained = registration.Rack, registration.Drained
 			for _, e := range registration.Endpoints {
 				node.Endpoints = append(node.Endpoints, &adminapi.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port})
 			}
@@ -91,9 +91,9 @@ func (s *Server) partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.
 		r.LeaderlessPartitions++
 		problem(subject, "no leader", "start the nodes that hold it; `raftctl topic describe` names them")
 	}
-	if len(p.ISR) < len(p.Replicas) && p.Leader != broker.NoNode {
+	if len(p.ISR) < p.Factor() && p.Leader != broker.NoNode {
 		r.UnderReplicatedPartitions++
-		problem(subject, fmt.Sprintf("%d of %d replicas in sync", len(p.ISR), len(p.Replicas)), "start the missing nodes, or wait for them to catch up")
+		problem(subject, fmt.Sprintf("%d of %d replicas in sync", len(p.ISR), p.Factor()), "start the missing nodes, or wait for them to catch up")
 	}
 	if state := s.Partitions.State(p.TopicPartition); state.OfflineBecause != "" {
 		r.OfflinePartitions++

@@ -84,7 +84,7 @@ const membersLook = 20 * time.Millisecond
 
 // AlterMembers implements ClusterService.
 func (s *Server) AlterMembers(ctx context.Context, request *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error) {
-	alter := controller.AlterMembers{Promote: raftIDs(request.GetPromote()), Remove: raftIDs(request.GetRemove())}
+	alter := controller.AlterMembers{Promote: raftIDs(request.GetPromote()), Demote: raftIDs(request.GetDemote()), Remove: raftIDs(request.GetRemove())}
 	if _, err := s.Metadata.Submit(ctx, alter); err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (s *Server) AlterMembers(ctx context.Context, request *adminapi.AlterMember
 		for _, id := range alter.Promote {
 			done = done && slices.Contains(state.Voters, id)
 		}
-		for _, id := range alter.Remove {
+		for _, id := range slices.Concat(alter.Demote, alter.Remove) {
 			done = done && !slices.Contains(state.Voters, id)
 		}
 		if done {

@@ -26,6 +26,12 @@ type Partitions interface {
 	OffsetForTime(tp broker.TopicPartition, ms int64) (broker.Offset, error)
 }
 
+// Followers tells, from wherever a partition is led, how far its followers are.
+type Followers interface {
+	// Behind returns how many records of the leader's log a follower lacks.
+	Behind(ctx context.Context, tp broker.TopicPartition, node broker.NodeID) (int64, error)
+}
+
 // PartitionState is one replica as it stands on this node.
 type PartitionState struct {
 	Here           bool

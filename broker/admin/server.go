@@ -29,6 +29,7 @@ type Config struct {
 	Logger      zerolog.Logger
 	NowMs       func() int64
 	Quorum      Quorum
+	Followers   Followers
 }
 
 // NodeConfig is one configured value of the node.

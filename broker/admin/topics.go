@@ -75,7 +75,7 @@ func (s *Server) ListTopics(_ context.Context, r *adminapi.ListTopicsRequest) (*
 func (s *Server) topic(image *metadata.Image, topic *metadata.Topic) *adminapi.Topic {
 	t := &adminapi.Topic{Id: topic.ID.String(), Name: topic.Name, Partitions: topic.Partitions, Internal: topic.Internal}
 	for _, p := range image.Partitions(topic.ID) {
-		t.ReplicationFactor = max(t.ReplicationFactor, int32(len(p.Replicas)))
+		t.ReplicationFactor = max(t.ReplicationFactor, int32(p.Factor()))
 		t.SizeBytes += s.Partitions.State(p.TopicPartition).SizeBytes
 	}
 	return t
@@ -86,7 +86,7 @@ func (s *Server) view(image *metadata.Image, view *metadata.View) *adminapi.Topi
 	if base, ok := image.Topic(view.Base); ok {
 		t.ViewOf, t.Partitions = base.Name, base.Partitions
 		for _, p := range image.Partitions(base.ID) {
-			t.ReplicationFactor = max(t.ReplicationFactor, int32(len(p.Replicas)))
+			t.ReplicationFactor = max(t.ReplicationFactor, int32(p.Factor()))
 		}
 	}
 	return t

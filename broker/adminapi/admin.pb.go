@@ -517,6 +517,7 @@ type AlterMembersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Promote       []uint64               `protobuf:"varint,1,rep,packed,name=promote,proto3" json:"promote,omitempty"` // raft ids of learners that become voters
 	Remove        []uint64               `protobuf:"varint,2,rep,packed,name=remove,proto3" json:"remove,omitempty"`   // raft ids
+	Demote        []uint64               `protobuf:"varint,220,rep,packed,name=demote,proto3" json:"demote,omitempty"` // raft ids of voters that become learners
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -561,6 +562,13 @@ func (x *AlterMembersRequest) GetPromote() []uint64 {
 func (x *AlterMembersRequest) GetRemove() []uint64 {
 	if x != nil {
 		return x.Remove
+	}
+	return nil
+}
+
+func (x *AlterMembersRequest) GetDemote() []uint64 {
+	if x != nil {
+		return x.Demote
 	}
 	return nil
 }
@@ -681,6 +689,206 @@ func (*TransferControllerResponse) Descriptor() ([]byte, []int) {
 	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
+type DecommissionNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	ValidateOnly  bool                   `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecommissionNodeRequest) Reset() {
+	*x = DecommissionNodeRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecommissionNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecommissionNodeRequest) ProtoMessage() {}
+
+func (x *DecommissionNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecommissionNodeRequest.ProtoReflect.Descriptor instead.
+func (*DecommissionNodeRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DecommissionNodeRequest) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *DecommissionNodeRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type DecommissionNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replicas      int32                  `protobuf:"varint,1,opt,name=replicas,proto3" json:"replicas,omitempty"` // that it still holds
+	Removed       bool                   `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecommissionNodeResponse) Reset() {
+	*x = DecommissionNodeResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecommissionNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecommissionNodeResponse) ProtoMessage() {}
+
+func (x *DecommissionNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecommissionNodeResponse.ProtoReflect.Descriptor instead.
+func (*DecommissionNodeResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DecommissionNodeResponse) GetReplicas() int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *DecommissionNodeResponse) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+type DrainNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Undo          bool                   `protobuf:"varint,2,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DrainNodeRequest) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *DrainNodeRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+type DrainNodeResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	LeadsPartitions int32                  `protobuf:"varint,1,opt,name=leads_partitions,json=leadsPartitions,proto3" json:"leads_partitions,omitempty"` // that it still leads, nobody else being in sync
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *DrainNodeResponse) Reset() {
+	*x = DrainNodeResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeResponse) ProtoMessage() {}
+
+func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
+func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DrainNodeResponse) GetLeadsPartitions() int32 {
+	if x != nil {
+		return x.LeadsPartitions
+	}
+	return 0
+}
+
 type Endpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Listener      string                 `protobuf:"bytes,1,opt,name=listener,proto3" json:"listener,omitempty"` // client, cluster or admin
@@ -692,7 +900,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +912,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +925,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Endpoint) GetListener() string {
@@ -755,13 +963,14 @@ type Node struct {
 	Version         string                 `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`
 	LeadsPartitions int32                  `protobuf:"varint,11,opt,name=leads_partitions,json=leadsPartitions,proto3" json:"leads_partitions,omitempty"`
 	HoldsReplicas   int32                  `protobuf:"varint,12,opt,name=holds_replicas,json=holdsReplicas,proto3" json:"holds_replicas,omitempty"`
+	Drained         bool                   `protobuf:"varint,220,opt,name=drained,proto3" json:"drained,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +982,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +995,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Node) GetId() int32 {
@@ -873,6 +1082,13 @@ func (x *Node) GetHoldsReplicas() int32 {
 	return 0
 }
 
+func (x *Node) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
 type GetClusterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -881,7 +1097,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1109,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1122,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 type GetClusterResponse struct {
@@ -925,7 +1141,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1153,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1166,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetClusterResponse) GetClusterId() string {
@@ -1020,7 +1236,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1248,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1261,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Problem) GetSubject() string {
@@ -1077,7 +1293,7 @@ type GetHealthRequest struct {
 
 func (x *GetHealthRequest) Reset() {
 	*x = GetHealthRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1305,7 @@ func (x *GetHealthRequest) String() string {
 func (*GetHealthRequest) ProtoMessage() {}
 
 func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1318,7 @@ func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 type GetHealthResponse struct {
@@ -1119,7 +1335,7 @@ type GetHealthResponse struct {
 
 func (x *GetHealthResponse) Reset() {
 	*x = GetHealthResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1347,7 @@ func (x *GetHealthResponse) String() string {
 func (*GetHealthResponse) ProtoMessage() {}
 
 func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1360,7 @@ func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthResponse.ProtoReflect.Descriptor instead.
 func (*GetHealthResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetHealthResponse) GetHealthy() bool {
@@ -1200,7 +1416,7 @@ type ConfigEntry struct {
 
 func (x *ConfigEntry) Reset() {
 	*x = ConfigEntry{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1428,7 @@ func (x *ConfigEntry) String() string {
 func (*ConfigEntry) ProtoMessage() {}
 
 func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1441,7 @@ func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEntry.ProtoReflect.Descriptor instead.
 func (*ConfigEntry) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ConfigEntry) GetName() string {
@@ -1257,7 +1473,7 @@ type GetNodeConfigRequest struct {
 
 func (x *GetNodeConfigRequest) Reset() {
 	*x = GetNodeConfigRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1485,7 @@ func (x *GetNodeConfigRequest) String() string {
 func (*GetNodeConfigRequest) ProtoMessage() {}
 
 func (x *GetNodeConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1498,7 @@ func (x *GetNodeConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 type GetNodeConfigResponse struct {
@@ -1295,7 +1511,7 @@ type GetNodeConfigResponse struct {
 
 func (x *GetNodeConfigResponse) Reset() {
 	*x = GetNodeConfigResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1523,7 @@ func (x *GetNodeConfigResponse) String() string {
 func (*GetNodeConfigResponse) ProtoMessage() {}
 
 func (x *GetNodeConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1536,7 @@ func (x *GetNodeConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetNodeConfigResponse) GetNode() int32 {
@@ -1333,6 +1549,491 @@ func (x *GetNodeConfigResponse) GetNode() int32 {
 func (x *GetNodeConfigResponse) GetConfigs() []*ConfigEntry {
 	if x != nil {
 		return x.Configs
+	}
+	return nil
+}
+
+// Move names the nodes that a partition is to lie on, the preferred leader first; none cancels.
+type Move struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Replicas      []int32                `protobuf:"varint,3,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Move) Reset() {
+	*x = Move{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Move) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Move) ProtoMessage() {}
+
+func (x *Move) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Move.ProtoReflect.Descriptor instead.
+func (*Move) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Move) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *Move) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Move) GetReplicas() []int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+type PlanMovesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topics        []string               `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`       // empty: all
+	Nodes         []int32                `protobuf:"varint,2,rep,packed,name=nodes,proto3" json:"nodes,omitempty"` // where replicas may lie; empty: all that run and are not drained
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanMovesRequest) Reset() {
+	*x = PlanMovesRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanMovesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanMovesRequest) ProtoMessage() {}
+
+func (x *PlanMovesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanMovesRequest.ProtoReflect.Descriptor instead.
+func (*PlanMovesRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PlanMovesRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *PlanMovesRequest) GetNodes() []int32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type PlanMovesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Moves         []*Move                `protobuf:"bytes,1,rep,name=moves,proto3" json:"moves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanMovesResponse) Reset() {
+	*x = PlanMovesResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanMovesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanMovesResponse) ProtoMessage() {}
+
+func (x *PlanMovesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanMovesResponse.ProtoReflect.Descriptor instead.
+func (*PlanMovesResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PlanMovesResponse) GetMoves() []*Move {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+type MovePartitionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Moves         []*Move                `protobuf:"bytes,1,rep,name=moves,proto3" json:"moves,omitempty"`
+	ValidateOnly  bool                   `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MovePartitionsRequest) Reset() {
+	*x = MovePartitionsRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MovePartitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MovePartitionsRequest) ProtoMessage() {}
+
+func (x *MovePartitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MovePartitionsRequest.ProtoReflect.Descriptor instead.
+func (*MovePartitionsRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *MovePartitionsRequest) GetMoves() []*Move {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *MovePartitionsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type MovePartitionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refusals      []string               `protobuf:"bytes,1,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MovePartitionsResponse) Reset() {
+	*x = MovePartitionsResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MovePartitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MovePartitionsResponse) ProtoMessage() {}
+
+func (x *MovePartitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MovePartitionsResponse.ProtoReflect.Descriptor instead.
+func (*MovePartitionsResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *MovePartitionsResponse) GetRefusals() []string {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+type Newcomer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Behind        int64                  `protobuf:"varint,2,opt,name=behind,proto3" json:"behind,omitempty"` // records that it lacks of the leader's log; -1: not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Newcomer) Reset() {
+	*x = Newcomer{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Newcomer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Newcomer) ProtoMessage() {}
+
+func (x *Newcomer) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Newcomer.ProtoReflect.Descriptor instead.
+func (*Newcomer) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Newcomer) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Newcomer) GetBehind() int64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
+type MoveState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Leader        int32                  `protobuf:"varint,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	Replicas      []int32                `protobuf:"varint,4,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
+	Adding        []int32                `protobuf:"varint,5,rep,packed,name=adding,proto3" json:"adding,omitempty"`
+	Removing      []int32                `protobuf:"varint,6,rep,packed,name=removing,proto3" json:"removing,omitempty"`
+	Isr           []int32                `protobuf:"varint,7,rep,packed,name=isr,proto3" json:"isr,omitempty"`
+	Newcomers     []*Newcomer            `protobuf:"bytes,8,rep,name=newcomers,proto3" json:"newcomers,omitempty"` // those of adding that are not in sync
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveState) Reset() {
+	*x = MoveState{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveState) ProtoMessage() {}
+
+func (x *MoveState) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveState.ProtoReflect.Descriptor instead.
+func (*MoveState) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *MoveState) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *MoveState) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *MoveState) GetLeader() int32 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
+func (x *MoveState) GetReplicas() []int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *MoveState) GetAdding() []int32 {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+func (x *MoveState) GetRemoving() []int32 {
+	if x != nil {
+		return x.Removing
+	}
+	return nil
+}
+
+func (x *MoveState) GetIsr() []int32 {
+	if x != nil {
+		return x.Isr
+	}
+	return nil
+}
+
+func (x *MoveState) GetNewcomers() []*Newcomer {
+	if x != nil {
+		return x.Newcomers
+	}
+	return nil
+}
+
+type ListMovesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMovesRequest) Reset() {
+	*x = ListMovesRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMovesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMovesRequest) ProtoMessage() {}
+
+func (x *ListMovesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMovesRequest.ProtoReflect.Descriptor instead.
+func (*ListMovesRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+type ListMovesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Moves         []*MoveState           `protobuf:"bytes,1,rep,name=moves,proto3" json:"moves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMovesResponse) Reset() {
+	*x = ListMovesResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMovesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMovesResponse) ProtoMessage() {}
+
+func (x *ListMovesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMovesResponse.ProtoReflect.Descriptor instead.
+func (*ListMovesResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListMovesResponse) GetMoves() []*MoveState {
+	if x != nil {
+		return x.Moves
 	}
 	return nil
 }
@@ -1350,7 +2051,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +2063,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +2076,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateTopicRequest) GetName() string {
@@ -1422,7 +2123,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +2135,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +2148,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateTopicResponse) GetTopic() *Topic {
@@ -1472,7 +2173,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +2185,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +2198,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Topic) GetId() string {
@@ -1558,7 +2259,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +2271,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +2284,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListTopicsRequest) GetIncludeInternal() bool {
@@ -1602,7 +2303,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +2315,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +2328,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*Topic {
@@ -1657,7 +2358,7 @@ type PartitionState struct {
 
 func (x *PartitionState) Reset() {
 	*x = PartitionState{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +2370,7 @@ func (x *PartitionState) String() string {
 func (*PartitionState) ProtoMessage() {}
 
 func (x *PartitionState) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +2383,7 @@ func (x *PartitionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionState.ProtoReflect.Descriptor instead.
 func (*PartitionState) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PartitionState) GetPartition() int32 {
@@ -1778,7 +2479,7 @@ type DescribeTopicRequest struct {
 
 func (x *DescribeTopicRequest) Reset() {
 	*x = DescribeTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +2491,7 @@ func (x *DescribeTopicRequest) String() string {
 func (*DescribeTopicRequest) ProtoMessage() {}
 
 func (x *DescribeTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +2504,7 @@ func (x *DescribeTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTopicRequest.ProtoReflect.Descriptor instead.
 func (*DescribeTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DescribeTopicRequest) GetName() string {
@@ -1824,7 +2525,7 @@ type DescribeTopicResponse struct {
 
 func (x *DescribeTopicResponse) Reset() {
 	*x = DescribeTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2537,7 @@ func (x *DescribeTopicResponse) String() string {
 func (*DescribeTopicResponse) ProtoMessage() {}
 
 func (x *DescribeTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2550,7 @@ func (x *DescribeTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTopicResponse.ProtoReflect.Descriptor instead.
 func (*DescribeTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DescribeTopicResponse) GetTopic() *Topic {
@@ -1886,7 +2587,7 @@ type AlterTopicRequest struct {
 
 func (x *AlterTopicRequest) Reset() {
 	*x = AlterTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2599,7 @@ func (x *AlterTopicRequest) String() string {
 func (*AlterTopicRequest) ProtoMessage() {}
 
 func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2612,7 @@ func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicRequest.ProtoReflect.Descriptor instead.
 func (*AlterTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AlterTopicRequest) GetName() string {
@@ -1959,7 +2660,7 @@ type AlterTopicResponse struct {
 
 func (x *AlterTopicResponse) Reset() {
 	*x = AlterTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2672,7 @@ func (x *AlterTopicResponse) String() string {
 func (*AlterTopicResponse) ProtoMessage() {}
 
 func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2685,7 @@ func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicResponse.ProtoReflect.Descriptor instead.
 func (*AlterTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AlterTopicResponse) GetTopic() *Topic {
@@ -2011,7 +2712,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2724,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2737,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DeleteTopicRequest) GetName() string {
@@ -2062,7 +2763,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2775,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2788,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeleteTopicResponse) GetId() string {
@@ -2110,7 +2811,7 @@ type GroupSummary struct {
 
 func (x *GroupSummary) Reset() {
 	*x = GroupSummary{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2823,7 @@ func (x *GroupSummary) String() string {
 func (*GroupSummary) ProtoMessage() {}
 
 func (x *GroupSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2836,7 @@ func (x *GroupSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSummary.ProtoReflect.Descriptor instead.
 func (*GroupSummary) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GroupSummary) GetGroup() string {
@@ -2181,7 +2882,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2894,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2907,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 type ListGroupsResponse struct {
@@ -2218,7 +2919,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2931,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2944,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupSummary {
@@ -2266,7 +2967,7 @@ type GroupMember struct {
 
 func (x *GroupMember) Reset() {
 	*x = GroupMember{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2979,7 @@ func (x *GroupMember) String() string {
 func (*GroupMember) ProtoMessage() {}
 
 func (x *GroupMember) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2992,7 @@ func (x *GroupMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
 func (*GroupMember) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GroupMember) GetMemberId() string {
@@ -2344,7 +3045,7 @@ type GroupOffset struct {
 
 func (x *GroupOffset) Reset() {
 	*x = GroupOffset{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2356,7 +3057,7 @@ func (x *GroupOffset) String() string {
 func (*GroupOffset) ProtoMessage() {}
 
 func (x *GroupOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2369,7 +3070,7 @@ func (x *GroupOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupOffset.ProtoReflect.Descriptor instead.
 func (*GroupOffset) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GroupOffset) GetTopic() string {
@@ -2430,7 +3131,7 @@ type DescribeGroupRequest struct {
 
 func (x *DescribeGroupRequest) Reset() {
 	*x = DescribeGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +3143,7 @@ func (x *DescribeGroupRequest) String() string {
 func (*DescribeGroupRequest) ProtoMessage() {}
 
 func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +3156,7 @@ func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupRequest.ProtoReflect.Descriptor instead.
 func (*DescribeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DescribeGroupRequest) GetGroup() string {
@@ -2478,7 +3179,7 @@ type DescribeGroupResponse struct {
 
 func (x *DescribeGroupResponse) Reset() {
 	*x = DescribeGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +3191,7 @@ func (x *DescribeGroupResponse) String() string {
 func (*DescribeGroupResponse) ProtoMessage() {}
 
 func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +3204,7 @@ func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
 func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DescribeGroupResponse) GetSummary() *GroupSummary {
@@ -2556,7 +3257,7 @@ type SeekTarget struct {
 
 func (x *SeekTarget) Reset() {
 	*x = SeekTarget{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +3269,7 @@ func (x *SeekTarget) String() string {
 func (*SeekTarget) ProtoMessage() {}
 
 func (x *SeekTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +3282,7 @@ func (x *SeekTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekTarget.ProtoReflect.Descriptor instead.
 func (*SeekTarget) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SeekTarget) GetTo() isSeekTarget_To {
@@ -2669,7 +3370,7 @@ type SeekGroupRequest struct {
 
 func (x *SeekGroupRequest) Reset() {
 	*x = SeekGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +3382,7 @@ func (x *SeekGroupRequest) String() string {
 func (*SeekGroupRequest) ProtoMessage() {}
 
 func (x *SeekGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +3395,7 @@ func (x *SeekGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekGroupRequest.ProtoReflect.Descriptor instead.
 func (*SeekGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SeekGroupRequest) GetGroup() string {
@@ -2751,7 +3452,7 @@ type SeekChange struct {
 
 func (x *SeekChange) Reset() {
 	*x = SeekChange{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +3464,7 @@ func (x *SeekChange) String() string {
 func (*SeekChange) ProtoMessage() {}
 
 func (x *SeekChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +3477,7 @@ func (x *SeekChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekChange.ProtoReflect.Descriptor instead.
 func (*SeekChange) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SeekChange) GetTopic() string {
@@ -2817,7 +3518,7 @@ type SeekGroupResponse struct {
 
 func (x *SeekGroupResponse) Reset() {
 	*x = SeekGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2829,7 +3530,7 @@ func (x *SeekGroupResponse) String() string {
 func (*SeekGroupResponse) ProtoMessage() {}
 
 func (x *SeekGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2842,7 +3543,7 @@ func (x *SeekGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekGroupResponse.ProtoReflect.Descriptor instead.
 func (*SeekGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SeekGroupResponse) GetChanges() []*SeekChange {
@@ -2869,7 +3570,7 @@ type DeleteGroupRequest struct {
 
 func (x *DeleteGroupRequest) Reset() {
 	*x = DeleteGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3582,7 @@ func (x *DeleteGroupRequest) String() string {
 func (*DeleteGroupRequest) ProtoMessage() {}
 
 func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3595,7 @@ func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DeleteGroupRequest) GetGroup() string {
@@ -2919,7 +3620,7 @@ type DeleteGroupResponse struct {
 
 func (x *DeleteGroupResponse) Reset() {
 	*x = DeleteGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +3632,7 @@ func (x *DeleteGroupResponse) String() string {
 func (*DeleteGroupResponse) ProtoMessage() {}
 
 func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +3645,7 @@ func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 type PushPluginRequest struct {
@@ -2960,7 +3661,7 @@ type PushPluginRequest struct {
 
 func (x *PushPluginRequest) Reset() {
 	*x = PushPluginRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3673,7 @@ func (x *PushPluginRequest) String() string {
 func (*PushPluginRequest) ProtoMessage() {}
 
 func (x *PushPluginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3686,7 @@ func (x *PushPluginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushPluginRequest.ProtoReflect.Descriptor instead.
 func (*PushPluginRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PushPluginRequest) GetPart() isPushPluginRequest_Part {
@@ -3049,7 +3750,7 @@ type PluginVersion struct {
 
 func (x *PluginVersion) Reset() {
 	*x = PluginVersion{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3061,7 +3762,7 @@ func (x *PluginVersion) String() string {
 func (*PluginVersion) ProtoMessage() {}
 
 func (x *PluginVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3074,7 +3775,7 @@ func (x *PluginVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginVersion.ProtoReflect.Descriptor instead.
 func (*PluginVersion) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PluginVersion) GetName() string {
@@ -3173,7 +3874,7 @@ type PushPluginResponse struct {
 
 func (x *PushPluginResponse) Reset() {
 	*x = PushPluginResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3185,7 +3886,7 @@ func (x *PushPluginResponse) String() string {
 func (*PushPluginResponse) ProtoMessage() {}
 
 func (x *PushPluginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3198,7 +3899,7 @@ func (x *PushPluginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushPluginResponse.ProtoReflect.Descriptor instead.
 func (*PushPluginResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PushPluginResponse) GetVersion() *PluginVersion {
@@ -3237,7 +3938,7 @@ type ListPluginsRequest struct {
 
 func (x *ListPluginsRequest) Reset() {
 	*x = ListPluginsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3249,7 +3950,7 @@ func (x *ListPluginsRequest) String() string {
 func (*ListPluginsRequest) ProtoMessage() {}
 
 func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3262,7 +3963,7 @@ func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 type ListPluginsResponse struct {
@@ -3274,7 +3975,7 @@ type ListPluginsResponse struct {
 
 func (x *ListPluginsResponse) Reset() {
 	*x = ListPluginsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3987,7 @@ func (x *ListPluginsResponse) String() string {
 func (*ListPluginsResponse) ProtoMessage() {}
 
 func (x *ListPluginsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3299,7 +4000,7 @@ func (x *ListPluginsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsResponse.ProtoReflect.Descriptor instead.
 func (*ListPluginsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListPluginsResponse) GetLatest() []*PluginVersion {
@@ -3318,7 +4019,7 @@ type ListPluginVersionsRequest struct {
 
 func (x *ListPluginVersionsRequest) Reset() {
 	*x = ListPluginVersionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3330,7 +4031,7 @@ func (x *ListPluginVersionsRequest) String() string {
 func (*ListPluginVersionsRequest) ProtoMessage() {}
 
 func (x *ListPluginVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3343,7 +4044,7 @@ func (x *ListPluginVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListPluginVersionsRequest) GetName() string {
@@ -3362,7 +4063,7 @@ type ListPluginVersionsResponse struct {
 
 func (x *ListPluginVersionsResponse) Reset() {
 	*x = ListPluginVersionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +4075,7 @@ func (x *ListPluginVersionsResponse) String() string {
 func (*ListPluginVersionsResponse) ProtoMessage() {}
 
 func (x *ListPluginVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +4088,7 @@ func (x *ListPluginVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPluginVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListPluginVersionsResponse) GetVersions() []*PluginVersion {
@@ -3407,7 +4108,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3419,7 +4120,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3432,7 +4133,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Stage) GetPlugin() string {
@@ -3459,7 +4160,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3471,7 +4172,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3484,7 +4185,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Window) GetBlocks() uint32 {
@@ -3517,7 +4218,7 @@ type ChainSpec struct {
 
 func (x *ChainSpec) Reset() {
 	*x = ChainSpec{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3529,7 +4230,7 @@ func (x *ChainSpec) String() string {
 func (*ChainSpec) ProtoMessage() {}
 
 func (x *ChainSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3542,7 +4243,7 @@ func (x *ChainSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainSpec.ProtoReflect.Descriptor instead.
 func (*ChainSpec) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ChainSpec) GetStages() []*Stage {
@@ -3612,7 +4313,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3624,7 +4325,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3637,7 +4338,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Breaker) GetFailures() uint32 {
@@ -3667,7 +4368,7 @@ type CreateBindingRequest struct {
 
 func (x *CreateBindingRequest) Reset() {
 	*x = CreateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +4380,7 @@ func (x *CreateBindingRequest) String() string {
 func (*CreateBindingRequest) ProtoMessage() {}
 
 func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +4393,7 @@ func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingRequest.ProtoReflect.Descriptor instead.
 func (*CreateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CreateBindingRequest) GetGroup() string {
@@ -3740,7 +4441,7 @@ type Cutover struct {
 
 func (x *Cutover) Reset() {
 	*x = Cutover{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +4453,7 @@ func (x *Cutover) String() string {
 func (*Cutover) ProtoMessage() {}
 
 func (x *Cutover) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +4466,7 @@ func (x *Cutover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cutover.ProtoReflect.Descriptor instead.
 func (*Cutover) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Cutover) GetPartition() int32 {
@@ -3798,7 +4499,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3810,7 +4511,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3823,7 +4524,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Binding) GetId() uint64 {
@@ -3900,7 +4601,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3912,7 +4613,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3925,7 +4626,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Row) GetId() uint64 {
@@ -4007,7 +4708,7 @@ type CreateBindingResponse struct {
 
 func (x *CreateBindingResponse) Reset() {
 	*x = CreateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4720,7 @@ func (x *CreateBindingResponse) String() string {
 func (*CreateBindingResponse) ProtoMessage() {}
 
 func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4733,7 @@ func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingResponse.ProtoReflect.Descriptor instead.
 func (*CreateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateBindingResponse) GetBindings() []*Binding {
@@ -4054,7 +4755,7 @@ type UpdateBindingRequest struct {
 
 func (x *UpdateBindingRequest) Reset() {
 	*x = UpdateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4066,7 +4767,7 @@ func (x *UpdateBindingRequest) String() string {
 func (*UpdateBindingRequest) ProtoMessage() {}
 
 func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4079,7 +4780,7 @@ func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingRequest.ProtoReflect.Descriptor instead.
 func (*UpdateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *UpdateBindingRequest) GetGroup() string {
@@ -4119,7 +4820,7 @@ type UpdateBindingResponse struct {
 
 func (x *UpdateBindingResponse) Reset() {
 	*x = UpdateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4131,7 +4832,7 @@ func (x *UpdateBindingResponse) String() string {
 func (*UpdateBindingResponse) ProtoMessage() {}
 
 func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4144,7 +4845,7 @@ func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingResponse.ProtoReflect.Descriptor instead.
 func (*UpdateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *UpdateBindingResponse) GetBinding() *Binding {
@@ -4163,7 +4864,7 @@ type ListBindingsRequest struct {
 
 func (x *ListBindingsRequest) Reset() {
 	*x = ListBindingsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4175,7 +4876,7 @@ func (x *ListBindingsRequest) String() string {
 func (*ListBindingsRequest) ProtoMessage() {}
 
 func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4188,7 +4889,7 @@ func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListBindingsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListBindingsRequest) GetGroup() string {
@@ -4207,7 +4908,7 @@ type ListBindingsResponse struct {
 
 func (x *ListBindingsResponse) Reset() {
 	*x = ListBindingsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4219,7 +4920,7 @@ func (x *ListBindingsResponse) String() string {
 func (*ListBindingsResponse) ProtoMessage() {}
 
 func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4232,7 +4933,7 @@ func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListBindingsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListBindingsResponse) GetBindings() []*Binding {
@@ -4252,7 +4953,7 @@ type DescribeBindingRequest struct {
 
 func (x *DescribeBindingRequest) Reset() {
 	*x = DescribeBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4264,7 +4965,7 @@ func (x *DescribeBindingRequest) String() string {
 func (*DescribeBindingRequest) ProtoMessage() {}
 
 func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4277,7 +4978,7 @@ func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingRequest.ProtoReflect.Descriptor instead.
 func (*DescribeBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *DescribeBindingRequest) GetGroup() string {
@@ -4321,7 +5022,7 @@ type ChainPartition struct {
 
 func (x *ChainPartition) Reset() {
 	*x = ChainPartition{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4333,7 +5034,7 @@ func (x *ChainPartition) String() string {
 func (*ChainPartition) ProtoMessage() {}
 
 func (x *ChainPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4346,7 +5047,7 @@ func (x *ChainPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainPartition.ProtoReflect.Descriptor instead.
 func (*ChainPartition) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ChainPartition) GetPartition() int32 {
@@ -4493,7 +5194,7 @@ type DescribeBindingResponse struct {
 
 func (x *DescribeBindingResponse) Reset() {
 	*x = DescribeBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4505,7 +5206,7 @@ func (x *DescribeBindingResponse) String() string {
 func (*DescribeBindingResponse) ProtoMessage() {}
 
 func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4518,7 +5219,7 @@ func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingResponse.ProtoReflect.Descriptor instead.
 func (*DescribeBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DescribeBindingResponse) GetBinding() *Binding {
@@ -4553,7 +5254,7 @@ type DeleteBindingRequest struct {
 
 func (x *DeleteBindingRequest) Reset() {
 	*x = DeleteBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4565,7 +5266,7 @@ func (x *DeleteBindingRequest) String() string {
 func (*DeleteBindingRequest) ProtoMessage() {}
 
 func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4578,7 +5279,7 @@ func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingRequest.ProtoReflect.Descriptor instead.
 func (*DeleteBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *DeleteBindingRequest) GetGroup() string {
@@ -4610,7 +5311,7 @@ type DeleteBindingResponse struct {
 
 func (x *DeleteBindingResponse) Reset() {
 	*x = DeleteBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4622,7 +5323,7 @@ func (x *DeleteBindingResponse) String() string {
 func (*DeleteBindingResponse) ProtoMessage() {}
 
 func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4635,7 +5336,7 @@ func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingResponse.ProtoReflect.Descriptor instead.
 func (*DeleteBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 type ResumeBindingRequest struct {
@@ -4651,7 +5352,7 @@ type ResumeBindingRequest struct {
 
 func (x *ResumeBindingRequest) Reset() {
 	*x = ResumeBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4663,7 +5364,7 @@ func (x *ResumeBindingRequest) String() string {
 func (*ResumeBindingRequest) ProtoMessage() {}
 
 func (x *ResumeBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4676,7 +5377,7 @@ func (x *ResumeBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeBindingRequest.ProtoReflect.Descriptor instead.
 func (*ResumeBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ResumeBindingRequest) GetGroup() string {
@@ -4723,7 +5424,7 @@ type ResumeBindingResponse struct {
 
 func (x *ResumeBindingResponse) Reset() {
 	*x = ResumeBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4735,7 +5436,7 @@ func (x *ResumeBindingResponse) String() string {
 func (*ResumeBindingResponse) ProtoMessage() {}
 
 func (x *ResumeBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4748,7 +5449,7 @@ func (x *ResumeBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeBindingResponse.ProtoReflect.Descriptor instead.
 func (*ResumeBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ResumeBindingResponse) GetBinding() *Binding {
@@ -4772,7 +5473,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4784,7 +5485,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4797,7 +5498,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *View) GetName() string {
@@ -4855,7 +5556,7 @@ type CreateViewRequest struct {
 
 func (x *CreateViewRequest) Reset() {
 	*x = CreateViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4867,7 +5568,7 @@ func (x *CreateViewRequest) String() string {
 func (*CreateViewRequest) ProtoMessage() {}
 
 func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4880,7 +5581,7 @@ func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewRequest.ProtoReflect.Descriptor instead.
 func (*CreateViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CreateViewRequest) GetName() string {
@@ -4927,7 +5628,7 @@ type CreateViewResponse struct {
 
 func (x *CreateViewResponse) Reset() {
 	*x = CreateViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4939,7 +5640,7 @@ func (x *CreateViewResponse) String() string {
 func (*CreateViewResponse) ProtoMessage() {}
 
 func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4952,7 +5653,7 @@ func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewResponse.ProtoReflect.Descriptor instead.
 func (*CreateViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *CreateViewResponse) GetView() *View {
@@ -4970,7 +5671,7 @@ type ListViewsRequest struct {
 
 func (x *ListViewsRequest) Reset() {
 	*x = ListViewsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4982,7 +5683,7 @@ func (x *ListViewsRequest) String() string {
 func (*ListViewsRequest) ProtoMessage() {}
 
 func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4995,7 +5696,7 @@ func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsRequest.ProtoReflect.Descriptor instead.
 func (*ListViewsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 type ListViewsResponse struct {
@@ -5007,7 +5708,7 @@ type ListViewsResponse struct {
 
 func (x *ListViewsResponse) Reset() {
 	*x = ListViewsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5019,7 +5720,7 @@ func (x *ListViewsResponse) String() string {
 func (*ListViewsResponse) ProtoMessage() {}
 
 func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5032,7 +5733,7 @@ func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsResponse.ProtoReflect.Descriptor instead.
 func (*ListViewsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ListViewsResponse) GetViews() []*View {
@@ -5051,7 +5752,7 @@ type DeleteViewRequest struct {
 
 func (x *DeleteViewRequest) Reset() {
 	*x = DeleteViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5063,7 +5764,7 @@ func (x *DeleteViewRequest) String() string {
 func (*DeleteViewRequest) ProtoMessage() {}
 
 func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5076,7 +5777,7 @@ func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewRequest.ProtoReflect.Descriptor instead.
 func (*DeleteViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *DeleteViewRequest) GetName() string {
@@ -5094,7 +5795,7 @@ type DeleteViewResponse struct {
 
 func (x *DeleteViewResponse) Reset() {
 	*x = DeleteViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5106,7 +5807,7 @@ func (x *DeleteViewResponse) String() string {
 func (*DeleteViewResponse) ProtoMessage() {}
 
 func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5119,7 +5820,7 @@ func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewResponse.ProtoReflect.Descriptor instead.
 func (*DeleteViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 type DumpDecisionsRequest struct {
@@ -5132,7 +5833,7 @@ type DumpDecisionsRequest struct {
 
 func (x *DumpDecisionsRequest) Reset() {
 	*x = DumpDecisionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5144,7 +5845,7 @@ func (x *DumpDecisionsRequest) String() string {
 func (*DumpDecisionsRequest) ProtoMessage() {}
 
 func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5157,7 +5858,7 @@ func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsRequest.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *DumpDecisionsRequest) GetGroup() string {
@@ -5184,7 +5885,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5196,7 +5897,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5209,7 +5910,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Origin) GetPartition() int32 {
@@ -5236,7 +5937,7 @@ type DumpDecisionsResponse struct {
 
 func (x *DumpDecisionsResponse) Reset() {
 	*x = DumpDecisionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5248,7 +5949,7 @@ func (x *DumpDecisionsResponse) String() string {
 func (*DumpDecisionsResponse) ProtoMessage() {}
 
 func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5261,7 +5962,7 @@ func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsResponse.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DumpDecisionsResponse) GetBinding() *Binding {
@@ -5311,18 +6012,30 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\"D\n" +
 	"\x12InviteNodeResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"G\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"`\n" +
 	"\x13AlterMembersRequest\x12\x18\n" +
 	"\apromote\x18\x01 \x03(\x04R\apromote\x12\x16\n" +
-	"\x06remove\x18\x02 \x03(\x04R\x06remove\"\x16\n" +
+	"\x06remove\x18\x02 \x03(\x04R\x06remove\x12\x17\n" +
+	"\x06demote\x18\xdc\x01 \x03(\x04R\x06demote\"\x16\n" +
 	"\x14AlterMembersResponse\"4\n" +
 	"\x19TransferControllerRequest\x12\x17\n" +
 	"\araft_id\x18\x01 \x01(\x04R\x06raftId\"\x1c\n" +
-	"\x1aTransferControllerResponse\"N\n" +
+	"\x1aTransferControllerResponse\"R\n" +
+	"\x17DecommissionNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"P\n" +
+	"\x18DecommissionNodeResponse\x12\x1a\n" +
+	"\breplicas\x18\x01 \x01(\x05R\breplicas\x12\x18\n" +
+	"\aremoved\x18\x02 \x01(\bR\aremoved\":\n" +
+	"\x10DrainNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x12\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\">\n" +
+	"\x11DrainNodeResponse\x12)\n" +
+	"\x10leads_partitions\x18\x01 \x01(\x05R\x0fleadsPartitions\"N\n" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\x05R\x04port\"\xf8\x02\n" +
+	"\x04port\x18\x03 \x01(\x05R\x04port\"\x93\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\x04R\x06raftId\x12!\n" +
@@ -5337,7 +6050,8 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12)\n" +
 	"\x10leads_partitions\x18\v \x01(\x05R\x0fleadsPartitions\x12%\n" +
-	"\x0eholds_replicas\x18\f \x01(\x05R\rholdsReplicas\"\x13\n" +
+	"\x0eholds_replicas\x18\f \x01(\x05R\rholdsReplicas\x12\x19\n" +
+	"\adrained\x18\xdc\x01 \x01(\bR\adrained\"\x13\n" +
 	"\x11GetClusterRequest\"\xaa\x02\n" +
 	"\x12GetClusterResponse\x12\x1d\n" +
 	"\n" +
@@ -5370,7 +6084,36 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x14GetNodeConfigRequest\"e\n" +
 	"\x15GetNodeConfigResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x128\n" +
-	"\aconfigs\x18\x02 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\"\xa6\x02\n" +
+	"\aconfigs\x18\x02 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\"V\n" +
+	"\x04Move\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1a\n" +
+	"\breplicas\x18\x03 \x03(\x05R\breplicas\"@\n" +
+	"\x10PlanMovesRequest\x12\x16\n" +
+	"\x06topics\x18\x01 \x03(\tR\x06topics\x12\x14\n" +
+	"\x05nodes\x18\x02 \x03(\x05R\x05nodes\"B\n" +
+	"\x11PlanMovesResponse\x12-\n" +
+	"\x05moves\x18\x01 \x03(\v2\x17.millrace.admin.v1.MoveR\x05moves\"k\n" +
+	"\x15MovePartitionsRequest\x12-\n" +
+	"\x05moves\x18\x01 \x03(\v2\x17.millrace.admin.v1.MoveR\x05moves\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"4\n" +
+	"\x16MovePartitionsResponse\x12\x1a\n" +
+	"\brefusals\x18\x01 \x03(\tR\brefusals\"6\n" +
+	"\bNewcomer\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x16\n" +
+	"\x06behind\x18\x02 \x01(\x03R\x06behind\"\xf4\x01\n" +
+	"\tMoveState\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
+	"\x06leader\x18\x03 \x01(\x05R\x06leader\x12\x1a\n" +
+	"\breplicas\x18\x04 \x03(\x05R\breplicas\x12\x16\n" +
+	"\x06adding\x18\x05 \x03(\x05R\x06adding\x12\x1a\n" +
+	"\bremoving\x18\x06 \x03(\x05R\bremoving\x12\x10\n" +
+	"\x03isr\x18\a \x03(\x05R\x03isr\x129\n" +
+	"\tnewcomers\x18\b \x03(\v2\x1b.millrace.admin.v1.NewcomerR\tnewcomers\"\x12\n" +
+	"\x10ListMovesRequest\"G\n" +
+	"\x11ListMovesResponse\x122\n" +
+	"\x05moves\x18\x01 \x03(\v2\x1c.millrace.admin.v1.MoveStateR\x05moves\"\xa6\x02\n" +
 	"\x12CreateTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -5692,7 +6435,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\aStartAt\x12\x14\n" +
 	"\x10START_AT_DEFAULT\x10\x00\x12\x16\n" +
 	"\x12START_AT_LOG_START\x10\x01\x12\x14\n" +
-	"\x10START_AT_LOG_END\x10\x022\xae\x05\n" +
+	"\x10START_AT_LOG_END\x10\x022\xf3\x06\n" +
 	"\x0eClusterService\x12Y\n" +
 	"\n" +
 	"GetCluster\x12$.millrace.admin.v1.GetClusterRequest\x1a%.millrace.admin.v1.GetClusterResponse\x12V\n" +
@@ -5702,7 +6445,9 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"InviteNode\x12$.millrace.admin.v1.InviteNodeRequest\x1a%.millrace.admin.v1.InviteNodeResponse\x12_\n" +
 	"\fAlterMembers\x12&.millrace.admin.v1.AlterMembersRequest\x1a'.millrace.admin.v1.AlterMembersResponse\x12q\n" +
-	"\x12TransferController\x12,.millrace.admin.v1.TransferControllerRequest\x1a-.millrace.admin.v1.TransferControllerResponse2\xe4\x03\n" +
+	"\x12TransferController\x12,.millrace.admin.v1.TransferControllerRequest\x1a-.millrace.admin.v1.TransferControllerResponse\x12V\n" +
+	"\tDrainNode\x12#.millrace.admin.v1.DrainNodeRequest\x1a$.millrace.admin.v1.DrainNodeResponse\x12k\n" +
+	"\x10DecommissionNode\x12*.millrace.admin.v1.DecommissionNodeRequest\x1a+.millrace.admin.v1.DecommissionNodeResponse2\xfb\x05\n" +
 	"\fTopicService\x12\\\n" +
 	"\vCreateTopic\x12%.millrace.admin.v1.CreateTopicRequest\x1a&.millrace.admin.v1.CreateTopicResponse\x12Y\n" +
 	"\n" +
@@ -5710,7 +6455,10 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\rDescribeTopic\x12'.millrace.admin.v1.DescribeTopicRequest\x1a(.millrace.admin.v1.DescribeTopicResponse\x12Y\n" +
 	"\n" +
 	"AlterTopic\x12$.millrace.admin.v1.AlterTopicRequest\x1a%.millrace.admin.v1.AlterTopicResponse\x12\\\n" +
-	"\vDeleteTopic\x12%.millrace.admin.v1.DeleteTopicRequest\x1a&.millrace.admin.v1.DeleteTopicResponse2\x83\x03\n" +
+	"\vDeleteTopic\x12%.millrace.admin.v1.DeleteTopicRequest\x1a&.millrace.admin.v1.DeleteTopicResponse\x12V\n" +
+	"\tPlanMoves\x12#.millrace.admin.v1.PlanMovesRequest\x1a$.millrace.admin.v1.PlanMovesResponse\x12e\n" +
+	"\x0eMovePartitions\x12(.millrace.admin.v1.MovePartitionsRequest\x1a).millrace.admin.v1.MovePartitionsResponse\x12V\n" +
+	"\tListMoves\x12#.millrace.admin.v1.ListMovesRequest\x1a$.millrace.admin.v1.ListMovesResponse2\x83\x03\n" +
 	"\fGroupService\x12Y\n" +
 	"\n" +
 	"ListGroups\x12$.millrace.admin.v1.ListGroupsRequest\x1a%.millrace.admin.v1.ListGroupsResponse\x12b\n" +
@@ -5751,7 +6499,7 @@ func file_millrace_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
 var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(ErrorPolicy)(0),                   // 0: millrace.admin.v1.ErrorPolicy
 	(StartAt)(0),                       // 1: millrace.admin.v1.StartAt
@@ -5765,195 +6513,222 @@ var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(*AlterMembersResponse)(nil),       // 9: millrace.admin.v1.AlterMembersResponse
 	(*TransferControllerRequest)(nil),  // 10: millrace.admin.v1.TransferControllerRequest
 	(*TransferControllerResponse)(nil), // 11: millrace.admin.v1.TransferControllerResponse
-	(*Endpoint)(nil),                   // 12: millrace.admin.v1.Endpoint
-	(*Node)(nil),                       // 13: millrace.admin.v1.Node
-	(*GetClusterRequest)(nil),          // 14: millrace.admin.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),         // 15: millrace.admin.v1.GetClusterResponse
-	(*Problem)(nil),                    // 16: millrace.admin.v1.Problem
-	(*GetHealthRequest)(nil),           // 17: millrace.admin.v1.GetHealthRequest
-	(*GetHealthResponse)(nil),          // 18: millrace.admin.v1.GetHealthResponse
-	(*ConfigEntry)(nil),                // 19: millrace.admin.v1.ConfigEntry
-	(*GetNodeConfigRequest)(nil),       // 20: millrace.admin.v1.GetNodeConfigRequest
-	(*GetNodeConfigResponse)(nil),      // 21: millrace.admin.v1.GetNodeConfigResponse
-	(*CreateTopicRequest)(nil),         // 22: millrace.admin.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),        // 23: millrace.admin.v1.CreateTopicResponse
-	(*Topic)(nil),                      // 24: millrace.admin.v1.Topic
-	(*ListTopicsRequest)(nil),          // 25: millrace.admin.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 26: millrace.admin.v1.ListTopicsResponse
-	(*PartitionState)(nil),             // 27: millrace.admin.v1.PartitionState
-	(*DescribeTopicRequest)(nil),       // 28: millrace.admin.v1.DescribeTopicRequest
-	(*DescribeTopicResponse)(nil),      // 29: millrace.admin.v1.DescribeTopicResponse
-	(*AlterTopicRequest)(nil),          // 30: millrace.admin.v1.AlterTopicRequest
-	(*AlterTopicResponse)(nil),         // 31: millrace.admin.v1.AlterTopicResponse
-	(*DeleteTopicRequest)(nil),         // 32: millrace.admin.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),        // 33: millrace.admin.v1.DeleteTopicResponse
-	(*GroupSummary)(nil),               // 34: millrace.admin.v1.GroupSummary
-	(*ListGroupsRequest)(nil),          // 35: millrace.admin.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),         // 36: millrace.admin.v1.ListGroupsResponse
-	(*GroupMember)(nil),                // 37: millrace.admin.v1.GroupMember
-	(*GroupOffset)(nil),                // 38: millrace.admin.v1.GroupOffset
-	(*DescribeGroupRequest)(nil),       // 39: millrace.admin.v1.DescribeGroupRequest
-	(*DescribeGroupResponse)(nil),      // 40: millrace.admin.v1.DescribeGroupResponse
-	(*SeekTarget)(nil),                 // 41: millrace.admin.v1.SeekTarget
-	(*SeekGroupRequest)(nil),           // 42: millrace.admin.v1.SeekGroupRequest
-	(*SeekChange)(nil),                 // 43: millrace.admin.v1.SeekChange
-	(*SeekGroupResponse)(nil),          // 44: millrace.admin.v1.SeekGroupResponse
-	(*DeleteGroupRequest)(nil),         // 45: millrace.admin.v1.DeleteGroupRequest
-	(*DeleteGroupResponse)(nil),        // 46: millrace.admin.v1.DeleteGroupResponse
-	(*PushPluginRequest)(nil),          // 47: millrace.admin.v1.PushPluginRequest
-	(*PluginVersion)(nil),              // 48: millrace.admin.v1.PluginVersion
-	(*PushPluginResponse)(nil),         // 49: millrace.admin.v1.PushPluginResponse
-	(*ListPluginsRequest)(nil),         // 50: millrace.admin.v1.ListPluginsRequest
-	(*ListPluginsResponse)(nil),        // 51: millrace.admin.v1.ListPluginsResponse
-	(*ListPluginVersionsRequest)(nil),  // 52: millrace.admin.v1.ListPluginVersionsRequest
-	(*ListPluginVersionsResponse)(nil), // 53: millrace.admin.v1.ListPluginVersionsResponse
-	(*Stage)(nil),                      // 54: millrace.admin.v1.Stage
-	(*Window)(nil),                     // 55: millrace.admin.v1.Window
-	(*ChainSpec)(nil),                  // 56: millrace.admin.v1.ChainSpec
-	(*Breaker)(nil),                    // 57: millrace.admin.v1.Breaker
-	(*CreateBindingRequest)(nil),       // 58: millrace.admin.v1.CreateBindingRequest
-	(*Cutover)(nil),                    // 59: millrace.admin.v1.Cutover
-	(*Binding)(nil),                    // 60: millrace.admin.v1.Binding
-	(*Row)(nil),                        // 61: millrace.admin.v1.Row
-	(*CreateBindingResponse)(nil),      // 62: millrace.admin.v1.CreateBindingResponse
-	(*UpdateBindingRequest)(nil),       // 63: millrace.admin.v1.UpdateBindingRequest
-	(*UpdateBindingResponse)(nil),      // 64: millrace.admin.v1.UpdateBindingResponse
-	(*ListBindingsRequest)(nil),        // 65: millrace.admin.v1.ListBindingsRequest
-	(*ListBindingsResponse)(nil),       // 66: millrace.admin.v1.ListBindingsResponse
-	(*DescribeBindingRequest)(nil),     // 67: millrace.admin.v1.DescribeBindingRequest
-	(*ChainPartition)(nil),             // 68: millrace.admin.v1.ChainPartition
-	(*DescribeBindingResponse)(nil),    // 69: millrace.admin.v1.DescribeBindingResponse
-	(*DeleteBindingRequest)(nil),       // 70: millrace.admin.v1.DeleteBindingRequest
-	(*DeleteBindingResponse)(nil),      // 71: millrace.admin.v1.DeleteBindingResponse
-	(*ResumeBindingRequest)(nil),       // 72: millrace.admin.v1.ResumeBindingRequest
-	(*ResumeBindingResponse)(nil),      // 73: millrace.admin.v1.ResumeBindingResponse
-	(*View)(nil),                       // 74: millrace.admin.v1.View
-	(*CreateViewRequest)(nil),          // 75: millrace.admin.v1.CreateViewRequest
-	(*CreateViewResponse)(nil),         // 76: millrace.admin.v1.CreateViewResponse
-	(*ListViewsRequest)(nil),           // 77: millrace.admin.v1.ListViewsRequest
-	(*ListViewsResponse)(nil),          // 78: millrace.admin.v1.ListViewsResponse
-	(*DeleteViewRequest)(nil),          // 79: millrace.admin.v1.DeleteViewRequest
-	(*DeleteViewResponse)(nil),         // 80: millrace.admin.v1.DeleteViewResponse
-	(*DumpDecisionsRequest)(nil),       // 81: millrace.admin.v1.DumpDecisionsRequest
-	(*Origin)(nil),                     // 82: millrace.admin.v1.Origin
-	(*DumpDecisionsResponse)(nil),      // 83: millrace.admin.v1.DumpDecisionsResponse
-	nil,                                // 84: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
-	nil,                                // 85: millrace.admin.v1.AlterTopicRequest.SetEntry
+	(*DecommissionNodeRequest)(nil),    // 12: millrace.admin.v1.DecommissionNodeRequest
+	(*DecommissionNodeResponse)(nil),   // 13: millrace.admin.v1.DecommissionNodeResponse
+	(*DrainNodeRequest)(nil),           // 14: millrace.admin.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 15: millrace.admin.v1.DrainNodeResponse
+	(*Endpoint)(nil),                   // 16: millrace.admin.v1.Endpoint
+	(*Node)(nil),                       // 17: millrace.admin.v1.Node
+	(*GetClusterRequest)(nil),          // 18: millrace.admin.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),         // 19: millrace.admin.v1.GetClusterResponse
+	(*Problem)(nil),                    // 20: millrace.admin.v1.Problem
+	(*GetHealthRequest)(nil),           // 21: millrace.admin.v1.GetHealthRequest
+	(*GetHealthResponse)(nil),          // 22: millrace.admin.v1.GetHealthResponse
+	(*ConfigEntry)(nil),                // 23: millrace.admin.v1.ConfigEntry
+	(*GetNodeConfigRequest)(nil),       // 24: millrace.admin.v1.GetNodeConfigRequest
+	(*GetNodeConfigResponse)(nil),      // 25: millrace.admin.v1.GetNodeConfigResponse
+	(*Move)(nil),                       // 26: millrace.admin.v1.Move
+	(*PlanMovesRequest)(nil),           // 27: millrace.admin.v1.PlanMovesRequest
+	(*PlanMovesResponse)(nil),          // 28: millrace.admin.v1.PlanMovesResponse
+	(*MovePartitionsRequest)(nil),      // 29: millrace.admin.v1.MovePartitionsRequest
+	(*MovePartitionsResponse)(nil),     // 30: millrace.admin.v1.MovePartitionsResponse
+	(*Newcomer)(nil),                   // 31: millrace.admin.v1.Newcomer
+	(*MoveState)(nil),                  // 32: millrace.admin.v1.MoveState
+	(*ListMovesRequest)(nil),           // 33: millrace.admin.v1.ListMovesRequest
+	(*ListMovesResponse)(nil),          // 34: millrace.admin.v1.ListMovesResponse
+	(*CreateTopicRequest)(nil),         // 35: millrace.admin.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),        // 36: millrace.admin.v1.CreateTopicResponse
+	(*Topic)(nil),                      // 37: millrace.admin.v1.Topic
+	(*ListTopicsRequest)(nil),          // 38: millrace.admin.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 39: millrace.admin.v1.ListTopicsResponse
+	(*PartitionState)(nil),             // 40: millrace.admin.v1.PartitionState
+	(*DescribeTopicRequest)(nil),       // 41: millrace.admin.v1.DescribeTopicRequest
+	(*DescribeTopicResponse)(nil),      // 42: millrace.admin.v1.DescribeTopicResponse
+	(*AlterTopicRequest)(nil),          // 43: millrace.admin.v1.AlterTopicRequest
+	(*AlterTopicResponse)(nil),         // 44: millrace.admin.v1.AlterTopicResponse
+	(*DeleteTopicRequest)(nil),         // 45: millrace.admin.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),        // 46: millrace.admin.v1.DeleteTopicResponse
+	(*GroupSummary)(nil),               // 47: millrace.admin.v1.GroupSummary
+	(*ListGroupsRequest)(nil),          // 48: millrace.admin.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),         // 49: millrace.admin.v1.ListGroupsResponse
+	(*GroupMember)(nil),                // 50: millrace.admin.v1.GroupMember
+	(*GroupOffset)(nil),                // 51: millrace.admin.v1.GroupOffset
+	(*DescribeGroupRequest)(nil),       // 52: millrace.admin.v1.DescribeGroupRequest
+	(*DescribeGroupResponse)(nil),      // 53: millrace.admin.v1.DescribeGroupResponse
+	(*SeekTarget)(nil),                 // 54: millrace.admin.v1.SeekTarget
+	(*SeekGroupRequest)(nil),           // 55: millrace.admin.v1.SeekGroupRequest
+	(*SeekChange)(nil),                 // 56: millrace.admin.v1.SeekChange
+	(*SeekGroupResponse)(nil),          // 57: millrace.admin.v1.SeekGroupResponse
+	(*DeleteGroupRequest)(nil),         // 58: millrace.admin.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),        // 59: millrace.admin.v1.DeleteGroupResponse
+	(*PushPluginRequest)(nil),          // 60: millrace.admin.v1.PushPluginRequest
+	(*PluginVersion)(nil),              // 61: millrace.admin.v1.PluginVersion
+	(*PushPluginResponse)(nil),         // 62: millrace.admin.v1.PushPluginResponse
+	(*ListPluginsRequest)(nil),         // 63: millrace.admin.v1.ListPluginsRequest
+	(*ListPluginsResponse)(nil),        // 64: millrace.admin.v1.ListPluginsResponse
+	(*ListPluginVersionsRequest)(nil),  // 65: millrace.admin.v1.ListPluginVersionsRequest
+	(*ListPluginVersionsResponse)(nil), // 66: millrace.admin.v1.ListPluginVersionsResponse
+	(*Stage)(nil),                      // 67: millrace.admin.v1.Stage
+	(*Window)(nil),                     // 68: millrace.admin.v1.Window
+	(*ChainSpec)(nil),                  // 69: millrace.admin.v1.ChainSpec
+	(*Breaker)(nil),                    // 70: millrace.admin.v1.Breaker
+	(*CreateBindingRequest)(nil),       // 71: millrace.admin.v1.CreateBindingRequest
+	(*Cutover)(nil),                    // 72: millrace.admin.v1.Cutover
+	(*Binding)(nil),                    // 73: millrace.admin.v1.Binding
+	(*Row)(nil),                        // 74: millrace.admin.v1.Row
+	(*CreateBindingResponse)(nil),      // 75: millrace.admin.v1.CreateBindingResponse
+	(*UpdateBindingRequest)(nil),       // 76: millrace.admin.v1.UpdateBindingRequest
+	(*UpdateBindingResponse)(nil),      // 77: millrace.admin.v1.UpdateBindingResponse
+	(*ListBindingsRequest)(nil),        // 78: millrace.admin.v1.ListBindingsRequest
+	(*ListBindingsResponse)(nil),       // 79: millrace.admin.v1.ListBindingsResponse
+	(*DescribeBindingRequest)(nil),     // 80: millrace.admin.v1.DescribeBindingRequest
+	(*ChainPartition)(nil),             // 81: millrace.admin.v1.ChainPartition
+	(*DescribeBindingResponse)(nil),    // 82: millrace.admin.v1.DescribeBindingResponse
+	(*DeleteBindingRequest)(nil),       // 83: millrace.admin.v1.DeleteBindingRequest
+	(*DeleteBindingResponse)(nil),      // 84: millrace.admin.v1.DeleteBindingResponse
+	(*ResumeBindingRequest)(nil),       // 85: millrace.admin.v1.ResumeBindingRequest
+	(*ResumeBindingResponse)(nil),      // 86: millrace.admin.v1.ResumeBindingResponse
+	(*View)(nil),                       // 87: millrace.admin.v1.View
+	(*CreateViewRequest)(nil),          // 88: millrace.admin.v1.CreateViewRequest
+	(*CreateViewResponse)(nil),         // 89: millrace.admin.v1.CreateViewResponse
+	(*ListViewsRequest)(nil),           // 90: millrace.admin.v1.ListViewsRequest
+	(*ListViewsResponse)(nil),          // 91: millrace.admin.v1.ListViewsResponse
+	(*DeleteViewRequest)(nil),          // 92: millrace.admin.v1.DeleteViewRequest
+	(*DeleteViewResponse)(nil),         // 93: millrace.admin.v1.DeleteViewResponse
+	(*DumpDecisionsRequest)(nil),       // 94: millrace.admin.v1.DumpDecisionsRequest
+	(*Origin)(nil),                     // 95: millrace.admin.v1.Origin
+	(*DumpDecisionsResponse)(nil),      // 96: millrace.admin.v1.DumpDecisionsResponse
+	nil,                                // 97: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	nil,                                // 98: millrace.admin.v1.AlterTopicRequest.SetEntry
 }
 var file_millrace_admin_v1_admin_proto_depIdxs = []int32{
 	3,  // 0: millrace.admin.v1.GetQuorumResponse.members:type_name -> millrace.admin.v1.Member
-	12, // 1: millrace.admin.v1.Node.endpoints:type_name -> millrace.admin.v1.Endpoint
-	13, // 2: millrace.admin.v1.GetClusterResponse.nodes:type_name -> millrace.admin.v1.Node
-	16, // 3: millrace.admin.v1.GetHealthResponse.problems:type_name -> millrace.admin.v1.Problem
-	19, // 4: millrace.admin.v1.GetNodeConfigResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	84, // 5: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
-	24, // 6: millrace.admin.v1.CreateTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	24, // 7: millrace.admin.v1.ListTopicsResponse.topics:type_name -> millrace.admin.v1.Topic
-	24, // 8: millrace.admin.v1.DescribeTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	27, // 9: millrace.admin.v1.DescribeTopicResponse.partitions:type_name -> millrace.admin.v1.PartitionState
-	19, // 10: millrace.admin.v1.DescribeTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	85, // 11: millrace.admin.v1.AlterTopicRequest.set:type_name -> millrace.admin.v1.AlterTopicRequest.SetEntry
-	24, // 12: millrace.admin.v1.AlterTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	19, // 13: millrace.admin.v1.AlterTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	34, // 14: millrace.admin.v1.ListGroupsResponse.groups:type_name -> millrace.admin.v1.GroupSummary
-	34, // 15: millrace.admin.v1.DescribeGroupResponse.summary:type_name -> millrace.admin.v1.GroupSummary
-	37, // 16: millrace.admin.v1.DescribeGroupResponse.members:type_name -> millrace.admin.v1.GroupMember
-	38, // 17: millrace.admin.v1.DescribeGroupResponse.offsets:type_name -> millrace.admin.v1.GroupOffset
-	41, // 18: millrace.admin.v1.SeekGroupRequest.target:type_name -> millrace.admin.v1.SeekTarget
-	43, // 19: millrace.admin.v1.SeekGroupResponse.changes:type_name -> millrace.admin.v1.SeekChange
-	48, // 20: millrace.admin.v1.PushPluginResponse.version:type_name -> millrace.admin.v1.PluginVersion
-	48, // 21: millrace.admin.v1.ListPluginsResponse.latest:type_name -> millrace.admin.v1.PluginVersion
-	48, // 22: millrace.admin.v1.ListPluginVersionsResponse.versions:type_name -> millrace.admin.v1.PluginVersion
-	54, // 23: millrace.admin.v1.ChainSpec.stages:type_name -> millrace.admin.v1.Stage
-	55, // 24: millrace.admin.v1.ChainSpec.window:type_name -> millrace.admin.v1.Window
-	0,  // 25: millrace.admin.v1.ChainSpec.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	57, // 26: millrace.admin.v1.ChainSpec.breaker:type_name -> millrace.admin.v1.Breaker
-	56, // 27: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 28: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	61, // 29: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
-	54, // 30: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
-	0,  // 31: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	55, // 32: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
-	59, // 33: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
-	57, // 34: millrace.admin.v1.Row.breaker:type_name -> millrace.admin.v1.Breaker
-	59, // 35: millrace.admin.v1.Row.tripped:type_name -> millrace.admin.v1.Cutover
-	60, // 36: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
-	56, // 37: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	60, // 38: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	60, // 39: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
-	60, // 40: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	68, // 41: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
-	0,  // 42: millrace.admin.v1.ResumeBindingRequest.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	60, // 43: millrace.admin.v1.ResumeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	56, // 44: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 45: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	74, // 46: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
-	74, // 47: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
-	60, // 48: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
-	82, // 49: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
-	14, // 50: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
-	17, // 51: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
-	20, // 52: millrace.admin.v1.ClusterService.GetNodeConfig:input_type -> millrace.admin.v1.GetNodeConfigRequest
-	4,  // 53: millrace.admin.v1.ClusterService.GetQuorum:input_type -> millrace.admin.v1.GetQuorumRequest
-	6,  // 54: millrace.admin.v1.ClusterService.InviteNode:input_type -> millrace.admin.v1.InviteNodeRequest
-	8,  // 55: millrace.admin.v1.ClusterService.AlterMembers:input_type -> millrace.admin.v1.AlterMembersRequest
-	10, // 56: millrace.admin.v1.ClusterService.TransferController:input_type -> millrace.admin.v1.TransferControllerRequest
-	22, // 57: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
-	25, // 58: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
-	28, // 59: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
-	30, // 60: millrace.admin.v1.TopicService.AlterTopic:input_type -> millrace.admin.v1.AlterTopicRequest
-	32, // 61: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
-	35, // 62: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
-	39, // 63: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
-	42, // 64: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
-	45, // 65: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
-	47, // 66: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
-	50, // 67: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
-	52, // 68: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
-	58, // 69: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
-	63, // 70: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
-	65, // 71: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
-	67, // 72: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
-	70, // 73: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
-	72, // 74: millrace.admin.v1.BindingService.ResumeBinding:input_type -> millrace.admin.v1.ResumeBindingRequest
-	75, // 75: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
-	77, // 76: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
-	79, // 77: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
-	81, // 78: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
-	15, // 79: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
-	18, // 80: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
-	21, // 81: millrace.admin.v1.ClusterService.GetNodeConfig:output_type -> millrace.admin.v1.GetNodeConfigResponse
-	5,  // 82: millrace.admin.v1.ClusterService.GetQuorum:output_type -> millrace.admin.v1.GetQuorumResponse
-	7,  // 83: millrace.admin.v1.ClusterService.InviteNode:output_type -> millrace.admin.v1.InviteNodeResponse
-	9,  // 84: millrace.admin.v1.ClusterService.AlterMembers:output_type -> millrace.admin.v1.AlterMembersResponse
-	11, // 85: millrace.admin.v1.ClusterService.TransferController:output_type -> millrace.admin.v1.TransferControllerResponse
-	23, // 86: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
-	26, // 87: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
-	29, // 88: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
-	31, // 89: millrace.admin.v1.TopicService.AlterTopic:output_type -> millrace.admin.v1.AlterTopicResponse
-	33, // 90: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
-	36, // 91: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
-	40, // 92: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
-	44, // 93: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
-	46, // 94: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
-	49, // 95: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
-	51, // 96: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
-	53, // 97: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
-	62, // 98: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
-	64, // 99: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
-	66, // 100: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
-	69, // 101: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
-	71, // 102: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
-	73, // 103: millrace.admin.v1.BindingService.ResumeBinding:output_type -> millrace.admin.v1.ResumeBindingResponse
-	76, // 104: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
-	78, // 105: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
-	80, // 106: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
-	83, // 107: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
-	79, // [79:108] is the sub-list for method output_type
-	50, // [50:79] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	16, // 1: millrace.admin.v1.Node.endpoints:type_name -> millrace.admin.v1.Endpoint
+	17, // 2: millrace.admin.v1.GetClusterResponse.nodes:type_name -> millrace.admin.v1.Node
+	20, // 3: millrace.admin.v1.GetHealthResponse.problems:type_name -> millrace.admin.v1.Problem
+	23, // 4: millrace.admin.v1.GetNodeConfigResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	26, // 5: millrace.admin.v1.PlanMovesResponse.moves:type_name -> millrace.admin.v1.Move
+	26, // 6: millrace.admin.v1.MovePartitionsRequest.moves:type_name -> millrace.admin.v1.Move
+	31, // 7: millrace.admin.v1.MoveState.newcomers:type_name -> millrace.admin.v1.Newcomer
+	32, // 8: millrace.admin.v1.ListMovesResponse.moves:type_name -> millrace.admin.v1.MoveState
+	97, // 9: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	37, // 10: millrace.admin.v1.CreateTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	37, // 11: millrace.admin.v1.ListTopicsResponse.topics:type_name -> millrace.admin.v1.Topic
+	37, // 12: millrace.admin.v1.DescribeTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	40, // 13: millrace.admin.v1.DescribeTopicResponse.partitions:type_name -> millrace.admin.v1.PartitionState
+	23, // 14: millrace.admin.v1.DescribeTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	98, // 15: millrace.admin.v1.AlterTopicRequest.set:type_name -> millrace.admin.v1.AlterTopicRequest.SetEntry
+	37, // 16: millrace.admin.v1.AlterTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	23, // 17: millrace.admin.v1.AlterTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	47, // 18: millrace.admin.v1.ListGroupsResponse.groups:type_name -> millrace.admin.v1.GroupSummary
+	47, // 19: millrace.admin.v1.DescribeGroupResponse.summary:type_name -> millrace.admin.v1.GroupSummary
+	50, // 20: millrace.admin.v1.DescribeGroupResponse.members:type_name -> millrace.admin.v1.GroupMember
+	51, // 21: millrace.admin.v1.DescribeGroupResponse.offsets:type_name -> millrace.admin.v1.GroupOffset
+	54, // 22: millrace.admin.v1.SeekGroupRequest.target:type_name -> millrace.admin.v1.SeekTarget
+	56, // 23: millrace.admin.v1.SeekGroupResponse.changes:type_name -> millrace.admin.v1.SeekChange
+	61, // 24: millrace.admin.v1.PushPluginResponse.version:type_name -> millrace.admin.v1.PluginVersion
+	61, // 25: millrace.admin.v1.ListPluginsResponse.latest:type_name -> millrace.admin.v1.PluginVersion
+	61, // 26: millrace.admin.v1.ListPluginVersionsResponse.versions:type_name -> millrace.admin.v1.PluginVersion
+	67, // 27: millrace.admin.v1.ChainSpec.stages:type_name -> millrace.admin.v1.Stage
+	68, // 28: millrace.admin.v1.ChainSpec.window:type_name -> millrace.admin.v1.Window
+	0,  // 29: millrace.admin.v1.ChainSpec.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	70, // 30: millrace.admin.v1.ChainSpec.breaker:type_name -> millrace.admin.v1.Breaker
+	69, // 31: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,  // 32: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	74, // 33: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
+	67, // 34: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
+	0,  // 35: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	68, // 36: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
+	72, // 37: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
+	70, // 38: millrace.admin.v1.Row.breaker:type_name -> millrace.admin.v1.Breaker
+	72, // 39: millrace.admin.v1.Row.tripped:type_name -> millrace.admin.v1.Cutover
+	73, // 40: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
+	69, // 41: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	73, // 42: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	73, // 43: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
+	73, // 44: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	81, // 45: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
+	0,  // 46: millrace.admin.v1.ResumeBindingRequest.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	73, // 47: millrace.admin.v1.ResumeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	69, // 48: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,  // 49: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	87, // 50: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
+	87, // 51: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
+	73, // 52: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
+	95, // 53: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
+	18, // 54: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
+	21, // 55: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
+	24, // 56: millrace.admin.v1.ClusterService.GetNodeConfig:input_type -> millrace.admin.v1.GetNodeConfigRequest
+	4,  // 57: millrace.admin.v1.ClusterService.GetQuorum:input_type -> millrace.admin.v1.GetQuorumRequest
+	6,  // 58: millrace.admin.v1.ClusterService.InviteNode:input_type -> millrace.admin.v1.InviteNodeRequest
+	8,  // 59: millrace.admin.v1.ClusterService.AlterMembers:input_type -> millrace.admin.v1.AlterMembersRequest
+	10, // 60: millrace.admin.v1.ClusterService.TransferController:input_type -> millrace.admin.v1.TransferControllerRequest
+	14, // 61: millrace.admin.v1.ClusterService.DrainNode:input_type -> millrace.admin.v1.DrainNodeRequest
+	12, // 62: millrace.admin.v1.ClusterService.DecommissionNode:input_type -> millrace.admin.v1.DecommissionNodeRequest
+	35, // 63: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
+	38, // 64: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
+	41, // 65: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
+	43, // 66: millrace.admin.v1.TopicService.AlterTopic:input_type -> millrace.admin.v1.AlterTopicRequest
+	45, // 67: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
+	27, // 68: millrace.admin.v1.TopicService.PlanMoves:input_type -> millrace.admin.v1.PlanMovesRequest
+	29, // 69: millrace.admin.v1.TopicService.MovePartitions:input_type -> millrace.admin.v1.MovePartitionsRequest
+	33, // 70: millrace.admin.v1.TopicService.ListMoves:input_type -> millrace.admin.v1.ListMovesRequest
+	48, // 71: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
+	52, // 72: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
+	55, // 73: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
+	58, // 74: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
+	60, // 75: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
+	63, // 76: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
+	65, // 77: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
+	71, // 78: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
+	76, // 79: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
+	78, // 80: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
+	80, // 81: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
+	83, // 82: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
+	85, // 83: millrace.admin.v1.BindingService.ResumeBinding:input_type -> millrace.admin.v1.ResumeBindingRequest
+	88, // 84: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
+	90, // 85: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
+	92, // 86: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
+	94, // 87: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
+	19, // 88: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
+	22, // 89: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
+	25, // 90: millrace.admin.v1.ClusterService.GetNodeConfig:output_type -> millrace.admin.v1.GetNodeConfigResponse
+	5,  // 91: millrace.admin.v1.ClusterService.GetQuorum:output_type -> millrace.admin.v1.GetQuorumResponse
+	7,  // 92: millrace.admin.v1.ClusterService.InviteNode:output_type -> millrace.admin.v1.InviteNodeResponse
+	9,  // 93: millrace.admin.v1.ClusterService.AlterMembers:output_type -> millrace.admin.v1.AlterMembersResponse
+	11, // 94: millrace.admin.v1.ClusterService.TransferController:output_type -> millrace.admin.v1.TransferControllerResponse
+	15, // 95: millrace.admin.v1.ClusterService.DrainNode:output_type -> millrace.admin.v1.DrainNodeResponse
+	13, // 96: millrace.admin.v1.ClusterService.DecommissionNode:output_type -> millrace.admin.v1.DecommissionNodeResponse
+	36, // 97: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
+	39, // 98: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
+	42, // 99: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
+	44, // 100: millrace.admin.v1.TopicService.AlterTopic:output_type -> millrace.admin.v1.AlterTopicResponse
+	46, // 101: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
+	28, // 102: millrace.admin.v1.TopicService.PlanMoves:output_type -> millrace.admin.v1.PlanMovesResponse
+	30, // 103: millrace.admin.v1.TopicService.MovePartitions:output_type -> millrace.admin.v1.MovePartitionsResponse
+	34, // 104: millrace.admin.v1.TopicService.ListMoves:output_type -> millrace.admin.v1.ListMovesResponse
+	49, // 105: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
+	53, // 106: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
+	57, // 107: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
+	59, // 108: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
+	62, // 109: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
+	64, // 110: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
+	66, // 111: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
+	75, // 112: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
+	77, // 113: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
+	79, // 114: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
+	82, // 115: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
+	84, // 116: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
+	86, // 117: millrace.admin.v1.BindingService.ResumeBinding:output_type -> millrace.admin.v1.ResumeBindingResponse
+	89, // 118: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
+	91, // 119: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
+	93, // 120: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
+	96, // 121: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
+	88, // [88:122] is the sub-list for method output_type
+	54, // [54:88] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_millrace_admin_v1_admin_proto_init() }
@@ -5961,13 +6736,13 @@ func file_millrace_admin_v1_admin_proto_init() {
 	if File_millrace_admin_v1_admin_proto != nil {
 		return
 	}
-	file_millrace_admin_v1_admin_proto_msgTypes[39].OneofWrappers = []any{
+	file_millrace_admin_v1_admin_proto_msgTypes[52].OneofWrappers = []any{
 		(*SeekTarget_Start)(nil),
 		(*SeekTarget_End)(nil),
 		(*SeekTarget_Offset)(nil),
 		(*SeekTarget_TimestampMs)(nil),
 	}
-	file_millrace_admin_v1_admin_proto_msgTypes[45].OneofWrappers = []any{
+	file_millrace_admin_v1_admin_proto_msgTypes[58].OneofWrappers = []any{
 		(*PushPluginRequest_Manifest)(nil),
 		(*PushPluginRequest_Chunk)(nil),
 	}
@@ -5977,7 +6752,7 @@ func file_millrace_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_admin_v1_admin_proto_rawDesc), len(file_millrace_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   84,
+			NumMessages:   97,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

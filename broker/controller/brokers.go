@@ -55,10 +55,18 @@ type StopBroker struct {
 	Epoch broker.BrokerEpoch
 }
 
-// BrokerStanding is how a broker stands after its request.
+// DrainBroker takes the leaderships of a broker away, where another replica is in sync, and keeps new ones and new replicas
+// from it until Undo: a fact that outlives restarts. Its replicas stay in sync. Reply: BrokerStanding.
+type DrainBroker struct {
+	Node broker.NodeID
+	Undo bool
+}
+
+// BrokerStanding is how a broker stands after the request.
 type BrokerStanding struct {
 	Fenced   bool
 	Stopping bool
+	Drained  bool
 }
 
 // ReportFailedReplicas takes damaged replicas of a running broker out of ISR and ELR (RH24). Where another candidate
@@ -84,6 +92,7 @@ func (RegisterBroker) request()       {}
 func (UnfenceBroker) request()        {}
 func (FenceBroker) request()          {}
 func (StopBroker) request()           {}
+func (DrainBroker) request()          {}
 func (ReportFailedReplicas) request() {}
 func (Tidy) request()                 {}
 func (BrokerRegistered) reply()       {}
@@ -101,6 +110,9 @@ func registerBroker(head *metadata.Image, r RegisterBroker) (Decision, error) {
 	}
 	registration := &metadata.Registration{
 		Node: r.Node, Incarnation: r.Incarnation, Directory: r.Directory, Endpoints: r.Endpoints, Rack: r.Rack, Fenced: true,
+	}
+	if known {
+		registration.Drained = old.Drained
 	}
 	moved := known && old.Directory != r.Directory
 	brokers := electorate{head: head, changed: registration}
@@ -138,6 +150,10 @@ func checkRegistration(head *metadata.Image, r RegisterBroker, old *metadata.Reg
 			return broker.Errorf(broker.DuplicateBrokerRegistration,
 				"directory %s belongs to node %d; a directory cannot be copied to another node", r.Directory, other.Node)
 		}
+	}
+	if _, member := head.Node(r.Raft); !member && len(head.Nodes()) > 0 {
+		return broker.Errorf(broker.DuplicateBrokerRegistration,
+			"raft id %d of node %d is no member of the cluster: it was removed or decommissioned; join again with an empty directory", r.Raft, r.Node)
 	}
 	for _, member := range head.Nodes() {
 		if member.Raft == r.Raft && (member.ID != r.Node || member.Directory != r.Directory) {
@@ -237,10 +253,24 @@ func stopBroker(head *metadata.Image, r StopBroker) (Decision, error) {
 	return restate(head, old, &next), nil
 }
 
+func drainBroker(head *metadata.Image, r DrainBroker) (Decision, error) {
+	old, ok := head.Broker(r.Node)
+	if !ok {
+		return Decision{}, errNoBroker(r.Node)
+	}
+	next := *old
+	next.Drained = !r.Undo
+	return restate(head, old, &next), nil
+}
+
+func errNoBroker(node broker.NodeID) error {
+	return broker.Errorf(broker.BrokerIDNotRegistered, "there is no node %d: `raftctl node list` lists them", node)
+}
+
 // restate records a broker's new standing and what it means for its partitions.
 func restate(head *metadata.Image, old, next *metadata.Registration) Decision {
-	d := Decision{Reply: BrokerStanding{Fenced: next.Fenced, Stopping: next.Stopping}}
-	if old.Fenced == next.Fenced && old.Stopping == next.Stopping {
+	d := Decision{Reply: BrokerStanding{Fenced: next.Fenced, Stopping: next.Stopping, Drained: next.Drained}}
+	if old.Fenced == next.Fenced && old.Stopping == next.Stopping && old.Drained == next.Drained {
 		return d
 	}
 	brokers := electorate{head: head, changed: next}
@@ -260,16 +290,18 @@ func reportFailedReplicas(head *metadata.Image, r ReportFailedReplicas) (Decisio
 
 // grownBallot lets a partition of an internal topic grow as brokers join (RM5): to three replicas, never to fewer. What is
 // committed waits for more than one replica only once so many are in sync.
-func grownBallot(head *metadata.Image, p *metadata.Partition, running []broker.NodeID) ballot {
+func grownBallot(head *metadata.Image, p *metadata.Partition, running []place) ballot {
 	b := presentBallot(p)
 	t, ok := head.Topic(p.Topic)
 	if !ok || !t.Internal {
 		return b
 	}
-	for i := range running {
-		node := running[(i+int(p.Partition))%len(running)]
-		if _, holds := p.ReplicaOn(node); !holds && len(p.Replicas)+len(b.more) < DefaultReplicationFactor {
-			b.more = append(b.more, node)
+	if target := p.Target(); len(running) > 0 && len(target) < DefaultReplicationFactor {
+		at := int(p.Partition) % len(running)
+		candidates := slices.Concat(running[at:], running[:at])
+		for node, more := nextReplica(head, candidates, target); more && len(target) < DefaultReplicationFactor; node, more = nextReplica(head, candidates, target) {
+			target = append(target, node)
+			b.target = target
 		}
 	}
 	if _, chosen := head.Config(metadata.TopicResource(t.Name), metadata.MinInsyncReplicas); !chosen && len(p.ISR) >= DefaultMinISR {

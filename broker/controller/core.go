@@ -55,12 +55,18 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return fenceBroker(head, r)
 	case StopBroker:
 		return stopBroker(head, r)
+	case DrainBroker:
+		return drainBroker(head, r)
+	case DecommissionBroker:
+		return decommissionBroker(head, r)
 	case JoinNode:
 		return joinNode(head, r)
 	case AlterMembers:
 		return alterMembers(head, r)
 	case AlterPartition:
 		return alterPartition(head, r)
+	case AlterReassignments:
+		return alterReassignments(head, r)
 	case ReportFailedReplicas:
 		return reportFailedReplicas(head, r)
 	case Tidy:

@@ -78,7 +78,7 @@ func (g *growth) grow(t *metadata.Topic, count int32, assignment [][]broker.Node
 		}
 	}
 	present := g.head.Partitions(t.ID)
-	factor := len(present[0].Replicas)
+	factor := present[0].Factor()
 	assignment, err := g.core.placeMore(g.head, int(count)-len(present), factor, assignment)
 	if err != nil {
 		return err
@@ -129,9 +129,7 @@ func (e electorate) newPartition(tp broker.TopicPartition, nodes []broker.NodeID
 	for _, node := range nodes {
 		p.Replicas = append(p.Replicas, metadata.Replica{Node: node})
 	}
-	if len(p.ISR) > 0 {
-		p.Leader = p.ISR[0]
-	}
+	e.elect(p)
 	return p
 }
 
@@ -160,8 +158,8 @@ func electLeaders(head *metadata.Image, r ElectLeaders) (Decision, error) {
 			continue
 		}
 		preferred := p.Replicas[0].Node
-		if !slices.Contains(p.ISR, preferred) || !brokers.active(preferred) {
-			reply.Results[i] = broker.Errorf(broker.PreferredLeaderNotAvailable, "node %d is not in sync on %s, or not running", preferred, tp)
+		if !slices.Contains(p.ISR, preferred) || !brokers.active(preferred) || brokers.drained(preferred) {
+			reply.Results[i] = broker.Errorf(broker.PreferredLeaderNotAvailable, "node %d is not in sync on %s, not running, or drained", preferred, tp)
 			continue
 		}
 		next := *p

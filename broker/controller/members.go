@@ -22,10 +22,11 @@ type JoinNode struct {
 // NodeJoined tells a directory its raft id.
 type NodeJoined struct{ Raft broker.RaftID }
 
-// AlterMembers changes who the metadata quorum consists of, in one step: learners become voters, members are removed.
-// That the promoted are level is checked by the leader, which knows. Reply: MembersAltered.
+// AlterMembers changes who the metadata quorum consists of, in one step: learners become voters, voters learners, members
+// are removed. That the promoted are level is checked by the leader, which knows. Reply: MembersAltered.
 type AlterMembers struct {
 	Promote []broker.RaftID
+	Demote  []broker.RaftID
 	Remove  []broker.RaftID
 }
 
@@ -71,7 +72,7 @@ func runs(head *metadata.Image, member *metadata.Node) bool {
 }
 
 func alterMembers(head *metadata.Image, r AlterMembers) (Decision, error) {
-	if len(r.Promote)+len(r.Remove) == 0 {
+	if len(r.Promote)+len(r.Demote)+len(r.Remove) == 0 {
 		return Decision{}, broker.Errorf(broker.InvalidRequest, "no member is named")
 	}
 	voters := 0
@@ -95,6 +96,21 @@ func alterMembers(head *metadata.Image, r AlterMembers) (Decision, error) {
 		promoted.Voter = true
 		voters++
 		facts = append(facts, metadata.NodeFact(&promoted))
+	}
+	for i, id := range r.Demote {
+		member, ok := head.Node(id)
+		switch {
+		case !ok:
+			return Decision{}, errNoMember(id)
+		case slices.Contains(r.Demote[:i], id) || slices.Contains(r.Promote, id) || slices.Contains(r.Remove, id):
+			return Decision{}, broker.Errorf(broker.InvalidRequest, "raft id %d is named twice", id)
+		case !member.Voter:
+			continue // It was demoted before.
+		}
+		demoted := *member
+		demoted.Voter = false
+		voters--
+		facts = append(facts, metadata.NodeFact(&demoted))
 	}
 	for i, id := range r.Remove {
 		member, ok := head.Node(id)

@@ -38,7 +38,7 @@ func (c *Core) place(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, er
 func (c *Core) deal(head *metadata.Image, partitions, factor int) ([][]broker.NodeID, error) {
 	candidates := spread(head)
 	if factor > len(candidates) {
-		return nil, broker.Errorf(broker.InvalidReplicationFactor, "replication factor %d needs as many brokers; %d are running", factor, len(candidates))
+		return nil, broker.Errorf(broker.InvalidReplicationFactor, "replication factor %d needs as many brokers; %d are running and not drained", factor, len(candidates))
 	}
 	var random [8]byte
 	if err := c.draw(random[:]); err != nil {
@@ -46,39 +46,49 @@ func (c *Core) deal(head *metadata.Image, partitions, factor int) ([][]broker.No
 	}
 	// The low half says where the leaders begin, the high half how far the followers stand from them.
 	draw := binary.LittleEndian.Uint64(random[:])
-	return stripe(candidates, partitions, factor, int(draw&math.MaxUint16), int(draw>>32&math.MaxUint16)), nil
+	return stripe(head, candidates, partitions, factor, int(draw&math.MaxUint16), int(draw>>32&math.MaxUint16)), nil
 }
 
 // stripe deals partitions over brokers: leaders in turn from start, followers on the brokers behind with a gap that grows
-// each time the leaders have gone round, so that the load of a broker that fails goes to all others. Neighbours in the
-// list are in different racks where that can be.
-func stripe(brokers []broker.NodeID, partitions, factor, start, shift int) [][]broker.NodeID {
-	n := len(brokers)
+// each time the leaders have gone round, so that the load of a broker that fails goes to all others. A rack gets a second
+// replica of a partition only when every rack has one.
+func stripe(head *metadata.Image, places []place, partitions, factor, start, shift int) [][]broker.NodeID {
+	n := len(places)
 	assignment := make([][]broker.NodeID, partitions)
 	for p := range assignment {
 		first := (start + p) % n
-		nodes := []broker.NodeID{brokers[first]}
-		for j := range factor - 1 {
+		nodes := []broker.NodeID{places[first].node}
+		var behind []place
+		for j := range n - 1 {
 			gap := 1 + (shift+p/n+j)%(n-1)
-			nodes = append(nodes, brokers[(first+gap)%n])
+			behind = append(behind, places[(first+gap)%n])
+		}
+		for len(nodes) < factor {
+			next, _ := nextReplica(head, behind, nodes)
+			nodes = append(nodes, next)
 		}
 		assignment[p] = nodes
 	}
 	return assignment
 }
 
-// spread lists the active brokers so that one of each rack comes before the second of any.
-func spread(head *metadata.Image) []broker.NodeID {
+// place is a broker that may take replicas, with its failure domain.
+type place struct {
+	node broker.NodeID
+	rack string
+}
+
+// spread lists the brokers that may take replicas, so that one of each rack comes before the second of any.
+func spread(head *metadata.Image) []place {
 	type seated struct {
-		node broker.NodeID
-		rack string
+		place
 		turn int
 	}
 	var list []seated
 	turns := map[string]int{}
 	for _, r := range head.Brokers() {
-		if !r.Fenced && !r.Stopping {
-			list = append(list, seated{node: r.Node, rack: r.Rack, turn: turns[r.Rack]})
+		if !r.Fenced && !r.Stopping && !r.Drained {
+			list = append(list, seated{place{r.Node, r.Rack}, turns[r.Rack]})
 			turns[r.Rack]++
 		}
 	}
@@ -87,11 +97,33 @@ func spread(head *metadata.Image) []broker.NodeID {
 			return cmp.Or(cmp.Compare(a.turn, b.turn), cmp.Compare(a.rack, b.rack), cmp.Compare(a.node, b.node))
 		})
 	}
-	nodes := make([]broker.NodeID, len(list))
+	places := make([]place, len(list))
 	for i, s := range list {
-		nodes[i] = s.node
+		places[i] = s.place
 	}
-	return nodes
+	return places
+}
+
+// inRack counts the nodes that are in a rack.
+func inRack(head *metadata.Image, nodes []broker.NodeID, rack string) int {
+	n := 0
+	for _, node := range nodes {
+		if r, ok := head.Broker(node); ok && r.Rack == rack {
+			n++
+		}
+	}
+	return n
+}
+
+// nextReplica returns the first of candidates that is not chosen and whose rack has the fewest of those that are (KIP-36).
+func nextReplica(head *metadata.Image, candidates []place, chosen []broker.NodeID) (broker.NodeID, bool) {
+	best, fewest := broker.NoNode, len(chosen)+1
+	for _, c := range candidates {
+		if n := inRack(head, chosen, c.rack); n < fewest && !slices.Contains(chosen, c.node) {
+			best, fewest = c.node, n
+		}
+	}
+	return best, best != broker.NoNode
 }
 
 func checkAssignment(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, error) {
@@ -118,8 +150,12 @@ func checkAssignment(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, er
 // checkReplicas refuses an assignment to brokers that are not there.
 func checkReplicas(head *metadata.Image, partition int, nodes []broker.NodeID) error {
 	for i, node := range nodes {
-		if _, known := head.Broker(node); !known || slices.Contains(nodes[:i], node) {
+		r, known := head.Broker(node)
+		switch {
+		case !known || slices.Contains(nodes[:i], node):
 			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: node %d is not registered, or is assigned twice", partition, node)
+		case r.Drained:
+			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: node %d is drained and takes no new replicas", partition, node)
 		}
 	}
 	if len(keep(nodes, electorate{head: head}.active)) == 0 {

@@ -31,7 +31,7 @@ func (e electorate) active(node broker.NodeID) bool {
 type ballot struct {
 	isr    []broker.NodeID // those of it that are not active lose the seat
 	barred []broker.NodeID // may lack acknowledged records: neither ISR nor ELR
-	more   []broker.NodeID // are to hold replicas too; those begin outside of ISR and ELR, and apply names them
+	target []broker.NodeID // where the replicas are to go; nil: no other way than they are on
 	minISR int32
 }
 
@@ -43,16 +43,20 @@ func presentBallot(p *metadata.Partition) ballot { return ballot{isr: p.ISR, min
 func (e electorate) seat(old *metadata.Partition, b ballot) *metadata.Partition {
 	next := *old
 	next.MinISR = b.minISR
-	for _, node := range b.more {
-		next.Replicas = append(slices.Clip(next.Replicas), metadata.Replica{Node: node})
+	if b.target != nil {
+		retarget(&next, b.target)
 	}
-	next.ISR = keep(b.isr, func(n broker.NodeID) bool { return e.active(n) && !slices.Contains(b.barred, n) })
+	next.ISR = keep(b.isr, func(n broker.NodeID) bool {
+		_, holds := next.ReplicaOn(n)
+		return holds && e.active(n) && !slices.Contains(b.barred, n)
+	})
+	e.arrive(&next)
 	upkeep(&next, old, b.barred)
 	e.elect(&next)
 	if samePartition(old, &next) {
 		return nil
 	}
-	if next.Leader != old.Leader {
+	if next.Leader != old.Leader || shed(old, &next) {
 		next.LeaderEpoch++
 	}
 	next.PartitionEpoch++
@@ -69,23 +73,29 @@ func upkeep(next, old *metadata.Partition, barred []broker.NodeID) {
 	if mutant.Is(mutant.LossyInELR) {
 		barred = nil
 	}
-	candidates := union(old.ELR, old.ISR)
+	holds := func(n broker.NodeID) bool { _, ok := next.ReplicaOn(n); return ok }
+	candidates := keep(union(old.ELR, old.ISR), holds)
 	next.ELR = keep(candidates, func(n broker.NodeID) bool { return !slices.Contains(next.ISR, n) && !slices.Contains(barred, n) })
 	lost := keep(candidates, func(n broker.NodeID) bool { return slices.Contains(barred, n) })
 	next.LastKnownELR = keep(union(old.LastKnownELR, lost), func(n broker.NodeID) bool {
-		return !slices.Contains(next.ISR, n) && !slices.Contains(next.ELR, n)
+		return holds(n) && !slices.Contains(next.ISR, n) && !slices.Contains(next.ELR, n)
 	})
 }
 
 func (e electorate) elect(next *metadata.Partition) {
-	if slices.Contains(next.ISR, next.Leader) {
+	leads := slices.Contains(next.ISR, next.Leader)
+	if leads && !e.drained(next.Leader) {
 		return
 	}
-	next.Leader = broker.NoNode
-	if leader, ok := e.first(next, func(n broker.NodeID) bool { return slices.Contains(next.ISR, n) }); ok {
+	inSync := func(n broker.NodeID) bool { return slices.Contains(next.ISR, n) }
+	if leader, ok := e.first(next, inSync); ok && !(leads && e.drained(leader)) {
 		next.Leader = leader
 		return
 	}
+	if leads {
+		return // A drained broker leads on where nobody else is in sync.
+	}
+	next.Leader = broker.NoNode
 	clean := func(n broker.NodeID) bool { return slices.Contains(next.ELR, n) }
 	if leader, ok := e.first(next, clean); ok {
 		seated := *next
@@ -102,14 +112,25 @@ func (e electorate) elect(next *metadata.Partition) {
 	}
 }
 
-// first returns the first replica in assignment order that is active and wanted.
+// drained reports whether a broker leads only what nobody else can.
+func (e electorate) drained(node broker.NodeID) bool {
+	r, ok := e.registration(node)
+	return ok && r.Drained
+}
+
+// first returns the first replica in assignment order that is active and wanted; a drained one only if there is no other.
 func (e electorate) first(p *metadata.Partition, wanted func(broker.NodeID) bool) (broker.NodeID, bool) {
+	last := broker.NoNode
 	for _, r := range p.Replicas {
-		if e.active(r.Node) && wanted(r.Node) {
+		switch {
+		case !e.active(r.Node) || !wanted(r.Node):
+		case !e.drained(r.Node):
 			return r.Node, true
+		case last == broker.NoNode:
+			last = r.Node
 		}
 	}
-	return broker.NoNode, false
+	return last, last != broker.NoNode
 }
 
 func (e electorate) uncleanAllowed(topic broker.TopicID) bool {
@@ -149,7 +170,8 @@ func holding(node broker.NodeID) func(*metadata.Partition) (ballot, bool) {
 
 func samePartition(a, b *metadata.Partition) bool {
 	return a.Leader == b.Leader && a.MinISR == b.MinISR && a.Recovering == b.Recovering && slices.Equal(a.ISR, b.ISR) &&
-		slices.Equal(a.ELR, b.ELR) && slices.Equal(a.LastKnownELR, b.LastKnownELR) && slices.Equal(a.Replicas, b.Replicas)
+		slices.Equal(a.ELR, b.ELR) && slices.Equal(a.LastKnownELR, b.LastKnownELR) && slices.Equal(a.Replicas, b.Replicas) &&
+		slices.Equal(a.Adding, b.Adding) && slices.Equal(a.Removing, b.Removing)
 }
 
 func keep(nodes []broker.NodeID, wanted func(broker.NodeID) bool) []broker.NodeID {

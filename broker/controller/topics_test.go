@@ -37,6 +37,46 @@ func TestDefaultsFollowTheNumberOfBrokers(t *testing.T) {
 	}
 }
 
+// KIP-36: however topics are made and grow, a rack gets a second replica of a partition only when every rack has one, and
+// the load stays even.
+func TestEveryPartitionIsInAsManyRacksAsThereAre(t *testing.T) {
+	b := running(t, "a", "a", "b", "b", "c", "c")
+	for range 5 { // Placements begin anywhere.
+		id := b.must(CreateTopic{Name: fmt.Sprint("t", len(b.topics)), Partitions: 12, ReplicationFactor: 3}).(TopicCreated).ID
+		b.must(CreatePartitions{Topic: id, Count: 24})
+		b.inRacks(t, id, 3)
+	}
+	offsets := b.must(CreateTopic{Name: broker.OffsetsTopic, Partitions: 8, ReplicationFactor: 1, Internal: true}).(TopicCreated).ID
+	b.must(Tidy{})
+	b.inRacks(t, offsets, 3)
+	four := b.must(CreateTopic{Name: "four", Partitions: 6, ReplicationFactor: 4}).(TopicCreated).ID
+	b.inRacks(t, four, 3)
+}
+
+// inRacks wants every partition of a topic in a number of racks, and every broker with as many replicas as any other.
+func (b *bound) inRacks(t *testing.T, id broker.TopicID, want int) {
+	t.Helper()
+	holds := map[broker.NodeID]int{}
+	for _, p := range b.img.Partitions(id) {
+		racks := map[string]bool{}
+		for _, r := range p.Replicas {
+			at, _ := b.img.Broker(r.Node)
+			racks[at.Rack] = true
+			holds[r.Node]++
+		}
+		if len(racks) != want {
+			t.Errorf("partition %d on %v: %d racks, want %d", p.Partition, p.Replicas, len(racks), want)
+		}
+	}
+	most, least := 0, len(b.img.Partitions(id))
+	for _, n := range holds {
+		most, least = max(most, n), min(least, n)
+	}
+	if most > 2*least {
+		t.Errorf("replicas by broker: %v", holds)
+	}
+}
+
 func TestPlacementSpreadsLeadersFollowersAndRacks(t *testing.T) {
 	b := running(t, "a", "a", "b", "b", "c", "c")
 	id := b.must(CreateTopic{Name: "t", Partitions: 60, ReplicationFactor: 3}).(TopicCreated).ID
@@ -154,8 +194,6 @@ func TestInternalTopicsGrowWithTheCluster(t *testing.T) {
 		}
 		b.must(AlterPartition{Node: 1, Epoch: b.epoch(1), Partitions: []ISRChange{change}})
 	}
-	want(3, 3, 1)
-	b.must(Tidy{})
 	want(3, 3, 2)
 	if p := b.img.Partitions(own)[0]; len(p.Replicas) != 1 {
 		t.Errorf("a topic of a user's grew: %+v", p)

@@ -80,6 +80,9 @@ func (c *cluster) describe() string {
 		case r.Stopping:
 			standing = "stopping"
 		}
+		if r.Drained {
+			standing += " drained"
+		}
 		fmt.Fprintf(&out, "broker %d: epoch %d %s\n", r.Node, r.Epoch, standing)
 	}
 	for _, id := range c.topics {
@@ -98,6 +101,9 @@ func (c *cluster) describe() string {
 			}
 			if p.Recovering {
 				out.WriteString(" recovering")
+			}
+			if p.Reassigning() {
+				fmt.Fprintf(&out, " adding %v removing %v", p.Adding, p.Removing)
 			}
 			out.WriteString("\n")
 		}
@@ -149,6 +155,21 @@ func intArg(t *testing.T, d *datadriven.TestData, key string, otherwise int64) i
 	return otherwise
 }
 
+// nodesArg reads key=(1,2,3); nil without it.
+func nodesArg(d *datadriven.TestData, key string) []broker.NodeID {
+	var nodes []broker.NodeID
+	for _, arg := range d.CmdArgs {
+		if arg.Key != key {
+			continue
+		}
+		for _, v := range arg.Vals {
+			n, _ := strconv.Atoi(v)
+			nodes = append(nodes, broker.NodeID(n))
+		}
+	}
+	return nodes
+}
+
 func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 	t.Helper()
 	node := broker.NodeID(intArg(t, d, "node", 0))
@@ -177,6 +198,18 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 		return c.decide(FenceBroker{Node: node, Epoch: epoch})
 	case "stop":
 		return c.decide(StopBroker{Node: node, Epoch: epoch})
+	case "drain":
+		return c.decide(DrainBroker{Node: node})
+	case "undrain":
+		return c.decide(DrainBroker{Node: node, Undo: true})
+	case "decommission":
+		return c.decide(DecommissionBroker{Node: node, ValidateOnly: d.HasArg("dry")})
+	case "elect":
+		reply, err := c.decide(ElectLeaders{Partitions: []broker.TopicPartition{tp}})
+		if elected, ok := reply.(LeadersElected); ok && elected.Results[0] != nil {
+			return nil, broker.Errorf(elected.Results[0].Code, "%s", strings.ReplaceAll(elected.Results[0].Message, tp.String(), "t-0"))
+		}
+		return reply, err
 	case "fail":
 		replica, _ := p.ReplicaOn(node)
 		rid := broker.ReplicaID(intArg(t, d, "rid", int64(replica.ID)))
@@ -186,16 +219,9 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 			Name: "t", Partitions: 1, ReplicationFactor: -1, Assignment: map[int32][]broker.NodeID{}, Configs: map[string]string{},
 		}
 		if d.HasArg("replicas") {
-			var nodes []broker.NodeID
-			for _, arg := range d.CmdArgs {
-				if arg.Key == "replicas" {
-					for _, v := range arg.Vals {
-						n, _ := strconv.Atoi(v)
-						nodes = append(nodes, broker.NodeID(n))
-					}
-				}
-			}
-			req.Assignment[0] = nodes
+			req.Assignment[0] = nodesArg(d, "replicas")
+		} else if d.HasArg("internal") {
+			req.ReplicationFactor, req.Internal, req.Name = 1, true, broker.OffsetsTopic
 		}
 		if d.HasArg("unclean") {
 			req.Configs[metadata.UncleanElection] = "true"
@@ -212,6 +238,15 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 		})
 	case "alter":
 		return c.decide(c.alteration(t, d, node, epoch, p))
+	case "reassign":
+		move := Reassignment{TopicPartition: tp, Replicas: nodesArg(d, "to")}
+		reply, err := c.decide(AlterReassignments{Partitions: []Reassignment{move}, KeepFactor: d.HasArg("keep-factor"), ValidateOnly: d.HasArg("dry")})
+		if altered, ok := reply.(ReassignmentsAltered); ok && altered.Results[0] != nil {
+			refusal := *altered.Results[0]
+			refusal.Message = strings.ReplaceAll(refusal.Message, tp.String(), "t-0")
+			return nil, &refusal
+		}
+		return reply, err
 	case "tidy":
 		c.nowMs += intArg(t, d, "after", 0)
 		return c.decide(Tidy{})

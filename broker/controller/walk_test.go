@@ -67,7 +67,14 @@ func (w *walker) request() Request {
 	if w.rng.IntN(20) == 0 {
 		epoch--
 	}
-	switch w.rng.IntN(18) {
+	switch w.rng.IntN(23) {
+	case 20:
+		if w.rng.IntN(4) == 0 {
+			return DecommissionBroker{Node: node}
+		}
+		return DrainBroker{Node: node, Undo: w.rng.IntN(2) == 0}
+	case 18, 19:
+		return w.reassignment()
 	case 16:
 		if p := w.anyPartition(); p != nil {
 			return CreatePartitions{Topic: p.Topic, Count: int32(1 + w.rng.IntN(6))}
@@ -125,6 +132,21 @@ func (w *walker) registration(node broker.NodeID) Request {
 		}
 	}
 	return r
+}
+
+// reassignment moves a partition anywhere, also while it is on its way, or cancels.
+func (w *walker) reassignment() Request {
+	p := w.anyPartition()
+	if p == nil {
+		return Tidy{}
+	}
+	move := Reassignment{TopicPartition: p.TopicPartition}
+	if w.rng.IntN(4) > 0 {
+		for _, n := range w.rng.Perm(walkNodes)[:1+w.rng.IntN(3)] {
+			move.Replicas = append(move.Replicas, broker.NodeID(1+n))
+		}
+	}
+	return AlterReassignments{Partitions: []Reassignment{move}, KeepFactor: w.rng.IntN(3) == 0}
 }
 
 func (w *walker) failure(node broker.NodeID, epoch broker.BrokerEpoch) Request {
@@ -260,12 +282,53 @@ func (w *walker) checkMembers(p *metadata.Partition) {
 	case p.Leader == broker.NoNode && len(p.ISR) > 0, p.Leader != broker.NoNode && !slices.Contains(p.ISR, p.Leader):
 		w.fatalf("invariant 14: the leader of %s is not in its ISR", p)
 	}
+	if r, _ := w.img.Broker(p.Leader); p.Leader != broker.NoNode && r.Drained {
+		for _, n := range p.ISR {
+			if other, _ := w.img.Broker(n); !other.Drained {
+				w.fatalf("drained node %d leads %s although node %d is in sync", p.Leader, p, n)
+			}
+		}
+	}
+	w.checkMove(p)
 	if p.Leader == broker.NoNode {
 		for _, n := range p.ELR {
 			if r, _ := w.img.Broker(n); !r.Fenced && !r.Stopping {
 				w.fatalf("%s has no leader although candidate %d is running", p, n)
 			}
 		}
+	}
+}
+
+// checkMove holds a partition's move against R11: who comes and who goes are its replicas and differ, one that keeps its
+// place keeps its identity, and no move takes the last in-sync replica or candidate along.
+func (w *walker) checkMove(p *metadata.Partition) {
+	for _, n := range slices.Concat(p.Adding, p.Removing) {
+		if _, ok := p.ReplicaOn(n); !ok || slices.Contains(p.Adding, n) && slices.Contains(p.Removing, n) {
+			w.fatalf("R11: node %d comes to or goes from %s (%v, %v) and has no place", n, p, p.Adding, p.Removing)
+		}
+	}
+	if len(p.Target()) == 0 || len(p.Origin()) == 0 {
+		w.fatalf("R11: %s comes from nowhere or goes nowhere", p)
+	}
+	was, ok := w.last[p.TopicPartition]
+	if !ok || was == p {
+		return
+	}
+	if was.Reassigning() && !p.Reassigning() {
+		w.counts["moves ended"]++
+	}
+	gone := false
+	for _, r := range was.Replicas {
+		_, stays := p.ReplicaOn(r.Node)
+		gone = gone || !stays
+	}
+	switch {
+	case gone && p.LeaderEpoch == was.LeaderEpoch:
+		w.fatalf("invariant 19: %s lost a replica within a leader epoch", p)
+	case gone && len(was.ISR) > 0 && len(p.ISR) == 0, gone && len(p.ISR)+len(p.ELR) == 0 && len(was.ISR)+len(was.ELR) > 0:
+		w.fatalf("R11: with the replicas of %s went the last that had everything", p)
+	case gone && len(p.ISR) < len(was.ISR) && len(p.ISR) < p.EffectiveMinISR():
+		w.fatalf("R11: a move left %s below min.insync.replicas", p)
 	}
 }
 
@@ -296,6 +359,9 @@ func (w *walker) run(steps int) {
 	for w.step = range steps {
 		req := w.request()
 		reply, err := w.decide(req)
+		if altered, ok := reply.(ReassignmentsAltered); ok && altered.Results[0] != nil {
+			err = altered.Results[0]
+		}
 		name := fmt.Sprintf("%T", req)
 		if err != nil {
 			if broker.CodeOf(err) == broker.UnknownServerError {
@@ -338,13 +404,16 @@ func TestRandomWalkKeepsInvariants(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWalker(t, seed)
-			w.run(600)
+			w.run(800)
 			for name, n := range w.counts {
 				total[name] += n
 			}
 		})
 	}
-	for _, name := range []string{"AlterPartition", "ProposeFrom", "ProposeOrigin", "CreateView", "ReportFailedReplicas", "StopBroker", "RegisterBroker", "DeleteTopic", "CreatePartitions"} {
+	if total["moves ended"] < 100 {
+		t.Errorf("%d moves ended: the walk does not reach it", total["moves ended"])
+	}
+	for _, name := range []string{"AlterPartition", "ProposeFrom", "ProposeOrigin", "CreateView", "ReportFailedReplicas", "StopBroker", "RegisterBroker", "DeleteTopic", "CreatePartitions", "AlterReassignments"} {
 		if total["controller."+name] < 20 || total["controller."+name+" refused"] == 0 && name != "AlterPartition" {
 			t.Errorf("%s succeeded %d times and was refused %d times: the walk does not reach it",
 				name, total["controller."+name], total["controller."+name+" refused"])

@@ -16,14 +16,14 @@ import (
 // carried is every request and reply. A new one is named here.
 func carried() []any {
 	return []any{
-		RegisterBroker{}, UnfenceBroker{}, FenceBroker{}, StopBroker{}, ReportFailedReplicas{}, Tidy{}, JoinNode{}, AlterMembers{},
-		AlterPartition{}, CreateTopic{}, CreatePartitions{}, DeleteTopic{}, ElectLeaders{}, AlterConfigs{}, AllocateProducerIDs{},
+		RegisterBroker{}, UnfenceBroker{}, FenceBroker{}, StopBroker{}, DrainBroker{}, DecommissionBroker{}, ReportFailedReplicas{}, Tidy{}, JoinNode{}, AlterMembers{},
+		AlterPartition{}, AlterReassignments{}, CreateTopic{}, CreatePartitions{}, DeleteTopic{}, ElectLeaders{}, AlterConfigs{}, AllocateProducerIDs{},
 		AlterQuota{}, CreateAccessRules{}, DeleteAccessRules{}, AlterCredentials{},
 		PutPlugin{}, CreateBinding{}, UpdateBinding{}, ResumeBinding{}, DeleteBinding{}, ProposeFrom{}, ProposeTrip{}, ProposeOrigin{},
 		CreateView{}, DeleteView{},
 
-		BrokerRegistered{}, BrokerStanding{}, ReplicasFailed{}, Tidied{}, NodeJoined{}, MembersAltered{},
-		PartitionsAltered{}, TopicCreated{}, PartitionsCreated{}, TopicRemoved{}, LeadersElected{}, ConfigsAltered{}, ProducerIDs{},
+		BrokerRegistered{}, BrokerStanding{}, BrokerDecommissioned{}, ReplicasFailed{}, Tidied{}, NodeJoined{}, MembersAltered{},
+		PartitionsAltered{}, ReassignmentsAltered{}, TopicCreated{}, PartitionsCreated{}, TopicRemoved{}, LeadersElected{}, ConfigsAltered{}, ProducerIDs{},
 		QuotaAltered{}, AccessRulesCreated{}, AccessRulesDeleted{}, CredentialsAltered{},
 		PluginPut{}, BindingMade{}, BindingRemoved{}, OffsetPlaced{}, ViewMade{}, ViewRemoved{},
 	}

@@ -57,7 +57,7 @@ func (s *session) handleCluster(ctx context.Context, req kmsg.Request) kmsg.Resp
 	case *kmsg.AlterClientQuotasRequest:
 		return s.alterClientQuotas(ctx, req)
 	case *kmsg.AlterPartitionAssignmentsRequest:
-		return s.alterPartitionReassignments(req)
+		return s.alterPartitionReassignments(ctx, req)
 	case *kmsg.ListPartitionReassignmentsRequest:
 		return s.listPartitionReassignments(req)
 	case *kmsg.DescribeQuorumRequest:

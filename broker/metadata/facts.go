@@ -39,6 +39,7 @@ func nodeFact(n *Node, removed bool) *Fact {
 func RegistrationFact(r *Registration) *Fact {
 	f := &metadatapb.BrokerRegistration{
 		NodeId: int32(r.Node), BrokerEpoch: int64(r.Epoch), Incarnation: r.Incarnation[:], Directory: r.Directory[:], Rack: r.Rack,
+		Drained: r.Drained,
 	}
 	for _, e := range r.Endpoints {
 		f.Endpoints = append(f.Endpoints, &metadatapb.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port})
@@ -49,7 +50,14 @@ func RegistrationFact(r *Registration) *Fact {
 // BrokerStateFact states what a registered broker may do.
 func BrokerStateFact(r *Registration) *Fact {
 	return &Fact{Kind: &metadatapb.Fact_BrokerState{BrokerState: &metadatapb.BrokerState{
-		NodeId: int32(r.Node), BrokerEpoch: int64(r.Epoch), Fenced: r.Fenced, Stopping: r.Stopping,
+		NodeId: int32(r.Node), BrokerEpoch: int64(r.Epoch), Fenced: r.Fenced, Stopping: r.Stopping, Drained: r.Drained,
+	}}}
+}
+
+// BrokerRemovedFact states that a broker is registered no more.
+func BrokerRemovedFact(r *Registration) *Fact {
+	return &Fact{Kind: &metadatapb.Fact_BrokerState{BrokerState: &metadatapb.BrokerState{
+		NodeId: int32(r.Node), BrokerEpoch: int64(r.Epoch), Removed: true,
 	}}}
 }
 
@@ -79,7 +87,7 @@ func PartitionFact(p *Partition) *Fact {
 		Topic: p.Topic[:], Partition: p.Partition, Leader: int32(p.Leader),
 		LeaderEpoch: int32(p.LeaderEpoch), PartitionEpoch: int32(p.PartitionEpoch),
 		Isr: rawNodeIDs(p.ISR), Elr: rawNodeIDs(p.ELR), LastKnownElr: rawNodeIDs(p.LastKnownELR),
-		MinIsr: p.MinISR, Recovering: p.Recovering,
+		MinIsr: p.MinISR, Recovering: p.Recovering, Adding: rawNodeIDs(p.Adding), Removing: rawNodeIDs(p.Removing),
 	}
 	for _, r := range p.Replicas {
 		f.Replicas = append(f.Replicas, &metadatapb.Replica{NodeId: int32(r.Node), Rid: uint64(r.ID)})

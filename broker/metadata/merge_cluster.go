@@ -68,6 +68,7 @@ func (d *draft) node(f *metadatapb.Node) error {
 func (d *draft) registration(f *metadatapb.BrokerRegistration) error {
 	r := &Registration{
 		Node: broker.NodeID(f.GetNodeId()), Epoch: broker.BrokerEpoch(f.GetBrokerEpoch()), Rack: f.GetRack(), Fenced: true,
+		Drained: f.GetDrained(),
 	}
 	if r.Epoch == 0 {
 		r.Epoch = broker.BrokerEpoch(d.first)
@@ -95,8 +96,13 @@ func (d *draft) brokerState(f *metadatapb.BrokerState) error {
 	if !ok || old.Epoch != broker.BrokerEpoch(f.GetBrokerEpoch()) {
 		return stale("another incarnation is registered")
 	}
+	if f.GetRemoved() {
+		d.next.brokers.remove(d.edit, old.Node)
+		d.changes.Brokers = append(d.changes.Brokers, old.Node)
+		return nil
+	}
 	r := *old
-	r.Fenced, r.Stopping = f.GetFenced(), f.GetStopping()
+	r.Fenced, r.Stopping, r.Drained = f.GetFenced(), f.GetStopping(), f.GetDrained()
 	d.next.brokers.put(d.edit, r.Node, &r)
 	d.changes.Brokers = append(d.changes.Brokers, r.Node)
 	return nil

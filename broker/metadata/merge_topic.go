@@ -83,7 +83,7 @@ func (d *draft) partition(f *metadatapb.Partition) error {
 		LeaderEpoch:    broker.LeaderEpoch(f.GetLeaderEpoch()),
 		PartitionEpoch: broker.PartitionEpoch(f.GetPartitionEpoch()),
 		ISR:            nodeIDs(f.GetIsr()), ELR: nodeIDs(f.GetElr()), LastKnownELR: nodeIDs(f.GetLastKnownElr()),
-		MinISR: f.GetMinIsr(), Recovering: f.GetRecovering(),
+		MinISR: f.GetMinIsr(), Recovering: f.GetRecovering(), Adding: nodeIDs(f.GetAdding()), Removing: nodeIDs(f.GetRemoving()),
 	}
 	for _, r := range f.GetReplicas() {
 		rid := broker.ReplicaID(d.orIndex(r.GetRid()))

@@ -1,6 +1,8 @@
 package metadata
 
 import (
+	"slices"
+
 	"github.com/millrace-io/millrace/broker"
 )
 
@@ -35,6 +37,7 @@ type Registration struct {
 	Rack        string
 	Fenced      bool
 	Stopping    bool // in controlled shutdown: may not join an ISR or lead
+	Drained     bool // by an operator, across restarts: leads nothing that another can, and gets no new replicas
 }
 
 // Topic is a topic. Views are not topics: they have a type of their own.
@@ -79,7 +82,31 @@ type Partition struct {
 	LastKnownELR   []broker.NodeID // last candidates that lost their seat; an operator may still choose one
 	MinISR         int32           // min.insync.replicas
 	Recovering     bool            // the leader was elected uncleanly and has not said that it recovered
+	Adding         []broker.NodeID // the replicas that a reassignment brings (KIP-455)
+	Removing       []broker.NodeID // those that go once all of Adding are in sync
 }
+
+// Reassigning reports that the replicas are on their way to other brokers.
+func (p *Partition) Reassigning() bool { return len(p.Adding)+len(p.Removing) > 0 }
+
+// Target lists the brokers that hold replicas once the reassignment under way is done.
+func (p *Partition) Target() []broker.NodeID { return p.nodesBut(p.Removing) }
+
+// Origin lists the brokers that hold replicas if the reassignment under way is cancelled.
+func (p *Partition) Origin() []broker.NodeID { return p.nodesBut(p.Adding) }
+
+func (p *Partition) nodesBut(left []broker.NodeID) []broker.NodeID {
+	nodes := make([]broker.NodeID, 0, len(p.Replicas))
+	for _, r := range p.Replicas {
+		if !slices.Contains(left, r.Node) {
+			nodes = append(nodes, r.Node)
+		}
+	}
+	return nodes
+}
+
+// Factor is the replication factor; what a reassignment adds does not count yet.
+func (p *Partition) Factor() int { return len(p.Replicas) - len(p.Adding) }
 
 // ReplicaOn returns the replica that node holds.
 func (p *Partition) ReplicaOn(node broker.NodeID) (Replica, bool) {
@@ -92,8 +119,8 @@ func (p *Partition) ReplicaOn(node broker.NodeID) (Replica, bool) {
 }
 
 // EffectiveMinISR is the number of in-sync replicas below which nothing is acknowledged: min.insync.replicas, but never
-// more than the partition has replicas.
-func (p *Partition) EffectiveMinISR() int { return max(1, min(int(p.MinISR), len(p.Replicas))) }
+// more than the replication factor.
+func (p *Partition) EffectiveMinISR() int { return max(1, min(int(p.MinISR), p.Factor())) }
 
 // ResourceKind says what a config belongs to.
 type ResourceKind uint8

@@ -25,6 +25,7 @@ const (
 	askCommitted  byte = 'o' // u32 partition, u32 length, group, topic: the lowest committed offset; none if there is none
 	askGroups     byte = 'g' // groupQuestion about groups that the asked node coordinates; the answer is JSON
 	askAuthority  byte = 'k' // authorityQuestion for a holder of the authority's key; the answer is authorityAnswer, both JSON
+	askBehind     byte = 'b' // partition, u32 node: u64, how many records of the partition's log that follower lacks
 	askStatus     byte = 's' // how the quorum stands for the leader; the answer is quorum.Status as JSON
 )
 
@@ -143,7 +144,7 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 			return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a transfer to nobody"))
 		}
 		return c.answer(nil, c.node.quorum.Transfer(broker.RaftID(binary.LittleEndian.Uint64(body))))
-	case askAppend, askRead, askCommitted, askGroups:
+	case askAppend, askRead, askCommitted, askGroups, askBehind:
 		return c.answerLog(ctx, kind, body)
 	case askAuthority:
 		return c.answerAuthorityQuestion(ctx, body)
@@ -230,6 +231,10 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 		case <-c.look:
 		}
 		image := c.node.quorum.Image()
+		if err := c.node.checkMember(image); err != nil {
+			c.node.fail(err)
+			return nil
+		}
 		active := c.node.quorum.Status().Active
 		c.heard.Lock()
 		c.detector.OnHeartbeat(c.node.identity.Node, c.node.brokerEpoch()) // Whoever runs this lives.
@@ -252,6 +257,14 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 			c.node.base.Go("ask to be unfenced", func(ctx context.Context) error { c.unfence(ctx); return nil })
 		}
 	}
+}
+
+// checkMember returns an error if an image that must know of this directory's raft id does not have it.
+func (n *Node) checkMember(image *metadata.Image) error {
+	if _, member := image.Node(n.identity.Raft); member || image.Index() < broker.Index(n.identity.Raft) {
+		return nil
+	}
+	return fmt.Errorf("this node was decommissioned or removed: raft id %d is no member of the cluster any more, and its directory cannot come back; join again with an empty one", n.identity.Raft)
 }
 
 // standsWrong reports whether this broker serves, and the image says that it does not: it is fenced, or another incarnation of

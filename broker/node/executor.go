@@ -243,11 +243,7 @@ func (e *executor) carryOut(ctx context.Context, image *metadata.Image, actions 
 func (e *executor) do(image *metadata.Image, action reconcile.Action) (chains bool, err error) {
 	switch a := action.(type) {
 	case reconcile.StopReplica:
-		e.resign(image, a.TopicPartition)
-		if _, deleted := image.Deleted(a.Topic); deleted {
-			return true, e.node.set.Abandon(a.TopicPartition)
-		}
-		return true, e.node.set.Stop(a.TopicPartition)
+		return true, e.stop(image, a.TopicPartition)
 	case reconcile.DeleteTopic:
 		return true, e.deleteTopic(a.Topic)
 	case reconcile.Configure:
@@ -264,6 +260,30 @@ func (e *executor) do(image *metadata.Image, action reconcile.Action) (chains bo
 		return true, nil
 	}
 	return false, nil
+}
+
+// stop closes a replica. One that was moved to another node goes out of the way: what comes back here gets a new identity
+// and begins anew (RC2), and the space is free a day later.
+func (e *executor) stop(image *metadata.Image, tp broker.TopicPartition) error {
+	e.resign(image, tp)
+	if _, deleted := image.Deleted(tp.Topic); deleted {
+		return e.node.set.Abandon(tp)
+	}
+	p, exists := image.Partition(tp)
+	if !exists || !e.mayTakeRoles(image) {
+		return e.node.set.Stop(tp)
+	}
+	if _, renewed := p.ReplicaOn(e.node.identity.Node); renewed {
+		return e.node.set.Stop(tp)
+	}
+	e.node.logger.Info().Str("topic", tp.Topic.String()).Int32("partition", tp.Partition).Msg("a replica was moved away from this node")
+	return e.node.set.SetAside(tp)
+}
+
+// mayTakeRoles reports whether an image is at least as new as this incarnation's registration (RM12, RC13).
+func (e *executor) mayTakeRoles(image *metadata.Image) bool {
+	r, ok := image.Broker(e.node.identity.Node)
+	return ok && r.Epoch == e.epoch()
 }
 
 func (e *executor) deleteTopic(topic broker.TopicID) error {

@@ -119,7 +119,7 @@ func (n *Node) serve(ctx context.Context) error {
 	mux := http.NewServeMux()
 	server := admin.New(admin.Config{
 		Node: n.identity.Node, Version: Version, Metadata: adminMetadata{n}, Partitions: partitions{n.set},
-		Groups: n.cluster.groups(), Chains: adminChains{n}, Plugins: n.plugins, Quorum: adminQuorum{n.cluster},
+		Groups: n.cluster.groups(), Chains: adminChains{n}, Plugins: n.plugins, Quorum: adminQuorum{n.cluster}, Followers: n.cluster,
 		NodeConfigs: n.nodeConfigs(), Logger: n.component("admin"), NowMs: func() int64 { return n.seams.Now().UnixMilli() },
 	})
 	server.Register(mux)

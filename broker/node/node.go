@@ -71,7 +71,8 @@ type Node struct {
 	mu      sync.Mutex
 	failure error // guarded by mu: why the node must end
 	failed  chan struct{}
-	ready   bool // guarded by mu
+	abort   context.CancelCauseFunc // ends the start
+	ready   bool                    // guarded by mu
 
 	stopping sync.Once
 	stopped  error // of the first stop; written before stopping is done
@@ -121,7 +122,11 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 	if _, err := io.ReadFull(seams.Random, n.incarnation[:]); err != nil {
 		return nil, err
 	}
-	if err := n.start(ctx); err != nil {
+	// Whoever waits while the node starts is told when it has failed.
+	starting, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	n.abort = abort
+	if err := n.start(starting); err != nil {
 		return nil, errors.Join(err, n.stop(false))
 	}
 	return n, nil
@@ -396,6 +401,7 @@ func (n *Node) fail(err error) {
 	if n.failure == nil {
 		n.failure = err
 		close(n.failed)
+		n.abort(err)
 		n.logger.Error().Err(err).Msg("the node ends")
 	}
 }

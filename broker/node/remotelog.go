@@ -188,6 +188,9 @@ func (c *clusterRoom) doLog(ctx context.Context, kind byte, question []byte) ([]
 	if !whole {
 		return nil, broker.Errorf(broker.InvalidRequest, "a question about no partition")
 	}
+	if kind == askBehind {
+		return c.behindHere(tp, rest)
+	}
 	if !c.writtenByBrokers(tp.Topic) {
 		c.OnRefused()
 		return nil, broker.Errorf(broker.ClusterAuthorizationFailed, "brokers do not write to topic %s themselves", tp.Topic)

@@ -124,7 +124,7 @@ func (s *stateCollector) cluster(gauge func(*prometheus.Desc, float64, ...string
 			if p.Leader == broker.NoNode {
 				leaderless++
 			}
-			if len(p.ISR) < len(p.Replicas) {
+			if len(p.ISR) < p.Factor() {
 				behind++
 			}
 		}

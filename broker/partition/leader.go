@@ -84,6 +84,16 @@ func (l *Leader) HighWatermark() broker.Offset { return l.highWatermark }
 // Settled reports that the high watermark has reached this epoch, so that it is at least every earlier leader's.
 func (l *Leader) Settled() bool { return l.highWatermark >= l.epochStart }
 
+// Behind returns how many records of the log a follower lacks, as far as it has said in this epoch.
+func (l *Leader) Behind(node broker.NodeID) (int64, bool) {
+	for i := range l.followers {
+		if f := &l.followers[i]; f.Node == node && f.subscription != 0 && f.acked != broker.NoOffset {
+			return int64(l.end - f.acked), true
+		}
+	}
+	return 0, false
+}
+
 // Pending is the proposal that waits for an image, or nil.
 func (l *Leader) Pending() *Proposal { return l.pending }
 

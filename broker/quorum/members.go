@@ -98,6 +98,9 @@ func (n *Node) checkLevel(request controller.Request) error {
 	if !ok {
 		return nil
 	}
+	if slices.Contains(alter.Demote, n.config.Raft) {
+		return broker.Errorf(broker.PolicyViolation, "raft id %d leads the quorum: hand the leadership to another voter first, `raftctl controller transfer NODE`", n.config.Raft)
+	}
 	for _, id := range alter.Promote {
 		if member, known := n.applied.Node(id); !known || member.Voter {
 			continue // The controller says what there is to say.

@@ -17,8 +17,8 @@ type RemoveView struct {
 	Name string
 }
 
-// StopReplica closes a replica that this node no longer holds. Its directory is left; DeleteTopic, or the rule for strays,
-// removes it.
+// StopReplica closes a replica that this node no longer holds, or holds under another identity. DeleteTopic, or the rule
+// for strays, removes its directory; a new replica in its place moves it away.
 type StopReplica struct{ broker.TopicPartition }
 
 // DeleteTopic removes the directory of a topic whose deletion the image remembers.

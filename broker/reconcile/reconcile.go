@@ -95,7 +95,7 @@ func (d difference) replica(img *metadata.Image, tp broker.TopicPartition) broke
 }
 
 func (d difference) stop(tp broker.TopicPartition) Action {
-	if d.replica(d.before, tp) != 0 && d.replica(d.after, tp) == 0 {
+	if was := d.replica(d.before, tp); was != 0 && was != d.replica(d.after, tp) {
 		return StopReplica{tp}
 	}
 	return nil

@@ -183,6 +183,17 @@ func (w *walk) chain(id broker.TopicID) *metadata.Fact {
 	return metadata.RowFact(&metadata.Row{Binding: b.ID})
 }
 
+// RC2: between two images a replica may go and come back, or get another identity. What is open under the old one ends first.
+func TestAReplicaWithAnotherIdentityIsStoppedAndStarted(t *testing.T) {
+	self := Self{Node: me, Epoch: 1}
+	img, _ := apply(t, metadata.NewImage(), registration(me), topic(1), partition(1, me, 0, me))
+	p, _ := img.Partition(broker.TopicPartition{Topic: topicID(1)})
+	again := *p
+	again.PartitionEpoch, again.Replicas = 1, []metadata.Replica{{Node: me, ID: 41}}
+	next, changes := apply(t, img, metadata.PartitionFact(&again))
+	expect(t, FromChanges(img, next, changes, self), "StopReplica", "StartReplica", "Lead")
+}
+
 // Between any two images of a walk, the union of the change sets gives the same actions as comparing everything.
 func TestChangeSetsGiveTheSameActionsAsTheFullDifference(t *testing.T) {
 	seen := map[string]int{}

@@ -128,6 +128,16 @@ func (r *Replica) onFollowerLost(s *subscription) {
 	}
 }
 
+// Behind returns how many records of this leader's log a follower lacks; false where nothing is known of it.
+func (r *Replica) Behind(node broker.NodeID) (records int64, known bool) {
+	r.do(func() {
+		if r.owner.leader != nil {
+			records, known = r.owner.leader.Behind(node)
+		}
+	})
+	return records, known
+}
+
 // dropFollower ends a subscription that cannot go on, through no fault of the follower: it may ask again.
 func (r *Replica) dropFollower(s *subscription) {
 	o := &r.owner

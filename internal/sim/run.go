@@ -190,7 +190,6 @@ func (w *world) well() bool { return w.ills() == "" }
 
 func (w *world) ills() string {
 	img := w.watch.newest
-	w.finishMoves()
 	for _, m := range w.machines {
 		if m.process == nil {
 			return fmt.Sprintf("node %d is down", m.id)

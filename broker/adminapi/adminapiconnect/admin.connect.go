@@ -68,6 +68,12 @@ const (
 	// ClusterServiceTransferControllerProcedure is the fully-qualified name of the ClusterService's
 	// TransferController RPC.
 	ClusterServiceTransferControllerProcedure = "/millrace.admin.v1.ClusterService/TransferController"
+	// ClusterServiceDrainNodeProcedure is the fully-qualified name of the ClusterService's DrainNode
+	// RPC.
+	ClusterServiceDrainNodeProcedure = "/millrace.admin.v1.ClusterService/DrainNode"
+	// ClusterServiceDecommissionNodeProcedure is the fully-qualified name of the ClusterService's
+	// DecommissionNode RPC.
+	ClusterServiceDecommissionNodeProcedure = "/millrace.admin.v1.ClusterService/DecommissionNode"
 	// TopicServiceCreateTopicProcedure is the fully-qualified name of the TopicService's CreateTopic
 	// RPC.
 	TopicServiceCreateTopicProcedure = "/millrace.admin.v1.TopicService/CreateTopic"
@@ -81,6 +87,13 @@ const (
 	// TopicServiceDeleteTopicProcedure is the fully-qualified name of the TopicService's DeleteTopic
 	// RPC.
 	TopicServiceDeleteTopicProcedure = "/millrace.admin.v1.TopicService/DeleteTopic"
+	// TopicServicePlanMovesProcedure is the fully-qualified name of the TopicService's PlanMoves RPC.
+	TopicServicePlanMovesProcedure = "/millrace.admin.v1.TopicService/PlanMoves"
+	// TopicServiceMovePartitionsProcedure is the fully-qualified name of the TopicService's
+	// MovePartitions RPC.
+	TopicServiceMovePartitionsProcedure = "/millrace.admin.v1.TopicService/MovePartitions"
+	// TopicServiceListMovesProcedure is the fully-qualified name of the TopicService's ListMoves RPC.
+	TopicServiceListMovesProcedure = "/millrace.admin.v1.TopicService/ListMoves"
 	// GroupServiceListGroupsProcedure is the fully-qualified name of the GroupService's ListGroups RPC.
 	GroupServiceListGroupsProcedure = "/millrace.admin.v1.GroupService/ListGroups"
 	// GroupServiceDescribeGroupProcedure is the fully-qualified name of the GroupService's
@@ -144,6 +157,11 @@ type ClusterServiceClient interface {
 	AlterMembers(context.Context, *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error)
 	// TransferController hands the leadership of the metadata quorum to a voter.
 	TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error)
+	// DrainNode takes leaderships and new replicas away from a node, or lets it have them again. Leaders go as soon as
+	// another replica is in sync: ask again until none is left.
+	DrainNode(context.Context, *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error)
+	// DecommissionNode takes the next step to be rid of a node: ask again until it is removed.
+	DecommissionNode(context.Context, *adminapi.DecommissionNodeRequest) (*adminapi.DecommissionNodeResponse, error)
 }
 
 // NewClusterServiceClient constructs a client for the millrace.admin.v1.ClusterService service. By
@@ -199,6 +217,18 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("TransferController")),
 			connect.WithClientOptions(opts...),
 		),
+		drainNode: connect.NewClient[adminapi.DrainNodeRequest, adminapi.DrainNodeResponse](
+			httpClient,
+			baseURL+ClusterServiceDrainNodeProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("DrainNode")),
+			connect.WithClientOptions(opts...),
+		),
+		decommissionNode: connect.NewClient[adminapi.DecommissionNodeRequest, adminapi.DecommissionNodeResponse](
+			httpClient,
+			baseURL+ClusterServiceDecommissionNodeProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("DecommissionNode")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -211,6 +241,8 @@ type clusterServiceClient struct {
 	inviteNode         *connect.Client[adminapi.InviteNodeRequest, adminapi.InviteNodeResponse]
 	alterMembers       *connect.Client[adminapi.AlterMembersRequest, adminapi.AlterMembersResponse]
 	transferController *connect.Client[adminapi.TransferControllerRequest, adminapi.TransferControllerResponse]
+	drainNode          *connect.Client[adminapi.DrainNodeRequest, adminapi.DrainNodeResponse]
+	decommissionNode   *connect.Client[adminapi.DecommissionNodeRequest, adminapi.DecommissionNodeResponse]
 }
 
 // GetCluster calls millrace.admin.v1.ClusterService.GetCluster.
@@ -276,6 +308,24 @@ func (c *clusterServiceClient) TransferController(ctx context.Context, req *admi
 	return nil, err
 }
 
+// DrainNode calls millrace.admin.v1.ClusterService.DrainNode.
+func (c *clusterServiceClient) DrainNode(ctx context.Context, req *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
+	response, err := c.drainNode.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DecommissionNode calls millrace.admin.v1.ClusterService.DecommissionNode.
+func (c *clusterServiceClient) DecommissionNode(ctx context.Context, req *adminapi.DecommissionNodeRequest) (*adminapi.DecommissionNodeResponse, error) {
+	response, err := c.decommissionNode.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClusterServiceHandler is an implementation of the millrace.admin.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	GetCluster(context.Context, *adminapi.GetClusterRequest) (*adminapi.GetClusterResponse, error)
@@ -291,6 +341,11 @@ type ClusterServiceHandler interface {
 	AlterMembers(context.Context, *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error)
 	// TransferController hands the leadership of the metadata quorum to a voter.
 	TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error)
+	// DrainNode takes leaderships and new replicas away from a node, or lets it have them again. Leaders go as soon as
+	// another replica is in sync: ask again until none is left.
+	DrainNode(context.Context, *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error)
+	// DecommissionNode takes the next step to be rid of a node: ask again until it is removed.
+	DecommissionNode(context.Context, *adminapi.DecommissionNodeRequest) (*adminapi.DecommissionNodeResponse, error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -342,6 +397,18 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("TransferController")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceDrainNodeHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceDrainNodeProcedure,
+		svc.DrainNode,
+		connect.WithSchema(clusterServiceMethods.ByName("DrainNode")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceDecommissionNodeHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceDecommissionNodeProcedure,
+		svc.DecommissionNode,
+		connect.WithSchema(clusterServiceMethods.ByName("DecommissionNode")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.admin.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceGetClusterProcedure:
@@ -358,6 +425,10 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceAlterMembersHandler.ServeHTTP(w, r)
 		case ClusterServiceTransferControllerProcedure:
 			clusterServiceTransferControllerHandler.ServeHTTP(w, r)
+		case ClusterServiceDrainNodeProcedure:
+			clusterServiceDrainNodeHandler.ServeHTTP(w, r)
+		case ClusterServiceDecommissionNodeProcedure:
+			clusterServiceDecommissionNodeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -395,6 +466,14 @@ func (UnimplementedClusterServiceHandler) TransferController(context.Context, *a
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.TransferController is not implemented"))
 }
 
+func (UnimplementedClusterServiceHandler) DrainNode(context.Context, *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.DrainNode is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) DecommissionNode(context.Context, *adminapi.DecommissionNodeRequest) (*adminapi.DecommissionNodeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.DecommissionNode is not implemented"))
+}
+
 // TopicServiceClient is a client for the millrace.admin.v1.TopicService service.
 type TopicServiceClient interface {
 	CreateTopic(context.Context, *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error)
@@ -403,6 +482,11 @@ type TopicServiceClient interface {
 	// AlterTopic adds partitions and changes configs: first the configs, in one step, then the partitions.
 	AlterTopic(context.Context, *adminapi.AlterTopicRequest) (*adminapi.AlterTopicResponse, error)
 	DeleteTopic(context.Context, *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error)
+	// PlanMoves proposes where partitions should lie; it changes nothing.
+	PlanMoves(context.Context, *adminapi.PlanMovesRequest) (*adminapi.PlanMovesResponse, error)
+	// MovePartitions begins, changes or cancels moves; each partition is answered for itself.
+	MovePartitions(context.Context, *adminapi.MovePartitionsRequest) (*adminapi.MovePartitionsResponse, error)
+	ListMoves(context.Context, *adminapi.ListMovesRequest) (*adminapi.ListMovesResponse, error)
 }
 
 // NewTopicServiceClient constructs a client for the millrace.admin.v1.TopicService service. By
@@ -446,16 +530,37 @@ func NewTopicServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(topicServiceMethods.ByName("DeleteTopic")),
 			connect.WithClientOptions(opts...),
 		),
+		planMoves: connect.NewClient[adminapi.PlanMovesRequest, adminapi.PlanMovesResponse](
+			httpClient,
+			baseURL+TopicServicePlanMovesProcedure,
+			connect.WithSchema(topicServiceMethods.ByName("PlanMoves")),
+			connect.WithClientOptions(opts...),
+		),
+		movePartitions: connect.NewClient[adminapi.MovePartitionsRequest, adminapi.MovePartitionsResponse](
+			httpClient,
+			baseURL+TopicServiceMovePartitionsProcedure,
+			connect.WithSchema(topicServiceMethods.ByName("MovePartitions")),
+			connect.WithClientOptions(opts...),
+		),
+		listMoves: connect.NewClient[adminapi.ListMovesRequest, adminapi.ListMovesResponse](
+			httpClient,
+			baseURL+TopicServiceListMovesProcedure,
+			connect.WithSchema(topicServiceMethods.ByName("ListMoves")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // topicServiceClient implements TopicServiceClient.
 type topicServiceClient struct {
-	createTopic   *connect.Client[adminapi.CreateTopicRequest, adminapi.CreateTopicResponse]
-	listTopics    *connect.Client[adminapi.ListTopicsRequest, adminapi.ListTopicsResponse]
-	describeTopic *connect.Client[adminapi.DescribeTopicRequest, adminapi.DescribeTopicResponse]
-	alterTopic    *connect.Client[adminapi.AlterTopicRequest, adminapi.AlterTopicResponse]
-	deleteTopic   *connect.Client[adminapi.DeleteTopicRequest, adminapi.DeleteTopicResponse]
+	createTopic    *connect.Client[adminapi.CreateTopicRequest, adminapi.CreateTopicResponse]
+	listTopics     *connect.Client[adminapi.ListTopicsRequest, adminapi.ListTopicsResponse]
+	describeTopic  *connect.Client[adminapi.DescribeTopicRequest, adminapi.DescribeTopicResponse]
+	alterTopic     *connect.Client[adminapi.AlterTopicRequest, adminapi.AlterTopicResponse]
+	deleteTopic    *connect.Client[adminapi.DeleteTopicRequest, adminapi.DeleteTopicResponse]
+	planMoves      *connect.Client[adminapi.PlanMovesRequest, adminapi.PlanMovesResponse]
+	movePartitions *connect.Client[adminapi.MovePartitionsRequest, adminapi.MovePartitionsResponse]
+	listMoves      *connect.Client[adminapi.ListMovesRequest, adminapi.ListMovesResponse]
 }
 
 // CreateTopic calls millrace.admin.v1.TopicService.CreateTopic.
@@ -503,6 +608,33 @@ func (c *topicServiceClient) DeleteTopic(ctx context.Context, req *adminapi.Dele
 	return nil, err
 }
 
+// PlanMoves calls millrace.admin.v1.TopicService.PlanMoves.
+func (c *topicServiceClient) PlanMoves(ctx context.Context, req *adminapi.PlanMovesRequest) (*adminapi.PlanMovesResponse, error) {
+	response, err := c.planMoves.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// MovePartitions calls millrace.admin.v1.TopicService.MovePartitions.
+func (c *topicServiceClient) MovePartitions(ctx context.Context, req *adminapi.MovePartitionsRequest) (*adminapi.MovePartitionsResponse, error) {
+	response, err := c.movePartitions.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListMoves calls millrace.admin.v1.TopicService.ListMoves.
+func (c *topicServiceClient) ListMoves(ctx context.Context, req *adminapi.ListMovesRequest) (*adminapi.ListMovesResponse, error) {
+	response, err := c.listMoves.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // TopicServiceHandler is an implementation of the millrace.admin.v1.TopicService service.
 type TopicServiceHandler interface {
 	CreateTopic(context.Context, *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error)
@@ -511,6 +643,11 @@ type TopicServiceHandler interface {
 	// AlterTopic adds partitions and changes configs: first the configs, in one step, then the partitions.
 	AlterTopic(context.Context, *adminapi.AlterTopicRequest) (*adminapi.AlterTopicResponse, error)
 	DeleteTopic(context.Context, *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error)
+	// PlanMoves proposes where partitions should lie; it changes nothing.
+	PlanMoves(context.Context, *adminapi.PlanMovesRequest) (*adminapi.PlanMovesResponse, error)
+	// MovePartitions begins, changes or cancels moves; each partition is answered for itself.
+	MovePartitions(context.Context, *adminapi.MovePartitionsRequest) (*adminapi.MovePartitionsResponse, error)
+	ListMoves(context.Context, *adminapi.ListMovesRequest) (*adminapi.ListMovesResponse, error)
 }
 
 // NewTopicServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -550,6 +687,24 @@ func NewTopicServiceHandler(svc TopicServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(topicServiceMethods.ByName("DeleteTopic")),
 		connect.WithHandlerOptions(opts...),
 	)
+	topicServicePlanMovesHandler := connect.NewUnaryHandlerSimple(
+		TopicServicePlanMovesProcedure,
+		svc.PlanMoves,
+		connect.WithSchema(topicServiceMethods.ByName("PlanMoves")),
+		connect.WithHandlerOptions(opts...),
+	)
+	topicServiceMovePartitionsHandler := connect.NewUnaryHandlerSimple(
+		TopicServiceMovePartitionsProcedure,
+		svc.MovePartitions,
+		connect.WithSchema(topicServiceMethods.ByName("MovePartitions")),
+		connect.WithHandlerOptions(opts...),
+	)
+	topicServiceListMovesHandler := connect.NewUnaryHandlerSimple(
+		TopicServiceListMovesProcedure,
+		svc.ListMoves,
+		connect.WithSchema(topicServiceMethods.ByName("ListMoves")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/millrace.admin.v1.TopicService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case TopicServiceCreateTopicProcedure:
@@ -562,6 +717,12 @@ func NewTopicServiceHandler(svc TopicServiceHandler, opts ...connect.HandlerOpti
 			topicServiceAlterTopicHandler.ServeHTTP(w, r)
 		case TopicServiceDeleteTopicProcedure:
 			topicServiceDeleteTopicHandler.ServeHTTP(w, r)
+		case TopicServicePlanMovesProcedure:
+			topicServicePlanMovesHandler.ServeHTTP(w, r)
+		case TopicServiceMovePartitionsProcedure:
+			topicServiceMovePartitionsHandler.ServeHTTP(w, r)
+		case TopicServiceListMovesProcedure:
+			topicServiceListMovesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -589,6 +750,18 @@ func (UnimplementedTopicServiceHandler) AlterTopic(context.Context, *adminapi.Al
 
 func (UnimplementedTopicServiceHandler) DeleteTopic(context.Context, *adminapi.DeleteTopicRequest) (*adminapi.DeleteTopicResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.DeleteTopic is not implemented"))
+}
+
+func (UnimplementedTopicServiceHandler) PlanMoves(context.Context, *adminapi.PlanMovesRequest) (*adminapi.PlanMovesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.PlanMoves is not implemented"))
+}
+
+func (UnimplementedTopicServiceHandler) MovePartitions(context.Context, *adminapi.MovePartitionsRequest) (*adminapi.MovePartitionsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.MovePartitions is not implemented"))
+}
+
+func (UnimplementedTopicServiceHandler) ListMoves(context.Context, *adminapi.ListMovesRequest) (*adminapi.ListMovesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.TopicService.ListMoves is not implemented"))
 }
 
 // GroupServiceClient is a client for the millrace.admin.v1.GroupService service.

@@ -633,6 +633,7 @@ type BrokerRegistration struct {
 	Directory     []byte                 `protobuf:"bytes,4,opt,name=directory,proto3" json:"directory,omitempty"`
 	Endpoints     []*Endpoint            `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	Rack          string                 `protobuf:"bytes,6,opt,name=rack,proto3" json:"rack,omitempty"`
+	Drained       bool                   `protobuf:"varint,220,opt,name=drained,proto3" json:"drained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -709,6 +710,13 @@ func (x *BrokerRegistration) GetRack() string {
 	return ""
 }
 
+func (x *BrokerRegistration) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
 // BrokerState is merged if the broker epoch is the present one.
 type BrokerState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -716,6 +724,8 @@ type BrokerState struct {
 	BrokerEpoch   int64                  `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
 	Fenced        bool                   `protobuf:"varint,3,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	Stopping      bool                   `protobuf:"varint,4,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	Drained       bool                   `protobuf:"varint,220,opt,name=drained,proto3" json:"drained,omitempty"` // it leads nothing that another can, and gets no new replicas
+	Removed       bool                   `protobuf:"varint,221,opt,name=removed,proto3" json:"removed,omitempty"` // it is registered no more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -774,6 +784,20 @@ func (x *BrokerState) GetFenced() bool {
 func (x *BrokerState) GetStopping() bool {
 	if x != nil {
 		return x.Stopping
+	}
+	return false
+}
+
+func (x *BrokerState) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
+func (x *BrokerState) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
 	}
 	return false
 }
@@ -1005,7 +1029,9 @@ type Partition struct {
 	Elr            []int32                `protobuf:"varint,8,rep,packed,name=elr,proto3" json:"elr,omitempty"`
 	LastKnownElr   []int32                `protobuf:"varint,9,rep,packed,name=last_known_elr,json=lastKnownElr,proto3" json:"last_known_elr,omitempty"`
 	MinIsr         int32                  `protobuf:"varint,10,opt,name=min_isr,json=minIsr,proto3" json:"min_isr,omitempty"`
-	Recovering     bool                   `protobuf:"varint,11,opt,name=recovering,proto3" json:"recovering,omitempty"` // the leader was elected uncleanly
+	Recovering     bool                   `protobuf:"varint,11,opt,name=recovering,proto3" json:"recovering,omitempty"`     // the leader was elected uncleanly
+	Adding         []int32                `protobuf:"varint,220,rep,packed,name=adding,proto3" json:"adding,omitempty"`     // the replicas that a reassignment brings
+	Removing       []int32                `protobuf:"varint,221,rep,packed,name=removing,proto3" json:"removing,omitempty"` // those that go once all of adding are in sync
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1115,6 +1141,20 @@ func (x *Partition) GetRecovering() bool {
 		return x.Recovering
 	}
 	return false
+}
+
+func (x *Partition) GetAdding() []int32 {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+func (x *Partition) GetRemoving() []int32 {
+	if x != nil {
+		return x.Removing
+	}
+	return nil
 }
 
 // Config sets or removes one configured value.
@@ -2689,19 +2729,22 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\x05R\x04port\"\xe2\x01\n" +
+	"\x04port\x18\x03 \x01(\x05R\x04port\"\xfd\x01\n" +
 	"\x12BrokerRegistration\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\fR\vincarnation\x12\x1c\n" +
 	"\tdirectory\x18\x04 \x01(\fR\tdirectory\x12<\n" +
 	"\tendpoints\x18\x05 \x03(\v2\x1e.millrace.metadata.v1.EndpointR\tendpoints\x12\x12\n" +
-	"\x04rack\x18\x06 \x01(\tR\x04rack\"}\n" +
+	"\x04rack\x18\x06 \x01(\tR\x04rack\x12\x19\n" +
+	"\adrained\x18\xdc\x01 \x01(\bR\adrained\"\xb3\x01\n" +
 	"\vBrokerState\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x16\n" +
 	"\x06fenced\x18\x03 \x01(\bR\x06fenced\x12\x1a\n" +
-	"\bstopping\x18\x04 \x01(\bR\bstopping\"\xdd\x01\n" +
+	"\bstopping\x18\x04 \x01(\bR\bstopping\x12\x19\n" +
+	"\adrained\x18\xdc\x01 \x01(\bR\adrained\x12\x19\n" +
+	"\aremoved\x18\xdd\x01 \x01(\bR\aremoved\"\xdd\x01\n" +
 	"\x05Topic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -2719,7 +2762,7 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\tforgotten\x18\x04 \x01(\bR\tforgotten\"4\n" +
 	"\aReplica\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x10\n" +
-	"\x03rid\x18\x02 \x01(\x04R\x03rid\"\xe1\x02\n" +
+	"\x03rid\x18\x02 \x01(\x04R\x03rid\"\x97\x03\n" +
 	"\tPartition\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\fR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x129\n" +
@@ -2734,7 +2777,9 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	" \x01(\x05R\x06minIsr\x12\x1e\n" +
 	"\n" +
 	"recovering\x18\v \x01(\bR\n" +
-	"recovering\"\x82\x01\n" +
+	"recovering\x12\x17\n" +
+	"\x06adding\x18\xdc\x01 \x03(\x05R\x06adding\x12\x1b\n" +
+	"\bremoving\x18\xdd\x01 \x03(\x05R\bremoving\"\x82\x01\n" +
 	"\x06Config\x12#\n" +
 	"\rresource_kind\x18\x01 \x01(\rR\fresourceKind\x12\x1a\n" +
 	"\bresource\x18\x02 \x01(\tR\bresource\x12\x12\n" +
