@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/adminapi"
@@ -91,14 +93,41 @@ func (s *Server) partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.
 		r.LeaderlessPartitions++
 		problem(subject, "no leader", "start the nodes that hold it; `raftctl topic describe` names them")
 	}
-	if len(p.ISR) < len(p.Replicas) && p.Leader != broker.NoNode {
+	least := p.EffectiveMinISR()
+	switch {
+	case p.Leader == broker.NoNode:
+	case len(p.ISR) < least:
 		r.UnderReplicatedPartitions++
-		problem(subject, fmt.Sprintf("%d of %d replicas in sync", len(p.ISR), len(p.Replicas)), "start the missing nodes, or wait for them to catch up")
+		r.UnderMinIsrPartitions++
+		problem(subject, fmt.Sprintf("%d of %d replicas in sync, %d needed: acks=all is refused; missing: %s", len(p.ISR), len(p.Replicas), least, missing(p)),
+			"start the missing nodes, or wait for them to catch up")
+	case len(p.ISR) < len(p.Replicas):
+		r.UnderReplicatedPartitions++
+		if len(p.ISR) == least {
+			r.AtMinIsrPartitions++
+		}
+		problem(subject, fmt.Sprintf("%d of %d replicas in sync; missing: %s", len(p.ISR), len(p.Replicas), missing(p)),
+			"start the missing nodes, or wait for them to catch up")
 	}
 	if state := s.Partitions.State(p.TopicPartition); state.OfflineBecause != "" {
 		r.OfflinePartitions++
-		problem(subject, "offline: "+state.OfflineBecause, "restore the file from a copy, or delete the topic")
+		action := "restore the file from a copy, or delete the topic"
+		if p.Leader != broker.NoNode {
+			action = "wait: it is repaired from the leader; then look after the disk"
+		}
+		problem(subject, fmt.Sprintf("the replica on node %d is offline: %s", s.Node, state.OfflineBecause), action)
 	}
+}
+
+// missing names the nodes whose replicas are not in sync.
+func missing(p *metadata.Partition) string {
+	var nodes []string
+	for _, r := range p.Replicas {
+		if !slices.Contains(p.ISR, r.Node) {
+			nodes = append(nodes, fmt.Sprintf("node %d", r.Node))
+		}
+	}
+	return strings.Join(nodes, ", ")
 }
 
 // ownerOf names the group or view that a binding belongs to.

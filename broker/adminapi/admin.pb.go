@@ -1113,6 +1113,8 @@ type GetHealthResponse struct {
 	UnderReplicatedPartitions int32                  `protobuf:"varint,4,opt,name=under_replicated_partitions,json=underReplicatedPartitions,proto3" json:"under_replicated_partitions,omitempty"`
 	OfflinePartitions         int32                  `protobuf:"varint,5,opt,name=offline_partitions,json=offlinePartitions,proto3" json:"offline_partitions,omitempty"`
 	StalledChains             int32                  `protobuf:"varint,6,opt,name=stalled_chains,json=stalledChains,proto3" json:"stalled_chains,omitempty"`
+	UnderMinIsrPartitions     int32                  `protobuf:"varint,240,opt,name=under_min_isr_partitions,json=underMinIsrPartitions,proto3" json:"under_min_isr_partitions,omitempty"` // acks=all is refused
+	AtMinIsrPartitions        int32                  `protobuf:"varint,241,opt,name=at_min_isr_partitions,json=atMinIsrPartitions,proto3" json:"at_min_isr_partitions,omitempty"`          // one replica fewer, and acks=all is refused
 	unknownFields             protoimpl.UnknownFields
 	sizeCache                 protoimpl.SizeCache
 }
@@ -1185,6 +1187,20 @@ func (x *GetHealthResponse) GetOfflinePartitions() int32 {
 func (x *GetHealthResponse) GetStalledChains() int32 {
 	if x != nil {
 		return x.StalledChains
+	}
+	return 0
+}
+
+func (x *GetHealthResponse) GetUnderMinIsrPartitions() int32 {
+	if x != nil {
+		return x.UnderMinIsrPartitions
+	}
+	return 0
+}
+
+func (x *GetHealthResponse) GetAtMinIsrPartitions() int32 {
+	if x != nil {
+		return x.AtMinIsrPartitions
 	}
 	return 0
 }
@@ -5355,14 +5371,16 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12\x12\n" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\tR\x06action\"\x12\n" +
-	"\x10GetHealthRequest\"\xb0\x02\n" +
+	"\x10GetHealthRequest\"\x9e\x03\n" +
 	"\x11GetHealthResponse\x12\x18\n" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x126\n" +
 	"\bproblems\x18\x02 \x03(\v2\x1a.millrace.admin.v1.ProblemR\bproblems\x123\n" +
 	"\x15leaderless_partitions\x18\x03 \x01(\x05R\x14leaderlessPartitions\x12>\n" +
 	"\x1bunder_replicated_partitions\x18\x04 \x01(\x05R\x19underReplicatedPartitions\x12-\n" +
 	"\x12offline_partitions\x18\x05 \x01(\x05R\x11offlinePartitions\x12%\n" +
-	"\x0estalled_chains\x18\x06 \x01(\x05R\rstalledChains\"O\n" +
+	"\x0estalled_chains\x18\x06 \x01(\x05R\rstalledChains\x128\n" +
+	"\x18under_min_isr_partitions\x18\xf0\x01 \x01(\x05R\x15underMinIsrPartitions\x122\n" +
+	"\x15at_min_isr_partitions\x18\xf1\x01 \x01(\x05R\x12atMinIsrPartitions\"O\n" +
 	"\vConfigEntry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +

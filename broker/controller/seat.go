@@ -48,7 +48,7 @@ func (e electorate) seat(old *metadata.Partition, b ballot) *metadata.Partition 
 	}
 	next.ISR = keep(b.isr, func(n broker.NodeID) bool { return e.active(n) && !slices.Contains(b.barred, n) })
 	upkeep(&next, old, b.barred)
-	e.elect(&next)
+	e.elect(&next, b.barred)
 	if samePartition(old, &next) {
 		return nil
 	}
@@ -77,7 +77,7 @@ func upkeep(next, old *metadata.Partition, barred []broker.NodeID) {
 	})
 }
 
-func (e electorate) elect(next *metadata.Partition) {
+func (e electorate) elect(next *metadata.Partition, barred []broker.NodeID) {
 	if slices.Contains(next.ISR, next.Leader) {
 		return
 	}
@@ -96,7 +96,7 @@ func (e electorate) elect(next *metadata.Partition) {
 	if !e.uncleanAllowed(next.Topic) {
 		return
 	}
-	if leader, ok := e.first(next, func(broker.NodeID) bool { return true }); ok {
+	if leader, ok := e.first(next, func(n broker.NodeID) bool { return !slices.Contains(barred, n) }); ok {
 		next.Leader, next.ISR = leader, []broker.NodeID{leader}
 		next.ELR, next.LastKnownELR, next.Recovering = nil, nil, true
 	}

@@ -24,6 +24,7 @@ const (
 	askRead       byte = 'r' // partition, u64 offset: whole batches from there on, as they lie; none at the end
 	askCommitted  byte = 'o' // u32 partition, u32 length, group, topic: the lowest committed offset; none if there is none
 	askGroups     byte = 'g' // groupQuestion about groups that the asked node coordinates; the answer is JSON
+	askLeads      byte = 'l' // partitions; the answer is a byte for each: 1 if the asked node leads it, and can read it
 	askStatus     byte = 's' // how the quorum stands for the leader; the answer is quorum.Status as JSON
 )
 
@@ -142,7 +143,7 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 			return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a transfer to nobody"))
 		}
 		return c.answer(nil, c.node.quorum.Transfer(broker.RaftID(binary.LittleEndian.Uint64(body))))
-	case askAppend, askRead, askCommitted, askGroups:
+	case askAppend, askRead, askCommitted, askGroups, askLeads:
 		return c.answerLog(ctx, kind, body)
 	case askStatus:
 		b, err := json.Marshal(c.node.quorum.Status())

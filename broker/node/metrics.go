@@ -35,6 +35,7 @@ type metrics struct {
 	readOnly    prometheus.Gauge
 
 	peersRefused, raftDropped, fenced prometheus.Counter
+	isr                               isrCounts
 }
 
 func newMetrics() *metrics {
@@ -67,7 +68,9 @@ func newMetrics() *metrics {
 	m.peersRefused = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_peers_refused_total", Help: "Connections, joins and requests of other nodes that were refused."})
 	m.raftDropped = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_raft_messages_dropped_total", Help: "Raft messages for which there was no connection, or no room."})
 	m.fenced = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_brokers_fenced_total", Help: "Brokers that this controller fenced because they fell silent."})
+	m.isr = newISRCounts()
 	m.registry.MustRegister(
+		m.isr.changes,
 		m.peersRefused, m.raftDropped, m.fenced,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
 		m.ready, m.requests, m.durations, m.connections, m.unsupported, m.bypassed, m.throttled, m.traps,

@@ -66,7 +66,8 @@ type Node struct {
 	mu      sync.Mutex
 	failure error // guarded by mu: why the node must end
 	failed  chan struct{}
-	ready   bool // guarded by mu
+	offline chan struct{} // a replica went offline
+	ready   bool          // guarded by mu
 	epoch   broker.BrokerEpoch
 
 	stopping sync.Once
@@ -106,7 +107,7 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 		return nil, err
 	}
 	n := &Node{
-		started: seams.Now(), config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}),
+		started: seams.Now(), config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}), offline: make(chan struct{}, 1),
 		logger: logger.With().Int32("node", int32(identity.Node)).Logger(),
 		base:   task.NewGroup(context.WithoutCancel(ctx)), rooms: task.NewGroup(context.WithoutCancel(ctx)),
 	}
@@ -250,8 +251,10 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	n.rooms.Go("executor", n.executor.run)
 	n.rooms.Go("retention", n.retain)
 	n.rooms.Go("cleaner", newCleaner(n).run)
+	n.rooms.Go("scrubber", newScrubber(n).run)
 	n.rooms.Go("space", n.watchSpace)
 	n.rooms.Go("in-sync replicas", n.watchISRs)
+	n.rooms.Go("failed replicas", n.reportFailed)
 	unfence := controller.UnfenceBroker{Node: n.identity.Node, Epoch: registered.Epoch, Applied: n.quorum.Image().Index()}
 	if _, err := n.cluster.Submit(ctx, unfence); err != nil {
 		return fmt.Errorf("begin to serve: %w", err)
@@ -362,22 +365,6 @@ func (n *Node) fail(err error) {
 		close(n.failed)
 		n.logger.Error().Err(err).Msg("the node ends")
 	}
-}
-
-// onOffline reports a damaged replica to the controller (RH24).
-func (n *Node) onOffline(tp broker.TopicPartition, rid broker.ReplicaID, err error) {
-	n.metrics.corruptions.Inc()
-	n.logger.Error().Err(err).Str("topic", tp.Topic.String()).Int32("partition", tp.Partition).Msg("partition is offline")
-	n.rooms.Go("report a failed replica", func(ctx context.Context) error {
-		request := controller.ReportFailedReplicas{Node: n.identity.Node, Epoch: n.brokerEpoch(), Replicas: []controller.ReplicaRef{{TopicPartition: tp, ID: rid}}}
-		if request.Epoch == 0 {
-			return nil // The registration itself will say so.
-		}
-		if _, err := n.cluster.Submit(ctx, request); err != nil {
-			n.logger.Error().Err(err).Msg("the controller could not be told of an offline partition")
-		}
-		return nil
-	})
 }
 
 func (n *Node) brokerEpoch() broker.BrokerEpoch {
