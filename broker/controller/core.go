@@ -63,6 +63,8 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return alterPartition(head, r)
 	case ReportFailedReplicas:
 		return reportFailedReplicas(head, r)
+	case YieldLeads:
+		return yieldLeads(head, r)
 	case Tidy:
 		return tidy(head, nowMs)
 	case CreateTopic:

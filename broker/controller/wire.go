@@ -16,13 +16,13 @@ import (
 // carried is every request and reply. A new one is named here.
 func carried() []any {
 	return []any{
-		RegisterBroker{}, UnfenceBroker{}, FenceBroker{}, StopBroker{}, ReportFailedReplicas{}, Tidy{}, JoinNode{}, AlterMembers{},
+		RegisterBroker{}, UnfenceBroker{}, FenceBroker{}, StopBroker{}, ReportFailedReplicas{}, YieldLeads{}, Tidy{}, JoinNode{}, AlterMembers{},
 		AlterPartition{}, CreateTopic{}, CreatePartitions{}, DeleteTopic{}, ElectLeaders{}, AlterConfigs{}, AllocateProducerIDs{},
 		AlterQuota{}, CreateAccessRules{}, DeleteAccessRules{}, AlterCredentials{},
 		PutPlugin{}, CreateBinding{}, UpdateBinding{}, ResumeBinding{}, DeleteBinding{}, ProposeFrom{}, ProposeTrip{}, ProposeOrigin{},
 		CreateView{}, DeleteView{},
 
-		BrokerRegistered{}, BrokerStanding{}, ReplicasFailed{}, Tidied{}, NodeJoined{}, MembersAltered{},
+		BrokerRegistered{}, BrokerStanding{}, ReplicasFailed{}, LeadsYielded{}, Tidied{}, NodeJoined{}, MembersAltered{},
 		PartitionsAltered{}, TopicCreated{}, PartitionsCreated{}, TopicRemoved{}, LeadersElected{}, ConfigsAltered{}, ProducerIDs{},
 		QuotaAltered{}, AccessRulesCreated{}, AccessRulesDeleted{}, CredentialsAltered{},
 		PluginPut{}, BindingMade{}, BindingRemoved{}, OffsetPlaced{}, ViewMade{}, ViewRemoved{},

@@ -184,6 +184,8 @@ func mayAsk(from peer.Peer, request controller.Request) error {
 		asked = r.Node
 	case controller.ReportFailedReplicas:
 		asked = r.Node
+	case controller.YieldLeads:
+		asked = r.Node
 	case controller.AlterPartition:
 		asked = r.Node
 	case controller.AllocateProducerIDs:

@@ -342,6 +342,7 @@ func (n *Node) watchSpace(ctx context.Context) error {
 	ticker := time.NewTicker(spaceCheck)
 	defer ticker.Stop()
 	told := false
+	var yielded time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -349,6 +350,7 @@ func (n *Node) watchSpace(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		err := n.set.CheckSpace()
+		yielded = n.yieldLeads(ctx, yielded)
 		if err != nil && !told {
 			n.logger.Error().Err(err).Msg("free space could not be looked at")
 		}

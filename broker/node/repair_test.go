@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -361,4 +362,55 @@ func TestAColdSegmentThatRotsIsFoundAndRepaired(t *testing.T) {
 	c.await("another identity", func() bool { return c.rid(i) != before })
 	c.whole()
 	c.setAside(i, first, want)
+}
+
+// scarce is a file system whose free space a test decides about.
+type scarce struct {
+	vfs.OS
+	full *atomic.Bool
+}
+
+// Space implements vfs.FS.
+func (s scarce) Space(string) (free, total uint64, err error) {
+	if s.full.Load() {
+		return 1 << 20, 1 << 40, nil
+	}
+	return 1 << 39, 1 << 40, nil
+}
+
+// F14 on a cluster: a node that is short of space takes no records, so it leads nothing that another can lead; producers go
+// on, everything can be read, and the node leads again when it has space and is asked to.
+func TestANodeShortOfSpaceHandsItsPartitionsOver(t *testing.T) {
+	c := newClinic(t)
+	var full [3]atomic.Bool
+	for i := range c.nodes {
+		c.kill(i)
+		c.seats[i].fs = scarce{full: &full[i]}
+	}
+	c.startAll()
+	c.level(c.tp.Topic)
+	i := c.leader()
+	full[i].Store(true)
+	c.await("another leads", func() bool { return c.leader() != i })
+	c.produce(5)
+	for _, n := range c.running() {
+		for topic := range n.quorum.Image().Topics() {
+			for _, p := range n.quorum.Image().Partitions(topic.ID) {
+				if int(p.Leader) == i+1 && len(p.ISR) > 1 {
+					t.Errorf("the node that is full leads %s-%d", topic.Name, p.Partition)
+				}
+			}
+		}
+	}
+	full[i].Store(false)
+	c.await("there is space", func() bool { return !c.nodes[i].set.ReadOnly() })
+	for other := range c.nodes {
+		full[other].Store(other != i)
+	}
+	c.await("it leads again", func() bool { return c.leader() == i })
+	c.produce(5)
+	for other := range c.nodes {
+		full[other].Store(false)
+	}
+	c.whole()
 }
