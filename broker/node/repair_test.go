@@ -414,3 +414,30 @@ func TestANodeShortOfSpaceHandsItsPartitionsOver(t *testing.T) {
 	}
 	c.whole()
 }
+
+// F18: a partition's directory of an earlier time is put back. It is whole, and shorter than what the node acknowledged: it
+// counts as damaged, takes no seat, and is brought up from a peer.
+func TestADirectoryOfAnEarlierTimeIsNotTakenForTheReplica(t *testing.T) {
+	c := newClinic(t)
+	i := c.follower()
+	c.kill(i)
+	old := filepath.Join(t.TempDir(), "old")
+	if err := os.CopyFS(old, os.DirFS(c.dir(i))); err != nil {
+		t.Fatal(err)
+	}
+	c.start(i)
+	c.level(c.tp.Topic)
+	c.produce(5)
+	c.caughtUp()
+	before := c.rid(i)
+	c.kill(i)
+	if err := os.RemoveAll(c.dir(i)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(c.dir(i), os.DirFS(old)); err != nil {
+		t.Fatal(err)
+	}
+	c.start(i)
+	c.await("another identity", func() bool { return c.rid(i) != before })
+	c.whole()
+}
