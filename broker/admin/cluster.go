@@ -48,7 +48,14 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 
 // GetNodeConfig implements ClusterService.
 func (s *Server) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error) {
-	r := &adminapi.GetNodeConfigResponse{Node: int32(s.Node)}
+	r := &adminapi.GetNodeConfigResponse{Node: int32(s.Node), NowMs: s.NowMs(), Version: s.Version}
+	if s.Machine != nil {
+		m := s.Machine()
+		r.DiskFreeBytes, r.DiskTotalBytes, r.ReadOnly = m.DiskFreeBytes, m.DiskTotalBytes, m.ReadOnly
+		if !m.CertificateExpires.IsZero() {
+			r.CertificateExpiresMs = m.CertificateExpires.UnixMilli()
+		}
+	}
 	for _, c := range s.NodeConfigs {
 		r.Configs = append(r.Configs, &adminapi.ConfigEntry{Name: c.Name, Value: c.Value, Source: "broker"})
 	}

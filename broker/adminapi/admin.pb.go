@@ -1302,11 +1302,17 @@ func (*GetNodeConfigRequest) Descriptor() ([]byte, []int) {
 }
 
 type GetNodeConfigResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
-	Configs       []*ConfigEntry         `protobuf:"bytes,2,rep,name=configs,proto3" json:"configs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Node                 int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Configs              []*ConfigEntry         `protobuf:"bytes,2,rep,name=configs,proto3" json:"configs,omitempty"`
+	NowMs                int64                  `protobuf:"varint,240,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"` // the node's clock when it answered, Unix milliseconds
+	DiskFreeBytes        uint64                 `protobuf:"varint,241,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
+	DiskTotalBytes       uint64                 `protobuf:"varint,242,opt,name=disk_total_bytes,json=diskTotalBytes,proto3" json:"disk_total_bytes,omitempty"`
+	ReadOnly             bool                   `protobuf:"varint,243,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"` // records from clients are refused for want of space
+	CertificateExpiresMs int64                  `protobuf:"varint,244,opt,name=certificate_expires_ms,json=certificateExpiresMs,proto3" json:"certificate_expires_ms,omitempty"`
+	Version              string                 `protobuf:"bytes,245,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *GetNodeConfigResponse) Reset() {
@@ -1351,6 +1357,48 @@ func (x *GetNodeConfigResponse) GetConfigs() []*ConfigEntry {
 		return x.Configs
 	}
 	return nil
+}
+
+func (x *GetNodeConfigResponse) GetNowMs() int64 {
+	if x != nil {
+		return x.NowMs
+	}
+	return 0
+}
+
+func (x *GetNodeConfigResponse) GetDiskFreeBytes() uint64 {
+	if x != nil {
+		return x.DiskFreeBytes
+	}
+	return 0
+}
+
+func (x *GetNodeConfigResponse) GetDiskTotalBytes() uint64 {
+	if x != nil {
+		return x.DiskTotalBytes
+	}
+	return 0
+}
+
+func (x *GetNodeConfigResponse) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *GetNodeConfigResponse) GetCertificateExpiresMs() int64 {
+	if x != nil {
+		return x.CertificateExpiresMs
+	}
+	return 0
+}
+
+func (x *GetNodeConfigResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
 }
 
 type CreateTopicRequest struct {
@@ -5385,10 +5433,16 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\"\x16\n" +
-	"\x14GetNodeConfigRequest\"e\n" +
+	"\x14GetNodeConfigRequest\"\xc1\x02\n" +
 	"\x15GetNodeConfigResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x128\n" +
-	"\aconfigs\x18\x02 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\"\xa6\x02\n" +
+	"\aconfigs\x18\x02 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\x12\x16\n" +
+	"\x06now_ms\x18\xf0\x01 \x01(\x03R\x05nowMs\x12'\n" +
+	"\x0fdisk_free_bytes\x18\xf1\x01 \x01(\x04R\rdiskFreeBytes\x12)\n" +
+	"\x10disk_total_bytes\x18\xf2\x01 \x01(\x04R\x0ediskTotalBytes\x12\x1c\n" +
+	"\tread_only\x18\xf3\x01 \x01(\bR\breadOnly\x125\n" +
+	"\x16certificate_expires_ms\x18\xf4\x01 \x01(\x03R\x14certificateExpiresMs\x12\x19\n" +
+	"\aversion\x18\xf5\x01 \x01(\tR\aversion\"\xa6\x02\n" +
 	"\x12CreateTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
