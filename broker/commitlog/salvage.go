@@ -29,7 +29,7 @@ type Salvage struct {
 // journal knows, nothing is: what the first segment followed cannot be told. Other errors than damage are those of reading
 // the directory, and the context's, which is looked at before each segment.
 func Inspect(ctx context.Context, cfg Config) (Salvage, error) {
-	bases, err := SegmentFiles(cfg.FS, cfg.Dir)
+	bases, err := segmentBases(cfg.FS, cfg.Dir)
 	if err != nil {
 		return Salvage{}, fmt.Errorf("inspect log %s: %w", cfg.Dir, err)
 	}
@@ -60,6 +60,22 @@ func Inspect(ctx context.Context, cfg Config) (Salvage, error) {
 		s.Bases, s.End = append(s.Bases, base), end
 	}
 	return s, nil
+}
+
+// segmentBases lists the segments in a log's directory by base offset, oldest first.
+func segmentBases(fsys vfs.FS, dir string) ([]broker.Offset, error) {
+	names, err := fsys.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	var bases []broker.Offset
+	for _, name := range names {
+		if base, suffix, ok := parseName(name); ok && suffix == logSuffix {
+			bases = append(bases, base)
+		}
+	}
+	slices.Sort(bases)
+	return bases, nil
 }
 
 // Err is Damage, or nil.

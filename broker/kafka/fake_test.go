@@ -176,6 +176,7 @@ type fakePartition struct {
 	hold     bool
 	reads    int
 	err      error
+	holds    map[broker.NodeID]broker.Offset // how far followers are
 }
 
 func newFakePartition(epoch broker.LeaderEpoch) *fakePartition {
@@ -271,6 +272,11 @@ func (p *fakePartition) Watch(changed chan<- struct{}) func() {
 		defer p.mu.Unlock()
 		delete(p.watchers, key)
 	}
+}
+
+func (p *fakePartition) Holds(node broker.NodeID, offset broker.Offset) bool {
+	end, follows := p.holds[node]
+	return follows && end >= offset
 }
 
 func (p *fakePartition) EpochEnd(epoch broker.LeaderEpoch) (broker.EpochEnd, error) {

@@ -28,6 +28,8 @@ import (
 //   - leader epochs are checked; a diverging last fetched epoch is answered with where it ended (KIP-320, KIP-595)
 //   - zstd to versions below 10 gets UNSUPPORTED_COMPRESSION_TYPE (T10); no aborted transactions exist
 //   - v11: rack; v12: flexible; v13: topic ids; v16: addresses of current leaders (KIP-951)
+//   - v11: a reader whose rack is another than the leader's, and that of an in-sync follower, is sent there
+//     (nearby.go); chains are served by leaders
 //   - a follower's Fetch (replica id of 0 or more) is refused: replication has a protocol of its own (X6)
 
 // fetched is one partition of a Fetch: what is asked, where it is read, and the answer.
@@ -42,6 +44,7 @@ type fetched struct {
 	records   Records
 	size      int
 	diverging *broker.EpochEnd
+	preferred broker.NodeID // where the reader shall read instead; NoNode: here
 }
 
 // fetch answers a Fetch.
@@ -115,7 +118,7 @@ func (s *session) fetchTargets(img *metadata.Image, req *kmsg.FetchRequest, want
 	all := make([]fetched, len(wanted))
 	for i := range wanted {
 		f := &all[i]
-		f.asked = wanted[i]
+		f.asked, f.preferred = wanted[i], broker.NoNode
 		if i > 0 && f.asked.sameTopic(&wanted[i-1]) {
 			before := &all[i-1]
 			f.target, f.chain, f.topicCode = before.target, before.chain, before.topicCode
@@ -241,7 +244,7 @@ func (s *session) fetchOnce(all []fetched, req *kmsg.FetchRequest) (enough bool)
 		total += f.size
 		left = max(left-f.size, 0)
 		s.responding.Add(int64(f.size))
-		enough = enough || f.code != broker.None || f.diverging != nil
+		enough = enough || f.code != broker.None || f.diverging != nil || f.preferred != broker.NoNode
 	}
 	return enough || total >= int(req.MinBytes) || total > 0 && moreWaits(all)
 }
@@ -280,12 +283,20 @@ func (s *session) readOne(f *fetched, req *kmsg.FetchRequest, rp *kmsg.FetchRequ
 		}
 		f.records, err = f.filtered.Read(FilteredRead{From: from, MaxBytes: limit, MinOne: first, View: f.chain.view})
 	} else {
-		f.records, err = f.source.Read(Read{
+		f.records, err = readLog(f.source, Read{
 			From: from, MaxBytes: limit, MinOne: first, LeaderEpoch: epoch, Committed: req.IsolationLevel == 1,
+			Nearby: req.Version >= nearbySince,
 		})
 	}
 	if f.code = broker.CodeOf(err); f.code != broker.None {
 		return
+	}
+	if req.Version >= nearbySince && rp.LastFetchedEpoch < 0 && f.filtered == nil {
+		if f.preferred = s.nearer(f, from, req.Rack); f.preferred != broker.NoNode {
+			release([]fetched{*f})
+			f.records = Records{Ends: f.records.Ends}
+			return
+		}
 	}
 	for _, b := range f.records.Bytes {
 		f.size += len(b)

@@ -113,7 +113,7 @@ func (w *fetchWriter) partition(f *fetched, number int32, hints *leaderHints) {
 		w.count(0)
 	}
 	if w.version >= 11 {
-		w.int32(-1) // preferred read replica
+		w.int32(int32(f.preferred))
 	}
 	if w.flexible {
 		w.meta = binary.AppendUvarint(w.meta, uint64(f.size)+1)

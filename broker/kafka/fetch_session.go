@@ -119,7 +119,7 @@ func (e *sessionEntry) news(f *fetched) bool {
 	changed := e.toldError || e.told.HighWatermark != ends.HighWatermark || e.told.LogStart != ends.LogStart ||
 		e.told.LastStable != ends.LastStable
 	e.told, e.toldError = ends, f.code != broker.None || f.diverging != nil
-	return changed || e.toldError || f.size > 0
+	return changed || e.toldError || f.size > 0 || f.preferred != broker.NoNode
 }
 
 // rotate moves partitions that gave records behind those that did not, so that each gets its turn at the limits.

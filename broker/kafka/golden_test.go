@@ -138,6 +138,7 @@ func answerOf(resp *kmsg.FetchResponse) fetchAnswer {
 			answer.committed = rp.AbortedTransactions != nil
 			answer.partitions = append(answer.partitions, fetched{
 				asked: asked, source: newFakePartition(0), code: broker.Code(rp.ErrorCode), size: len(rp.RecordBatches),
+				preferred: broker.NodeID(rp.PreferredReadReplica),
 				records: Records{Bytes: [][]byte{rp.RecordBatches}, Ends: Ends{
 					LogStart: broker.Offset(rp.LogStartOffset), HighWatermark: broker.Offset(rp.HighWatermark),
 					LastStable: broker.Offset(rp.LastStableOffset),

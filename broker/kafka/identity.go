@@ -68,7 +68,7 @@ func (c chain) present() bool { return c.binding != 0 }
 // chain here; two never add up. A preamble that insists on a chain gets PolicyViolation where there is none.
 func resolveChain(img *metadata.Image, t target, preamble *adminapi.Preamble, rack string) (chain, broker.Code) {
 	var found chain
-	switch group := groupOfRack(rack); {
+	switch _, group := splitRack(rack); {
 	case t.view != nil:
 		found = chain{binding: t.view.Binding, view: true}
 	case preamble.GetGroup() != "":
@@ -90,13 +90,13 @@ func groupChain(img *metadata.Image, topic broker.TopicID, group string) chain {
 	return chain{binding: binding.ID, group: group}
 }
 
-// groupOfRack returns the group in a client.rack of "group=<name>" or "<rack>;group=<name>", or "". Everything behind
-// the first "group=" at a border is the name, so that a group may contain a semicolon.
-func groupOfRack(rack string) string {
+// splitRack takes a client.rack apart: "<rack>", "group=<name>" or "<rack>;group=<name>". Everything behind the first
+// "group=" at a border is the name, so that a group may contain a semicolon.
+func splitRack(rack string) (place, group string) {
 	const mark = "group="
 	if group, found := strings.CutPrefix(rack, mark); found {
-		return group
+		return "", group
 	}
-	_, group, _ := strings.Cut(rack, ";"+mark)
-	return group
+	place, group, _ = strings.Cut(rack, ";"+mark)
+	return place, group
 }

@@ -32,6 +32,8 @@ type Partition interface {
 	// CheckLeader compares the leader epoch that a client believes in (KIP-320); NoLeaderEpoch is not compared. Its
 	// errors carry NotLeaderOrFollower, FencedLeaderEpoch or UnknownLeaderEpoch.
 	CheckLeader(epoch broker.LeaderEpoch) error
+	// Holds reports, on the leader, that a follower is in sync and has everything below offset (KIP-392).
+	Holds(node broker.NodeID, offset broker.Offset) bool
 	EpochEnd(epoch broker.LeaderEpoch) (broker.EpochEnd, error)
 	// EpochAt returns the leader epoch of the batch that holds offset, or NoLeaderEpoch outside the log.
 	EpochAt(offset broker.Offset) broker.LeaderEpoch
@@ -67,6 +69,7 @@ type Read struct {
 	MinOne      bool // return the first batch whole even if it passes MaxBytes
 	LeaderEpoch broker.LeaderEpoch
 	Committed   bool // stop at the last stable offset
+	Nearby      bool // a follower may answer (KIP-392)
 }
 
 // Records are whole record batches in place. Release is called once when they are no longer needed; it may be nil.

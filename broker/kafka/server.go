@@ -35,6 +35,8 @@ type Config struct {
 	Sasl Sasl
 	// AutoCreateTopics lets Metadata make topics that it is asked for (auto.create.topics.enable).
 	AutoCreateTopics bool
+	// ReadNearby sends consumers to in-sync followers in their rack (replica.selector.class).
+	ReadNearby bool
 	// LogDir tells of the node's data directory. Nil: nothing is known.
 	LogDir func() LogDir
 	// Quorum tells how the metadata quorum stands. Nil: what the image says.

@@ -123,20 +123,3 @@ func lookup(key int16) (api, bool) {
 
 // serves reports whether a version is answered.
 func (a api) serves(version int16) bool { return version >= a.min && version <= a.max }
-
-// Supported says which versions of an api are listed in ApiVersions and which are served.
-type Supported struct {
-	Key      int16
-	Name     string
-	Listed   int16 // the lowest version that is listed
-	Min, Max int16 // the versions that are served
-}
-
-// Matrix returns every api that is served, by key: what the protocol page of the documentation is made from.
-func Matrix() []Supported {
-	rows := make([]Supported, len(matrix))
-	for i, row := range matrix {
-		rows[i] = Supported{Key: row.key, Name: row.name, Listed: row.listed, Min: row.min, Max: row.max}
-	}
-	return rows
-}

@@ -24,6 +24,7 @@ type Listen struct {
 type Config struct {
 	Data          string
 	NodeID        broker.NodeID
+	nodeIDGiven   bool // NodeID is no default: a directory of another node is refused
 	Client        Listen
 	Cluster       Listen
 	Admin         Listen
@@ -32,6 +33,7 @@ type Config struct {
 	LogLevel      zerolog.Level
 	DebugProfiles bool // serve /debug/pprof/ on the admin listener, which must then be on loopback
 	Rack          string
+	ReadNearby    bool // replica.selector.class
 	Security
 
 	FrameBytesMax          int   // socket.request.max.bytes
@@ -75,7 +77,7 @@ type setting struct {
 func settings() []setting {
 	return append([]setting{
 		{"data", "", "data directory; required", text(func(c *Config, v string) { c.Data = v })},
-		{"node.id", "1", "the node's number, as Kafka clients see it", integer(0, 1<<31-1, func(c *Config, v int64) { c.NodeID = broker.NodeID(v) })},
+		{"node.id", "1", "the node's number, as Kafka clients see it; a directory of another node is refused", integer(0, 1<<31-1, func(c *Config, v int64) { c.NodeID, c.nodeIDGiven = broker.NodeID(v), true })},
 		{"listeners.client.bind", "127.0.0.1:9092", "Kafka on TCP and QUIC", address(func(c *Config, v string) { c.Client.Bind = v })},
 		{"listeners.client.advertise", "", "what clients are told to dial", address(func(c *Config, v string) { c.Client.Advertise = v })},
 		{"listeners.cluster.bind", "127.0.0.1:9093", "brokers among themselves", address(func(c *Config, v string) { c.Cluster.Bind = v })},
@@ -87,6 +89,7 @@ func settings() []setting {
 		{"log.level", "info", "trace, debug, info, warn or error", level(func(c *Config, v zerolog.Level) { c.LogLevel = v })},
 		{"debug.pprof", "false", "serve profiles of the process under /debug/pprof/ of an admin listener on loopback", boolean(func(c *Config, v bool) { c.DebugProfiles = v })},
 		{"broker.rack", "", "failure domain of this node", text(func(c *Config, v string) { c.Rack = v })},
+		{"replica.selector.class", "LeaderSelector", "who serves a consumer that names its rack: LeaderSelector, or RackAwareReplicaSelector, an in-sync follower in that rack", selector(func(c *Config, v bool) { c.ReadNearby = v })},
 		{"queued.max.request.bytes", "536870912", "memory for the larger requests of all connections together; further ones wait unread", integer(1<<20, 1<<40, func(c *Config, v int64) { c.RequestBytesMax = int(v) })},
 		{"socket.request.max.bytes", "104857600", "largest request frame", integer(1024, 1<<31-1, func(c *Config, v int64) { c.FrameBytesMax = int(v) })},
 		{"log.segment.bytes", "1073741824", "bytes after which a segment closes", integer(1<<14, 1<<31-1, func(c *Config, v int64) { c.SegmentBytes = v })},
@@ -161,6 +164,21 @@ func boolean(set func(*Config, bool)) func(*Config, string) error {
 	}
 }
 
+// selector takes the names of Kafka's classes, with or without their package.
+func selector(setNearby func(*Config, bool)) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		switch value[strings.LastIndexByte(value, '.')+1:] {
+		case "LeaderSelector", "":
+			setNearby(c, false)
+		case "RackAwareReplicaSelector":
+			setNearby(c, true)
+		default:
+			return fmt.Errorf("%q is neither LeaderSelector nor RackAwareReplicaSelector", value)
+		}
+		return nil
+	}
+}
+
 func address(set func(*Config, string)) func(*Config, string) error {
 	return func(c *Config, value string) error {
 		if value == "" {
@@ -198,6 +216,7 @@ func Defaults() Config {
 			panic(fmt.Sprintf("default of %s: %v", s.key, err))
 		}
 	}
+	c.nodeIDGiven = false
 	c.PipelineRequestsMax = 64
 	return c
 }

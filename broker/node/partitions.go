@@ -68,7 +68,7 @@ func (p clientPartition) Submit(a kafka.Append, done func(kafka.Appended)) {
 // Read implements kafka.Partition.
 func (p clientPartition) Read(q kafka.Read) (kafka.Records, error) {
 	result, err := p.Replica.Read(replica.Read{
-		From: q.From, MaxBytes: q.MaxBytes, MinOne: q.MinOne, LeaderEpoch: q.LeaderEpoch, Committed: q.Committed,
+		From: q.From, MaxBytes: q.MaxBytes, MinOne: q.MinOne, LeaderEpoch: q.LeaderEpoch, Committed: q.Committed, Nearby: q.Nearby,
 	})
 	records := kafka.Records{Ends: kafka.Ends{
 		LogStart: result.LogStart, HighWatermark: result.HighWatermark, LastStable: result.LastStable, LeaderEpoch: result.LeaderEpoch,
@@ -117,7 +117,7 @@ func (s source) Read(from, limit broker.Offset, bytesMax int) (delivery.Slice, e
 	if err != nil || result.Slice == nil {
 		return delivery.Slice{}, err
 	}
-	return delivery.Slice{Bytes: below(result.Slice.Bytes, limit), Release: result.Slice.Release}, nil
+	return delivery.Slice{Bytes: below(result.Slice.Bytes, limit), Cold: result.Slice.Cold(), Release: result.Slice.Release}, nil
 }
 
 // below cuts whole batches that begin at or above limit off the end.

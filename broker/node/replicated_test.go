@@ -4,19 +4,22 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/adminapi"
 	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
-	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/controller"
-	"github.com/millrace-io/millrace/internal/vfs"
+	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/raftctl/inspect"
 )
 
 // settleDown lets each node come back where it was: a cluster in which addresses move is held together by its seeds.
@@ -36,6 +39,16 @@ func (c *trio) replicated(name string, partitions int32) broker.TopicID {
 	}
 	topic, _ := n.quorum.Image().TopicNamed(name)
 	return topic.ID
+}
+
+// partitionOf returns the first partition of a topic.
+func (c *trio) partitionOf(topic broker.TopicID) *metadata.Partition {
+	c.t.Helper()
+	p, ok := c.running()[0].quorum.Image().Partition(broker.TopicPartition{Topic: topic})
+	if !ok {
+		c.t.Fatalf("topic %s has no partition 0", topic)
+	}
+	return p
 }
 
 // level returns when all replicas of a topic are in sync, and every node knows.
@@ -61,22 +74,23 @@ func (c *trio) level(topic broker.TopicID) {
 func (c *trio) log(i int, tp broker.TopicPartition) []string {
 	c.t.Helper()
 	dir := filepath.Join(c.seats[i].config.Data, "topics", tp.Topic.Hex(), fmt.Sprint(tp.Partition))
-	bases, err := commitlog.SegmentFiles(vfs.OS{}, dir)
+	segments, err := inspect.Segments(os.DirFS(dir), ".")
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	var all []string
-	for _, base := range bases {
-		for b, err := range commitlog.Batches(vfs.OS{}, dir, base) {
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			more, err := valuesOf(b.View)
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			all = append(all, more...)
+	for b, err := range inspect.Batches(os.DirFS(dir), segments) {
+		if err != nil {
+			c.t.Fatal(err)
 		}
+		if len(b.Problems) > 0 {
+			c.t.Fatalf("%s, byte %d: %v", b.Segment, b.Position, b.Problems)
+		}
+		more, err := valuesOf(b.View)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		all = append(all, more...)
 	}
 	return all
 }
@@ -127,6 +141,67 @@ func TestEachOfThreeNodesMayDie(t *testing.T) {
 				t.Errorf("node %d, partition %d: %v, acknowledged were %v", i+1, partition, got, acked[partition])
 			}
 		}
+	}
+}
+
+// R12: a reader in a follower's rack is served there, learns of what is committed later, and goes back to a leader when its
+// follower dies, without missing or repeating a record.
+func TestAReaderInAFollowersRackIsServedThere(t *testing.T) {
+	c := newTrio(t)
+	c.settleDown()
+	for i := range c.nodes {
+		c.stop(i)
+		c.seats[i].config.Rack, c.seats[i].config.ReadNearby = fmt.Sprint("rack-", i+1), true
+		c.nodes[i] = c.seats[i].start()
+	}
+	topic := c.replicated("orders", 1)
+	c.level(topic)
+	leader := c.partitionOf(topic).Leader
+	near := leader%3 + 1
+	all := kgo.SeedBrokers(c.nodes[0].Addresses().Client, c.nodes[1].Addresses().Client, c.nodes[2].Addresses().Client)
+	served := &readsFrom{}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	producer := c.seats[0].client(c.nodes[leader-1], all, kgo.MetadataMinAge(100*time.Millisecond))
+	reader := c.seats[0].client(c.nodes[leader-1], all, kgo.MetadataMinAge(100*time.Millisecond), kgo.Rack(fmt.Sprint("rack-", near)), kgo.WithHooks(served), kgo.RecheckPreferredReplicaInterval(500*time.Millisecond),
+		kgo.ConsumeTopics("orders"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	number := 0
+	next := func() {
+		t.Helper()
+		value := fmt.Sprint("record ", number)
+		number++
+		if err := producer.ProduceSync(ctx, record("orders", 0, value)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		for ctx.Err() == nil {
+			if records := reader.PollFetches(ctx).Records(); len(records) > 0 {
+				if len(records) != 1 || string(records[0].Value) != value {
+					t.Fatalf("%d records, the first %q, want %q", len(records), records[0].Value, value)
+				}
+				return
+			}
+		}
+		t.Fatal(ctx.Err())
+	}
+	next()
+	for range 5 {
+		next()
+	}
+	if served.by[near-1].Load() < 5 {
+		t.Errorf("the follower in the reader's rack answered %d times", served.by[near-1].Load())
+	}
+	_ = c.nodes[near-1].stop(false)
+	c.nodes[near-1] = nil
+	next()
+}
+
+// readsFrom counts the Fetches that each node answered.
+type readsFrom struct{ by [3]atomic.Int32 }
+
+// OnBrokerRead implements kgo.HookBrokerRead.
+func (r *readsFrom) OnBrokerRead(meta kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if key == int16(kmsg.Fetch) && err == nil {
+		r.by[meta.NodeID-1].Add(1)
 	}
 }
 

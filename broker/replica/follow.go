@@ -39,6 +39,11 @@ func (r *Replica) followLeader(img partition.Image) {
 		return
 	}
 	r.owner.following.up = r.links.upstream(img.Leader)
+	for _, placed := range img.Replicas {
+		if placed.Node == img.Leader {
+			r.owner.following.up.meets(placed.Broker)
+		}
+	}
 	r.owner.following.up.join(r)
 	r.askLeader()
 }
@@ -93,6 +98,7 @@ func (r *Replica) rest() {
 	f.pauseMs = min(max(2*f.pauseMs, askPauseMs), askPauseMx)
 	f.sub, f.live, f.session, f.notBeforeMs = 0, false, nil, r.clockMs()+f.pauseMs
 	r.owner.follower.OnSessionEnd()
+	r.publish()
 }
 
 // stopFollowing tells the leader that the subscription is over, and why, and rests.
@@ -110,6 +116,7 @@ func (r *Replica) onSessionLost(s *upSession) {
 	if f.session == s && r.owner.follower != nil {
 		f.sub, f.live, f.session = 0, false, nil
 		r.owner.follower.OnSessionEnd()
+		r.publish()
 		r.askLeader()
 	}
 }
@@ -124,6 +131,7 @@ func (r *Replica) onLive(s *upSession, ok wire.OK) {
 		return
 	}
 	o.following.live, o.following.pauseMs = true, 0
+	r.publish()
 	r.followPositions()
 	s.ack(ack)
 }

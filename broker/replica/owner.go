@@ -207,6 +207,9 @@ func (r *Replica) publish() {
 	if o.leader != nil && o.failed == nil {
 		v.leading, v.epoch, v.settled = true, o.leader.Epoch(), o.leader.Settled()
 	}
+	if o.following.live && o.failed == nil {
+		v.following, v.followed = true, o.follower.Epoch()
+	}
 	r.viewMu.Lock()
 	changed := r.view != v
 	r.view = v

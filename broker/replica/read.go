@@ -14,6 +14,7 @@ type Read struct {
 	MinOne      bool               // return the first batch even if it is larger than MaxBytes
 	LeaderEpoch broker.LeaderEpoch // the one the reader believes in; NoLeaderEpoch: any
 	Committed   bool               // read_committed: only below the last stable offset
+	Nearby      bool               // a follower may answer, with what it knows to be committed (KIP-392)
 }
 
 // ReadResult is the answer to a Read.
@@ -27,16 +28,21 @@ type ReadResult struct {
 
 // Read returns whole batches from the one that holds From on, below the high watermark; below the last stable offset
 // where Committed is set, which is the same until there are transactions. It waits for nobody. An offset between the
-// high watermark and the log end has an empty answer: the records may come.
+// high watermark and the log end has an empty answer: the records may come. A follower never calls an offset out of
+// range that may be in its leader's log, which would make clients skip: it answers OffsetNotAvailable (R12).
 //
-// Errors carry NotLeaderOrFollower, FencedLeaderEpoch, UnknownLeaderEpoch, OffsetOutOfRange or StorageError. The
+// Errors carry NotLeaderOrFollower, FencedLeaderEpoch, UnknownLeaderEpoch, OffsetOutOfRange, OffsetNotAvailable or StorageError. The
 // positions are valid with OffsetOutOfRange too.
 func (r *Replica) Read(q Read) (ReadResult, error) {
 	v := r.current()
-	if err := r.checkLeader(&v, q.LeaderEpoch); err != nil {
+	epoch, err := r.readableIn(&v, &q)
+	if err != nil {
 		return ReadResult{}, err
 	}
-	result := ReadResult{HighWatermark: v.highWatermark, LastStable: v.highWatermark, LogStart: v.start, LeaderEpoch: v.epoch}
+	result := ReadResult{HighWatermark: v.highWatermark, LastStable: v.highWatermark, LogStart: v.start, LeaderEpoch: epoch}
+	if v.following && q.From > r.log.End() {
+		return result, broker.Errorf(broker.OffsetNotAvailable, "offset %d of partition %s has not come to this follower", q.From, r.tp)
+	}
 	if q.From < v.start || q.From > v.highWatermark && q.From > r.log.End() {
 		return result, broker.Errorf(broker.OffsetOutOfRange, "offset %d of partition %s is outside [%d, %d]", q.From, r.tp, v.start, v.highWatermark)
 	}
@@ -57,6 +63,16 @@ func (r *Replica) Read(q Read) (ReadResult, error) {
 	}
 	result.Slice = slice
 	return result, nil
+}
+
+// readableIn returns the leader epoch that a read is answered in: the one led in or, for a reader that may come to a
+// follower, the one followed. A follower without a live subscription sends readers back: they would wait here for records
+// that it does not get.
+func (r *Replica) readableIn(v *view, q *Read) (broker.LeaderEpoch, error) {
+	if q.Nearby && v.following && v.failed == nil {
+		return v.followed, r.compareEpoch(q.LeaderEpoch, v.followed)
+	}
+	return v.epoch, r.checkLeader(v, q.LeaderEpoch)
 }
 
 // readError passes on what a reader did wrong; bytes that cannot be trusted take the replica offline.

@@ -45,6 +45,8 @@ type view struct {
 	leading       bool
 	epoch         broker.LeaderEpoch // the one led in, or NoLeaderEpoch
 	settled       bool               // the high watermark has reached the leader epoch's start
+	following     bool               // a subscription is live: readers may come here too
+	followed      broker.LeaderEpoch // the one followed in, while following
 	start         broker.Offset
 	highWatermark broker.Offset
 	failed        error // offline
@@ -165,13 +167,26 @@ func (r *Replica) checkLeader(v *view, epoch broker.LeaderEpoch) error {
 		return r.storageError(v.failed)
 	case !v.leading:
 		return broker.Errorf(broker.NotLeaderOrFollower, "node %d does not lead partition %s", r.node, r.tp)
-	case epoch == broker.NoLeaderEpoch || epoch == v.epoch:
-		return nil
-	case epoch < v.epoch:
-		return broker.Errorf(broker.FencedLeaderEpoch, "leader epoch %d of partition %s is over, the present one is %d", epoch, r.tp, v.epoch)
-	default:
-		return broker.Errorf(broker.UnknownLeaderEpoch, "leader epoch %d of partition %s is not known here yet, the present one is %d", epoch, r.tp, v.epoch)
 	}
+	return r.compareEpoch(epoch, v.epoch)
+}
+
+// compareEpoch compares the leader epoch that a client believes in with the present one; NoLeaderEpoch is not compared.
+func (r *Replica) compareEpoch(epoch, present broker.LeaderEpoch) error {
+	switch {
+	case epoch == broker.NoLeaderEpoch || epoch == present:
+		return nil
+	case epoch < present:
+		return broker.Errorf(broker.FencedLeaderEpoch, "leader epoch %d of partition %s is over, the present one is %d", epoch, r.tp, present)
+	default:
+		return broker.Errorf(broker.UnknownLeaderEpoch, "leader epoch %d of partition %s is not known here yet, the present one is %d", epoch, r.tp, present)
+	}
+}
+
+// Holds reports, on the leader, that a follower is in sync and has everything below offset (R12).
+func (r *Replica) Holds(node broker.NodeID, offset broker.Offset) (holds bool) {
+	r.do(func() { holds = r.owner.leader != nil && r.owner.leader.Holds(node, offset) })
+	return holds
 }
 
 func (r *Replica) storageError(cause error) error {

@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -62,10 +63,11 @@ func listenQUIC(t *testing.T) (*QUICListener, string) { return listenWith(t, Set
 func listenWith(t *testing.T, settings Settings) (*QUICListener, string) {
 	t.Helper()
 	certificate, key := writeCertificate(t)
-	config, err := ServerTLS(ServerFiles{Certificate: certificate, Key: key}, ALPNKafka)
+	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
 		t.Fatal(err)
 	}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{ALPNKafka}, Certificates: []tls.Certificate{pair}}
 	socket, err := ListenUDP(t.Context(), "127.0.0.1:0", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
@@ -80,10 +82,15 @@ func listenWith(t *testing.T, settings Settings) (*QUICListener, string) {
 
 func newDialer(t *testing.T, ca string, opening []byte) *QUICDialer {
 	t.Helper()
-	config, err := ClientTLS(ClientFiles{CA: ca}, ALPNKafka)
+	content, err := os.ReadFile(ca)
 	if err != nil {
 		t.Fatal(err)
 	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(content) {
+		t.Fatal("no certificate in " + ca)
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{ALPNKafka}, RootCAs: pool}
 	socket, err := ListenUDP(t.Context(), "127.0.0.1:0", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
@@ -277,20 +284,6 @@ func TestPreambleRefusesWhatIsTooLongOrCutShort(t *testing.T) {
 		if _, _, err := ReadPreamble(bufio.NewReader(bytes.NewReader([]byte(stream)))); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-	}
-}
-
-func TestTLSHelpersNameTheFileAtFault(t *testing.T) {
-	certificate, key := writeCertificate(t)
-	if _, err := ServerTLS(ServerFiles{Certificate: certificate, Key: key, ClientCA: key}, ALPNKafka); err == nil {
-		t.Error("a key was taken for a certificate authority")
-	}
-	if _, err := ClientTLS(ClientFiles{CA: filepath.Join(t.TempDir(), "absent.pem")}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("absent authority: %v, want os.ErrNotExist", err)
-	}
-	config, err := ServerTLS(ServerFiles{Certificate: certificate, Key: key, ClientCA: certificate}, ALPNKafka)
-	if err != nil || config.ClientCAs == nil {
-		t.Errorf("client certificates are not asked for: %v", err)
 	}
 }
 
