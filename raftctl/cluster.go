@@ -124,8 +124,8 @@ func (c *cli) health(ctx context.Context, show bool) error {
 }
 
 func (c *cli) showHealth(r *adminapi.GetHealthResponse) error {
-	about := &table{columns: []string{"healthy", "leaderless", "under-replicated", "offline", "stalled chains"}}
-	about.add(r.Healthy, r.LeaderlessPartitions, r.UnderReplicatedPartitions, r.OfflinePartitions, r.StalledChains)
+	about := &table{columns: []string{"healthy", "leaderless", "under min.insync", "at min.insync", "under-replicated", "offline", "stalled chains"}}
+	about.add(r.Healthy, r.LeaderlessPartitions, r.UnderMinIsrPartitions, r.AtMinIsrPartitions, r.UnderReplicatedPartitions, r.OfflinePartitions, r.StalledChains)
 	if len(r.Problems) == 0 {
 		return c.show(r, about)
 	}

@@ -80,7 +80,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%w", err) })
 	root.AddCommand(
 		c.devCommand(), c.clusterCommand(), c.nodeCommand(), c.controllerCommand(), c.topicCommand(), c.configCommand(), c.produceCommand(), c.consumeCommand(),
-		c.groupCommand(), c.pluginCommand(), c.bindCommand(), c.viewCommand(), c.profileCommand(), c.debugCommand(),
+		c.groupCommand(), c.pluginCommand(), c.bindCommand(), c.viewCommand(), c.profileCommand(), c.debugCommand(), c.doctorCommand(),
 		c.userCommand(), c.aclCommand(),
 		c.versionCommand(),
 	)

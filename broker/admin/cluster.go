@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/adminapi"
@@ -46,7 +48,14 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 
 // GetNodeConfig implements ClusterService.
 func (s *Server) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error) {
-	r := &adminapi.GetNodeConfigResponse{Node: int32(s.Node)}
+	r := &adminapi.GetNodeConfigResponse{Node: int32(s.Node), NowMs: s.NowMs(), Version: s.Version}
+	if s.Machine != nil {
+		m := s.Machine()
+		r.DiskFreeBytes, r.DiskTotalBytes, r.ReadOnly = m.DiskFreeBytes, m.DiskTotalBytes, m.ReadOnly
+		if !m.CertificateExpires.IsZero() {
+			r.CertificateExpiresMs = m.CertificateExpires.UnixMilli()
+		}
+	}
 	for _, c := range s.NodeConfigs {
 		r.Configs = append(r.Configs, &adminapi.ConfigEntry{Name: c.Name, Value: c.Value, Source: "broker"})
 	}
@@ -91,14 +100,41 @@ func (s *Server) partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.
 		r.LeaderlessPartitions++
 		problem(subject, "no leader", "start the nodes that hold it; `raftctl topic describe` names them")
 	}
-	if len(p.ISR) < p.Factor() && p.Leader != broker.NoNode {
+	least := p.EffectiveMinISR()
+	switch {
+	case p.Leader == broker.NoNode:
+	case len(p.ISR) < least:
 		r.UnderReplicatedPartitions++
-		problem(subject, fmt.Sprintf("%d of %d replicas in sync", len(p.ISR), p.Factor()), "start the missing nodes, or wait for them to catch up")
+		r.UnderMinIsrPartitions++
+		problem(subject, fmt.Sprintf("%d of %d replicas in sync, %d needed: acks=all is refused; missing: %s", len(p.ISR), p.Factor(), least, missing(p)),
+			"start the missing nodes, or wait for them to catch up")
+	case len(p.ISR) < p.Factor():
+		r.UnderReplicatedPartitions++
+		if len(p.ISR) == least {
+			r.AtMinIsrPartitions++
+		}
+		problem(subject, fmt.Sprintf("%d of %d replicas in sync; missing: %s", len(p.ISR), p.Factor(), missing(p)),
+			"start the missing nodes, or wait for them to catch up")
 	}
 	if state := s.Partitions.State(p.TopicPartition); state.OfflineBecause != "" {
 		r.OfflinePartitions++
-		problem(subject, "offline: "+state.OfflineBecause, "restore the file from a copy, or delete the topic")
+		action := "restore the file from a copy, or delete the topic"
+		if p.Leader != broker.NoNode {
+			action = "wait: it is repaired from the leader; then look after the disk"
+		}
+		problem(subject, fmt.Sprintf("the replica on node %d is offline: %s", s.Node, state.OfflineBecause), action)
 	}
+}
+
+// missing names the nodes whose replicas are not in sync.
+func missing(p *metadata.Partition) string {
+	var nodes []string
+	for _, r := range p.Replicas {
+		if !slices.Contains(p.ISR, r.Node) {
+			nodes = append(nodes, fmt.Sprintf("node %d", r.Node))
+		}
+	}
+	return strings.Join(nodes, ", ")
 }
 
 // ownerOf names the group or view that a binding belongs to.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/rs/zerolog"
@@ -26,14 +27,23 @@ type Config struct {
 	Plugins    Plugins
 	// NodeConfigs are what the node was started with, under Kafka's names where Kafka has one.
 	NodeConfigs []NodeConfig
-	Logger      zerolog.Logger
-	NowMs       func() int64
-	Quorum      Quorum
-	Followers   Followers
+	// Machine tells of the disk and the certificate of the node; nil: nothing is told.
+	Machine   func() Machine
+	Logger    zerolog.Logger
+	NowMs     func() int64
+	Quorum    Quorum
+	Followers Followers
 }
 
 // NodeConfig is one configured value of the node.
 type NodeConfig struct{ Name, Value string }
+
+// Machine is what a node stands on.
+type Machine struct {
+	DiskFreeBytes, DiskTotalBytes uint64
+	ReadOnly                      bool // records from clients are refused for want of space
+	CertificateExpires            time.Time
+}
 
 // Server implements every service of the admin API. It is safe for concurrent use.
 type Server struct {

@@ -1329,6 +1329,8 @@ type GetHealthResponse struct {
 	UnderReplicatedPartitions int32                  `protobuf:"varint,4,opt,name=under_replicated_partitions,json=underReplicatedPartitions,proto3" json:"under_replicated_partitions,omitempty"`
 	OfflinePartitions         int32                  `protobuf:"varint,5,opt,name=offline_partitions,json=offlinePartitions,proto3" json:"offline_partitions,omitempty"`
 	StalledChains             int32                  `protobuf:"varint,6,opt,name=stalled_chains,json=stalledChains,proto3" json:"stalled_chains,omitempty"`
+	UnderMinIsrPartitions     int32                  `protobuf:"varint,240,opt,name=under_min_isr_partitions,json=underMinIsrPartitions,proto3" json:"under_min_isr_partitions,omitempty"` // acks=all is refused
+	AtMinIsrPartitions        int32                  `protobuf:"varint,241,opt,name=at_min_isr_partitions,json=atMinIsrPartitions,proto3" json:"at_min_isr_partitions,omitempty"`          // one replica fewer, and acks=all is refused
 	unknownFields             protoimpl.UnknownFields
 	sizeCache                 protoimpl.SizeCache
 }
@@ -1401,6 +1403,20 @@ func (x *GetHealthResponse) GetOfflinePartitions() int32 {
 func (x *GetHealthResponse) GetStalledChains() int32 {
 	if x != nil {
 		return x.StalledChains
+	}
+	return 0
+}
+
+func (x *GetHealthResponse) GetUnderMinIsrPartitions() int32 {
+	if x != nil {
+		return x.UnderMinIsrPartitions
+	}
+	return 0
+}
+
+func (x *GetHealthResponse) GetAtMinIsrPartitions() int32 {
+	if x != nil {
+		return x.AtMinIsrPartitions
 	}
 	return 0
 }
@@ -1502,11 +1518,17 @@ func (*GetNodeConfigRequest) Descriptor() ([]byte, []int) {
 }
 
 type GetNodeConfigResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
-	Configs       []*ConfigEntry         `protobuf:"bytes,2,rep,name=configs,proto3" json:"configs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Node                 int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Configs              []*ConfigEntry         `protobuf:"bytes,2,rep,name=configs,proto3" json:"configs,omitempty"`
+	NowMs                int64                  `protobuf:"varint,240,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"` // the node's clock when it answered, Unix milliseconds
+	DiskFreeBytes        uint64                 `protobuf:"varint,241,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
+	DiskTotalBytes       uint64                 `protobuf:"varint,242,opt,name=disk_total_bytes,json=diskTotalBytes,proto3" json:"disk_total_bytes,omitempty"`
+	ReadOnly             bool                   `protobuf:"varint,243,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"` // records from clients are refused for want of space
+	CertificateExpiresMs int64                  `protobuf:"varint,244,opt,name=certificate_expires_ms,json=certificateExpiresMs,proto3" json:"certificate_expires_ms,omitempty"`
+	Version              string                 `protobuf:"bytes,245,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *GetNodeConfigResponse) Reset() {
@@ -1551,6 +1573,48 @@ func (x *GetNodeConfigResponse) GetConfigs() []*ConfigEntry {
 		return x.Configs
 	}
 	return nil
+}
+
+func (x *GetNodeConfigResponse) GetNowMs() int64 {
+	if x != nil {
+		return x.NowMs
+	}
+	return 0
+}
+
+func (x *GetNodeConfigResponse) GetDiskFreeBytes() uint64 {
+	if x != nil {
+		return x.DiskFreeBytes
+	}
+	return 0
+}
+
+func (x *GetNodeConfigResponse) GetDiskTotalBytes() uint64 {
+	if x != nil {
+		return x.DiskTotalBytes
+	}
+	return 0
+}
+
+func (x *GetNodeConfigResponse) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *GetNodeConfigResponse) GetCertificateExpiresMs() int64 {
+	if x != nil {
+		return x.CertificateExpiresMs
+	}
+	return 0
+}
+
+func (x *GetNodeConfigResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
 }
 
 // Move names the nodes that a partition is to lie on, the preferred leader first; none cancels.
@@ -6069,22 +6133,30 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12\x12\n" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\tR\x06action\"\x12\n" +
-	"\x10GetHealthRequest\"\xb0\x02\n" +
+	"\x10GetHealthRequest\"\x9e\x03\n" +
 	"\x11GetHealthResponse\x12\x18\n" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x126\n" +
 	"\bproblems\x18\x02 \x03(\v2\x1a.millrace.admin.v1.ProblemR\bproblems\x123\n" +
 	"\x15leaderless_partitions\x18\x03 \x01(\x05R\x14leaderlessPartitions\x12>\n" +
 	"\x1bunder_replicated_partitions\x18\x04 \x01(\x05R\x19underReplicatedPartitions\x12-\n" +
 	"\x12offline_partitions\x18\x05 \x01(\x05R\x11offlinePartitions\x12%\n" +
-	"\x0estalled_chains\x18\x06 \x01(\x05R\rstalledChains\"O\n" +
+	"\x0estalled_chains\x18\x06 \x01(\x05R\rstalledChains\x128\n" +
+	"\x18under_min_isr_partitions\x18\xf0\x01 \x01(\x05R\x15underMinIsrPartitions\x122\n" +
+	"\x15at_min_isr_partitions\x18\xf1\x01 \x01(\x05R\x12atMinIsrPartitions\"O\n" +
 	"\vConfigEntry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\"\x16\n" +
-	"\x14GetNodeConfigRequest\"e\n" +
+	"\x14GetNodeConfigRequest\"\xc1\x02\n" +
 	"\x15GetNodeConfigResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x128\n" +
-	"\aconfigs\x18\x02 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\"V\n" +
+	"\aconfigs\x18\x02 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\x12\x16\n" +
+	"\x06now_ms\x18\xf0\x01 \x01(\x03R\x05nowMs\x12'\n" +
+	"\x0fdisk_free_bytes\x18\xf1\x01 \x01(\x04R\rdiskFreeBytes\x12)\n" +
+	"\x10disk_total_bytes\x18\xf2\x01 \x01(\x04R\x0ediskTotalBytes\x12\x1c\n" +
+	"\tread_only\x18\xf3\x01 \x01(\bR\breadOnly\x125\n" +
+	"\x16certificate_expires_ms\x18\xf4\x01 \x01(\x03R\x14certificateExpiresMs\x12\x19\n" +
+	"\aversion\x18\xf5\x01 \x01(\tR\aversion\"V\n" +
 	"\x04Move\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1a\n" +

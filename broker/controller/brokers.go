@@ -69,8 +69,10 @@ type BrokerStanding struct {
 	Drained  bool
 }
 
-// ReportFailedReplicas takes damaged replicas of a running broker out of ISR and ELR (RH24). Where another candidate
-// exists each gets a new identity, with which it may come back; the sole copy goes offline. Reply: ReplicasFailed.
+// ReportFailedReplicas takes damaged replicas of a running broker out of ISR and ELR (RH24). One that is outside of both
+// already gets a new identity if another replica leads, with which it may give up what it has: the broker asks for that when
+// it has heard from the leader, since an image may name a leader that is dead. The last copy goes offline as it is. Reply:
+// ReplicasFailed.
 type ReportFailedReplicas struct {
 	Node     broker.NodeID
 	Epoch    broker.BrokerEpoch
@@ -118,8 +120,9 @@ func registerBroker(head *metadata.Image, r RegisterBroker) (Decision, error) {
 	brokers := electorate{head: head, changed: registration}
 	var facts []*metadata.Fact
 	if moved || len(r.Damaged) > 0 || known && mutant.Is(mutant.SeatLostOnRestart) {
-		facts = brokers.withdraw(r.Node, func(p *metadata.Partition, rid broker.ReplicaID) (lost, emptied bool) {
-			return moved || mutant.Is(mutant.SeatLostOnRestart) || slices.Contains(r.Damaged, ReplicaRef{p.TopicPartition, rid}), moved
+		facts = brokers.withdraw(r.Node, func(p *metadata.Partition, rid broker.ReplicaID) verdict {
+			damaged := slices.Contains(r.Damaged, ReplicaRef{p.TopicPartition, rid})
+			return verdict{barred: moved || damaged || mutant.Is(mutant.SeatLostOnRestart), renewed: moved}
 		})
 	} else {
 		facts = brokers.sweep(holding(r.Node))
@@ -164,9 +167,14 @@ func checkRegistration(head *metadata.Image, r RegisterBroker, old *metadata.Reg
 	return nil
 }
 
-// withdraw seats the partitions of node again without those of its replicas that lost bytes. A lost replica gets a new
-// identity where another candidate exists or its bytes are gone anyway (RC2, RH24).
-func (e electorate) withdraw(node broker.NodeID, verdict func(*metadata.Partition, broker.ReplicaID) (lost, emptied bool)) []*metadata.Fact {
+// verdict is what is to become of a replica.
+type verdict struct {
+	barred  bool // it may lack acknowledged records
+	renewed bool // it may give up what it has, or has nothing (RC2)
+}
+
+// withdraw seats the partitions of node again by what is said of its replicas.
+func (e electorate) withdraw(node broker.NodeID, judge func(*metadata.Partition, broker.ReplicaID) verdict) []*metadata.Fact {
 	var facts []*metadata.Fact
 	for topic := range e.head.Topics() {
 		for _, p := range e.head.Partitions(topic.ID) {
@@ -174,13 +182,12 @@ func (e electorate) withdraw(node broker.NodeID, verdict func(*metadata.Partitio
 			if !holds {
 				continue
 			}
-			b := presentBallot(p)
-			lost, emptied := verdict(p, replica.ID)
-			if lost {
+			b, v := presentBallot(p), judge(p, replica.ID)
+			if v.barred {
 				b.barred = []broker.NodeID{node}
 			}
 			next := e.seat(p, b)
-			if renew := lost && (emptied || anotherCandidate(p, node)); renew && !mutant.Is(mutant.NoNewReplicaID) {
+			if v.renewed && !mutant.Is(mutant.NoNewReplicaID) {
 				next = renewed(p, next, node)
 			}
 			if next != nil {
@@ -191,8 +198,9 @@ func (e electorate) withdraw(node broker.NodeID, verdict func(*metadata.Partitio
 	return facts
 }
 
-func anotherCandidate(p *metadata.Partition, node broker.NodeID) bool {
-	return slices.ContainsFunc(union(p.ISR, p.ELR), func(n broker.NodeID) bool { return n != node })
+// repairable reports that a replica which counts for nothing could be made again from the one that leads.
+func repairable(p *metadata.Partition, node broker.NodeID) bool {
+	return p.Leader != broker.NoNode && !slices.Contains(p.ISR, node) && !slices.Contains(p.ELR, node)
 }
 
 // renewed gives the replica on node a new identity, which apply fills in.
@@ -282,8 +290,9 @@ func reportFailedReplicas(head *metadata.Image, r ReportFailedReplicas) (Decisio
 	if _, err := present(head, r.Node, r.Epoch); err != nil {
 		return Decision{}, err
 	}
-	facts := electorate{head: head}.withdraw(r.Node, func(p *metadata.Partition, rid broker.ReplicaID) (lost, emptied bool) {
-		return slices.Contains(r.Replicas, ReplicaRef{p.TopicPartition, rid}), false
+	facts := electorate{head: head}.withdraw(r.Node, func(p *metadata.Partition, rid broker.ReplicaID) verdict {
+		failed := slices.Contains(r.Replicas, ReplicaRef{p.TopicPartition, rid})
+		return verdict{barred: failed, renewed: failed && repairable(p, r.Node)}
 	})
 	return Decision{Changes: metadata.Split(facts), Reply: ReplicasFailed{}}, nil
 }

@@ -129,7 +129,7 @@ func (e electorate) newPartition(tp broker.TopicPartition, nodes []broker.NodeID
 	for _, node := range nodes {
 		p.Replicas = append(p.Replicas, metadata.Replica{Node: node})
 	}
-	e.elect(p)
+	e.elect(p, nil)
 	return p
 }
 

@@ -52,7 +52,7 @@ func (e electorate) seat(old *metadata.Partition, b ballot) *metadata.Partition 
 	})
 	e.arrive(&next)
 	upkeep(&next, old, b.barred)
-	e.elect(&next)
+	e.elect(&next, b.barred)
 	if samePartition(old, &next) {
 		return nil
 	}
@@ -82,7 +82,7 @@ func upkeep(next, old *metadata.Partition, barred []broker.NodeID) {
 	})
 }
 
-func (e electorate) elect(next *metadata.Partition) {
+func (e electorate) elect(next *metadata.Partition, barred []broker.NodeID) {
 	leads := slices.Contains(next.ISR, next.Leader)
 	if leads && !e.drained(next.Leader) {
 		return
@@ -106,7 +106,7 @@ func (e electorate) elect(next *metadata.Partition) {
 	if !e.uncleanAllowed(next.Topic) {
 		return
 	}
-	if leader, ok := e.first(next, func(broker.NodeID) bool { return true }); ok {
+	if leader, ok := e.first(next, func(n broker.NodeID) bool { return !slices.Contains(barred, n) }); ok {
 		next.Leader, next.ISR = leader, []broker.NodeID{leader}
 		next.ELR, next.LastKnownELR, next.Recovering = nil, nil, true
 	}

@@ -214,6 +214,8 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 		replica, _ := p.ReplicaOn(node)
 		rid := broker.ReplicaID(intArg(t, d, "rid", int64(replica.ID)))
 		return c.decide(ReportFailedReplicas{Node: node, Epoch: epoch, Replicas: []ReplicaRef{{tp, rid}}})
+	case "yield":
+		return c.decide(YieldLeads{Node: node, Epoch: epoch})
 	case "create":
 		req := CreateTopic{
 			Name: "t", Partitions: 1, ReplicationFactor: -1, Assignment: map[int32][]broker.NodeID{}, Configs: map[string]string{},

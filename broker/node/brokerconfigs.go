@@ -59,6 +59,8 @@ func (n *Node) brokerConfigs() []kafka.BrokerConfig {
 		number("log.retention.bytes", c.RetentionBytes),
 		millis("log.retention.check.interval.ms", c.RetentionCheck),
 		number("log.retention.ms", c.RetentionMillis),
+		millis("log.scrub.interval.ms", c.ScrubInterval),
+		number("log.scrub.io.max.bytes.per.second", c.ScrubBytesPerSecond),
 		number("log.segment.bytes", c.SegmentBytes),
 		number("num.partitions", int64(c.DefaultPartitions)),
 		number("offsets.retention.minutes", int64(c.OffsetsRetention/time.Minute)),

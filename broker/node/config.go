@@ -45,6 +45,8 @@ type Config struct {
 	CleanerBackoff         time.Duration // log.cleaner.backoff.ms
 	CleanerBytes           int64         // log.cleaner.dedupe.buffer.size
 	CleanerBytesPerSecond  int64         // log.cleaner.io.max.bytes.per.second
+	ScrubInterval          time.Duration // log.scrub.interval.ms
+	ScrubBytesPerSecond    int64         // log.scrub.io.max.bytes.per.second; 0: never
 	DefaultPartitions      int32         // num.partitions
 	AutoCreateTopics       bool
 	GroupInitialRebalance  time.Duration
@@ -97,6 +99,8 @@ func settings() []setting {
 		{"log.cleaner.backoff.ms", "15000", "how often compacted topics are looked at", millis(10, func(c *Config, v time.Duration) { c.CleanerBackoff = v })},
 		{"log.cleaner.dedupe.buffer.size", "67108864", "memory for the keys of a compaction, 64 bytes each; more keys take more passes", integer(1<<16, 1<<36, func(c *Config, v int64) { c.CleanerBytes = v })},
 		{"log.cleaner.io.max.bytes.per.second", "67108864", "how fast a compaction goes through a log", integer(1<<10, 1<<40, func(c *Config, v int64) { c.CleanerBytesPerSecond = v })},
+		{"log.scrub.interval.ms", "86400000", "how often closed segments are read again, to find bytes that rot where nobody reads", millis(10, func(c *Config, v time.Duration) { c.ScrubInterval = v })},
+		{"log.scrub.io.max.bytes.per.second", "8388608", "how fast; 0: never", integer(0, 1<<40, func(c *Config, v int64) { c.ScrubBytesPerSecond = v })},
 		{"num.partitions", "1", "partitions of a topic that does not say", integer(1, 10000, func(c *Config, v int64) { c.DefaultPartitions = int32(v) })},
 		{"auto.create.topics.enable", "false", "make topics that clients ask metadata for", boolean(func(c *Config, v bool) { c.AutoCreateTopics = v })},
 		{"group.initial.rebalance.delay.ms", "0", "wait for more members before a new group's first generation", millis(0, func(c *Config, v time.Duration) { c.GroupInitialRebalance = v })},

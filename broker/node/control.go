@@ -26,6 +26,7 @@ const (
 	askGroups     byte = 'g' // groupQuestion about groups that the asked node coordinates; the answer is JSON
 	askAuthority  byte = 'k' // authorityQuestion for a holder of the authority's key; the answer is authorityAnswer, both JSON
 	askBehind     byte = 'b' // partition, u32 node: u64, how many records of the partition's log that follower lacks
+	askLeads      byte = 'l' // partitions; the answer is a byte for each: 1 if the asked node leads it, and can read it
 	askStatus     byte = 's' // how the quorum stands for the leader; the answer is quorum.Status as JSON
 )
 
@@ -144,7 +145,7 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 			return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a transfer to nobody"))
 		}
 		return c.answer(nil, c.node.quorum.Transfer(broker.RaftID(binary.LittleEndian.Uint64(body))))
-	case askAppend, askRead, askCommitted, askGroups, askBehind:
+	case askAppend, askRead, askCommitted, askGroups, askBehind, askLeads:
 		return c.answerLog(ctx, kind, body)
 	case askAuthority:
 		return c.answerAuthorityQuestion(ctx, body)
@@ -186,6 +187,8 @@ func mayAsk(from peer.Peer, request controller.Request) error {
 	case controller.StopBroker:
 		asked = r.Node
 	case controller.ReportFailedReplicas:
+		asked = r.Node
+	case controller.YieldLeads:
 		asked = r.Node
 	case controller.AlterPartition:
 		asked = r.Node

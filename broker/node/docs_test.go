@@ -51,7 +51,7 @@ func TestTheManualNamesEveryMetricOfTheNode(t *testing.T) {
 			unknown[piece] = true
 		}
 	}
-	for _, file := range []string{"metrics.go", "state.go", "cleaner.go"} {
+	for _, file := range []string{"metrics.go", "state.go", "replicationstate.go", "cleaner.go", "scrubber.go"} {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

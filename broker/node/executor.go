@@ -20,6 +20,10 @@ import (
 type executor struct {
 	node   *Node
 	before *metadata.Image // carried out; touched by openAll and run only
+	// led is what the rooms above work on: the leader epochs in which this node leads. Touched like before. A replica that
+	// fails leads no more, and nobody but this map remembers that its rooms have yet to be told.
+	led      map[broker.TopicPartition]broker.LeaderEpoch
+	renewals renewals
 
 	mu      sync.Mutex
 	self    reconcile.Self   // guarded by mu
@@ -32,7 +36,7 @@ type executor struct {
 }
 
 func newExecutor(n *Node) *executor {
-	e := &executor{node: n, before: metadata.NewImage(), self: reconcile.Self{Node: n.identity.Node}, wake: make(chan struct{}, 1)}
+	e := &executor{node: n, before: metadata.NewImage(), led: map[broker.TopicPartition]broker.LeaderEpoch{}, renewals: renewals{under: map[broker.TopicPartition]chan struct{}{}}, self: reconcile.Self{Node: n.identity.Node}, wake: make(chan struct{}, 1)}
 	return e
 }
 
@@ -148,6 +152,7 @@ func (e *executor) run(ctx context.Context) error {
 			return nil
 		}
 		e.before = image
+		e.renewed(image)
 		e.settle(image.Index())
 		select {
 		case <-ctx.Done():
@@ -216,7 +221,10 @@ func (e *executor) carryOut(ctx context.Context, image *metadata.Image, actions 
 	chainsChanged := false
 	for i, action := range actions {
 		if start, ok := action.(reconcile.StartReplica); ok {
-			opening = append(opening, replica.Placement{TopicPartition: start.TopicPartition, Replica: start.ID, Options: e.node.options(image, start.Topic)})
+			placement := replica.Placement{TopicPartition: start.TopicPartition, Replica: start.ID, Options: e.node.options(image, start.Topic)}
+			if !e.renew(placement) {
+				opening = append(opening, placement)
+			}
 			if i+1 < len(actions) {
 				continue
 			}
@@ -265,7 +273,8 @@ func (e *executor) do(image *metadata.Image, action reconcile.Action) (chains bo
 // stop closes a replica. One that was moved to another node goes out of the way: what comes back here gets a new identity
 // and begins anew (RC2), and the space is free a day later.
 func (e *executor) stop(image *metadata.Image, tp broker.TopicPartition) error {
-	e.resign(image, tp)
+	e.unseat(tp)
+	e.renewals.await(tp)
 	if _, deleted := image.Deleted(tp.Topic); deleted {
 		return e.node.set.Abandon(tp)
 	}
@@ -306,16 +315,29 @@ func (e *executor) role(image *metadata.Image, state *metadata.Partition) {
 	if !ok {
 		return
 	}
-	was, led := r.Leading()
+	was, led := e.led[state.TopicPartition]
 	r.OnImage(of)
 	epoch, leads := r.Leading()
 	if led && (!leads || was != epoch) {
-		e.resign(e.before, state.TopicPartition)
+		e.unseat(state.TopicPartition)
 	}
 	if leads && (!led || was != epoch) {
 		e.node.metrics.elections.Inc()
+		e.led[state.TopicPartition] = epoch
 		e.lead(image, r, epoch)
 	}
+	if before, ok := e.before.Partition(state.TopicPartition); ok && leads {
+		e.node.metrics.isr.saw(before, state)
+	}
+}
+
+// unseat tells the rooms that work on leaders that this node leads a partition no more, if it did.
+func (e *executor) unseat(tp broker.TopicPartition) {
+	if _, led := e.led[tp]; !led {
+		return
+	}
+	delete(e.led, tp)
+	e.resign(e.before, tp)
 }
 
 func (e *executor) lead(image *metadata.Image, r *replica.Replica, epoch broker.LeaderEpoch) {

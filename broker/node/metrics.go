@@ -35,6 +35,7 @@ type metrics struct {
 	readOnly    prometheus.Gauge
 
 	peersRefused, raftDropped, fenced, deaths prometheus.Counter
+	isr                                       isrCounts
 }
 
 func newMetrics() *metrics {
@@ -68,7 +69,9 @@ func newMetrics() *metrics {
 	m.raftDropped = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_raft_messages_dropped_total", Help: "Raft messages for which there was no connection, or no room."})
 	m.fenced = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_brokers_fenced_total", Help: "Brokers that this controller fenced because they fell silent or died."})
 	m.deaths = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_peer_deaths_total", Help: "Processes of other nodes whose death their lifelines told."})
+	m.isr = newISRCounts()
 	m.registry.MustRegister(
+		m.isr.changes,
 		m.peersRefused, m.raftDropped, m.fenced, m.deaths,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
 		m.ready, m.requests, m.durations, m.connections, m.unsupported, m.bypassed, m.throttled, m.traps,

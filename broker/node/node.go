@@ -72,6 +72,7 @@ type Node struct {
 	failure error // guarded by mu: why the node must end
 	failed  chan struct{}
 	abort   context.CancelCauseFunc // ends the start
+	offline chan struct{}           // a replica went offline
 	ready   bool                    // guarded by mu
 
 	stopping sync.Once
@@ -115,7 +116,7 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 			config.NodeID, config.Data, identity.Node, identity.Cluster)
 	}
 	n := &Node{
-		started: seams.Now(), config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}),
+		started: seams.Now(), config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}), offline: make(chan struct{}, 1),
 		logger: logger.With().Int32("node", int32(identity.Node)).Logger(),
 		base:   task.NewGroup(context.WithoutCancel(ctx)), rooms: task.NewGroup(context.WithoutCancel(ctx)),
 	}
@@ -249,8 +250,10 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	n.rooms.Go("executor", n.executor.run)
 	n.rooms.Go("retention", n.retain)
 	n.rooms.Go("cleaner", newCleaner(n).run)
+	n.rooms.Go("scrubber", newScrubber(n).run)
 	n.rooms.Go("space", n.watchSpace)
 	n.rooms.Go("in-sync replicas", n.watchISRs)
+	n.rooms.Go("failed replicas", n.reportFailed)
 	if err := n.unfence(ctx, previous); err != nil {
 		return err
 	}
@@ -380,6 +383,7 @@ func (n *Node) watchSpace(ctx context.Context) error {
 	ticker := time.NewTicker(spaceCheck)
 	defer ticker.Stop()
 	told := false
+	var yielded time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -387,6 +391,7 @@ func (n *Node) watchSpace(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		err := n.set.CheckSpace()
+		yielded = n.yieldLeads(ctx, yielded)
 		if err != nil && !told {
 			n.logger.Error().Err(err).Msg("free space could not be looked at")
 		}
@@ -404,22 +409,6 @@ func (n *Node) fail(err error) {
 		n.abort(err)
 		n.logger.Error().Err(err).Msg("the node ends")
 	}
-}
-
-// onOffline reports a damaged replica to the controller (RH24).
-func (n *Node) onOffline(tp broker.TopicPartition, rid broker.ReplicaID, err error) {
-	n.metrics.corruptions.Inc()
-	n.logger.Error().Err(err).Str("topic", tp.Topic.String()).Int32("partition", tp.Partition).Msg("partition is offline")
-	n.rooms.Go("report a failed replica", func(ctx context.Context) error {
-		request := controller.ReportFailedReplicas{Node: n.identity.Node, Epoch: n.brokerEpoch(), Replicas: []controller.ReplicaRef{{TopicPartition: tp, ID: rid}}}
-		if request.Epoch == 0 {
-			return nil // The registration itself will say so.
-		}
-		if _, err := n.cluster.Submit(ctx, request); err != nil {
-			n.logger.Error().Err(err).Msg("the controller could not be told of an offline partition")
-		}
-		return nil
-	})
 }
 
 func (n *Node) brokerEpoch() broker.BrokerEpoch {

@@ -183,6 +183,8 @@ func (c *clusterRoom) doLog(ctx context.Context, kind byte, question []byte) ([]
 		return c.committedHere(question)
 	case askGroups:
 		return c.groups().answer(ctx, question)
+	case askLeads:
+		return c.leadsHere(question)
 	}
 	tp, rest, whole := cutPartition(question)
 	if !whole {

@@ -82,6 +82,7 @@ func (c *clusterRoom) alter(ctx context.Context, wishes []replica.Wish) error {
 	for _, w := range wishes {
 		change := controller.ISRChange{
 			TopicPartition: w.TopicPartition, LeaderEpoch: w.Proposal.LeaderEpoch, PartitionEpoch: w.Proposal.PartitionEpoch,
+			Recovered: w.Proposal.Recovered,
 		}
 		for _, m := range w.Proposal.ISR {
 			change.ISR = append(change.ISR, controller.ISRMember{Node: m.Node, Epoch: m.Broker, ID: m.Replica})

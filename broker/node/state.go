@@ -27,7 +27,8 @@ type stateDescs struct {
 	groupLag, groupMembers, groupStatus                                  *prometheus.Desc
 	chainRecords, chainFuel, chainFailures, chainStalled, dedupDuplicate *prometheus.Desc
 	guestCalls                                                           *prometheus.Desc
-	underReplicated, groupLagSeconds, groupRebalances                    *prometheus.Desc
+	underReplicated, underMinISR, atMinISR                               *prometheus.Desc
+	groupLagSeconds, groupRebalances                                     *prometheus.Desc
 	chainStopped, chainUnjudged, chainTripped, dedupWindow               *prometheus.Desc
 	pluginInfo, pluginModules, pluginInstances, pluginMemory             *prometheus.Desc
 	pluginHits, pluginMisses, pluginLoading                              *prometheus.Desc
@@ -55,6 +56,8 @@ func newStateDescs() stateDescs {
 		guestCalls:      describe("millrace_plugin_calls_total", "Frames given to guests, by all chains together."),
 		chainStalled:    describe("millrace_chain_stalled_partitions", "Partitions whose chain waits for the broker's trouble to end.", "group", "topic"),
 		underReplicated: describe("millrace_under_replicated_partitions", "Partitions with replicas that are not in sync."),
+		underMinISR:     describe("millrace_under_min_isr_partitions", "Partitions with fewer replicas in sync than min.insync.replicas: acks=all is refused."),
+		atMinISR:        describe("millrace_at_min_isr_partitions", "Partitions that would refuse acks=all if one more replica fell out of sync."),
 		groupLagSeconds: describe("millrace_group_lag_seconds", "Age of the oldest record that a group has not committed.", "group"),
 		groupRebalances: describe("millrace_group_rebalances_total", "Generations that a group has had.", "group"),
 		chainStopped:    describe("millrace_chain_stopped_partitions", "Partitions that stand still by the policy stop or a breaker.", "group", "topic"),
@@ -73,12 +76,15 @@ func newStateDescs() stateDescs {
 }
 
 // registerState adds the collector to the node's registry.
-func (n *Node) registerState() { n.metrics.registry.MustRegister(&stateCollector{n, newStateDescs()}) }
+func (n *Node) registerState() {
+	n.metrics.registry.MustRegister(&stateCollector{n, newStateDescs(), newReplicationDescs()})
+}
 
 // stateCollector reads the rooms when somebody asks: sizes, lags and chains are not counted but looked at.
 type stateCollector struct {
-	node *Node
-	is   stateDescs
+	node          *Node
+	is            stateDescs
+	replicationIs replicationDescs
 }
 
 // Describe implements prometheus.Collector; what is collected depends on the cluster, so nothing is promised.
@@ -93,6 +99,7 @@ func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, value, labels...)
 	}
 	s.cluster(gauge)
+	s.replication(counter)
 	s.groups(gauge, counter)
 	s.chains(gauge, counter)
 	s.plugins(gauge, counter)
@@ -114,25 +121,22 @@ func (s *stateCollector) plugins(gauge, counter func(*prometheus.Desc, float64, 
 
 func (s *stateCollector) cluster(gauge func(*prometheus.Desc, float64, ...string)) {
 	image := s.node.quorum.Image()
-	leaderless, behind := 0, 0
+	var all standing
 	for topic := range image.Topics() {
 		size := int64(0)
 		for _, p := range image.Partitions(topic.ID) {
 			if r, err := s.node.set.Get(p.TopicPartition); err == nil {
 				size += r.SizeBytes()
 			}
-			if p.Leader == broker.NoNode {
-				leaderless++
-			}
-			if len(p.ISR) < p.Factor() {
-				behind++
-			}
+			all.add(p)
 		}
 		gauge(s.is.topicSize, float64(size), topic.Name)
 		gauge(s.is.topicPartitions, float64(topic.Partitions), topic.Name)
 	}
-	gauge(s.is.leaderless, float64(leaderless))
-	gauge(s.is.underReplicated, float64(behind))
+	gauge(s.is.leaderless, float64(all.leaderless))
+	gauge(s.is.underReplicated, float64(all.underReplicated))
+	gauge(s.is.underMinISR, float64(all.underMinISR))
+	gauge(s.is.atMinISR, float64(all.atMinISR))
 	gauge(s.is.offline, float64(len(s.node.set.Failed())))
 	if free, _, err := s.node.seams.FS.Space(s.node.config.Data); err == nil {
 		gauge(s.is.diskFree, float64(free))

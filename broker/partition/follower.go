@@ -18,6 +18,8 @@ type Follower struct {
 	lastEpoch     broker.LeaderEpoch
 	subscription  SubscriptionID
 	state         followState
+	// recovering: the leader of this epoch was elected uncleanly. It may say so no more by now.
+	recovering bool
 }
 
 type followState uint8
@@ -33,7 +35,7 @@ func Follow(self broker.NodeID, img Image, log Log, lastEpoch broker.LeaderEpoch
 	invariant.Check(img.Leader != self, "node %d follows itself in epoch %d", self, img.LeaderEpoch)
 	return &Follower{
 		self: self, image: img, start: log.Start, end: log.End, durable: log.Durable,
-		highWatermark: min(log.HighWatermark, log.End), lastEpoch: lastEpoch,
+		highWatermark: min(log.HighWatermark, log.End), lastEpoch: lastEpoch, recovering: img.Recovering,
 	}
 }
 
@@ -57,7 +59,7 @@ func (f *Follower) OnImage(img Image) (goesOn bool) {
 	}
 	was, _ := f.image.replica(f.self)
 	now, placed := img.replica(f.self)
-	f.image = img
+	f.image, f.recovering = img, f.recovering || img.Recovering
 	return placed && was.ID == now.ID
 }
 
@@ -158,7 +160,8 @@ func (f *Follower) Ack() Ack {
 }
 
 // OnCut takes the leader's end of this log's last epoch and says where to cut. It is not safe if something known to be
-// committed would go: then the replica has failed and must not cut (invariant 11). After the cut, OnTruncate.
+// committed would go: then the replica has failed and must not cut (invariant 11), unless the leader was elected uncleanly,
+// which means that it may go. After the cut, OnTruncate.
 func (f *Follower) OnCut(sub SubscriptionID, leaders broker.EpochEnd, epochs Epochs) (at broker.Offset, safe bool) {
 	if sub != f.subscription || f.state != asking {
 		return f.end, true
@@ -170,7 +173,7 @@ func (f *Follower) OnCut(sub SubscriptionID, leaders broker.EpochEnd, epochs Epo
 		at = min(at, leaders.End)
 	}
 	at = max(at, f.start)
-	return at, at >= f.highWatermark
+	return at, f.recovering || at >= f.highWatermark
 }
 
 // OnReset takes the leader's start where this log lies below it; everything is discarded. It is not safe if something
@@ -180,7 +183,7 @@ func (f *Follower) OnReset(sub SubscriptionID, start broker.Offset) (safe bool) 
 		return true
 	}
 	f.state = idle
-	return start >= f.highWatermark
+	return f.recovering || start >= f.highWatermark
 }
 
 // OnTruncate notes that the log was cut, durably, and now spans [start, end).

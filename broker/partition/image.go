@@ -15,6 +15,8 @@ type Image struct {
 	Replicas       []Replica // in assignment order
 	ISR            []broker.NodeID
 	MinISR         int // min.insync.replicas
+	// Recovering: the leader was elected uncleanly and has not said that it recovered. What was committed may be gone.
+	Recovering bool
 }
 
 // Replica is one placement, with what the image says of its broker.

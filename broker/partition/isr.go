@@ -81,6 +81,12 @@ func (l *Leader) watchLevel(f *follower, nowMs int64) {
 
 // propose makes the ISR that the present lags ask for, or nil if that is the committed one.
 func (l *Leader) propose(nowMs int64) *Proposal {
+	if l.image.Recovering {
+		// Nothing has to be made good first: what this log holds is the partition now.
+		l.pending = l.proposalOf(func(*follower) bool { return false })
+		l.pending.Recovered = true
+		return l.pending
+	}
 	changes := false
 	proposal := l.proposalOf(func(f *follower) bool {
 		member := slices.Contains(l.image.ISR, f.Node)

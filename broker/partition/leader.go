@@ -40,6 +40,8 @@ type Proposal struct {
 	LeaderEpoch    broker.LeaderEpoch
 	PartitionEpoch broker.PartitionEpoch
 	ISR            []Member
+	// Recovered says that a leader which was elected uncleanly has what it will have; others may join from then on.
+	Recovered bool
 }
 
 // Member names one replica of a proposed ISR by everything that identifies it, so that a proposal made about an earlier

@@ -16,6 +16,7 @@ import (
 //	lead le=5 pe=1 isr=1,2,3 [min=2] [start=] end= [durable=] [hw=]   node 1 leads replicas 1, 2, 3 (rid n00, broker epoch n)
 //	follow le=5 end= hw= last=                                        node 1 follows node 2
 //	image le= pe= isr= [leader=] [fenced=2] [rid=2:201] [index=]      a newer image; what is left out stays
+//	... [recovering]                                                  of lead, follow and image: elected uncleanly
 //	append end= · durable end= · tick · at ms=                        time stands still but for "at"
 //	sub node= id= end= last= [start=] [le=] [rid=] [be=] [index=]     "epochs" sets the log's epochs and their starts
 //	ack node= id= d= [a=] · sent node= id= to= · gone node=
@@ -99,6 +100,7 @@ func (h *transcript) image(t *testing.T, d *datadriven.TestData) Image {
 	img.Index = broker.Index(number(t, d, "index", int64(img.Index)+1))
 	img.MinISR = int(number(t, d, "min", 2))
 	img.ISR = nodes(t, d, "isr", img.ISR)
+	img.Recovering = d.HasArg("recovering")
 	img.Replicas = append([]Replica(nil), img.Replicas...)
 	fenced := nodes(t, d, "fenced", nil)
 	for i := range img.Replicas {
@@ -289,6 +291,9 @@ func (h *transcript) print(b *strings.Builder, fx Effects) {
 		fmt.Fprintf(b, "propose le=%d pe=%d isr", p.LeaderEpoch, p.PartitionEpoch)
 		for _, m := range p.ISR {
 			fmt.Fprintf(b, " %d(rid %d, be %d)", m.Node, m.Replica, m.Broker)
+		}
+		if p.Recovered {
+			fmt.Fprint(b, " recovered")
 		}
 		fmt.Fprintln(b)
 	}

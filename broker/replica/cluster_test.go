@@ -334,7 +334,8 @@ func (c *cluster) alter(ctx context.Context, wishes []Wish) error {
 	}
 	for _, w := range wishes {
 		img := c.image(w.TopicPartition)
-		fits := w.Proposal.LeaderEpoch == img.LeaderEpoch && w.Proposal.PartitionEpoch == img.PartitionEpoch
+		fits := w.Proposal.LeaderEpoch == img.LeaderEpoch && w.Proposal.PartitionEpoch == img.PartitionEpoch &&
+			(!img.Recovering || w.Proposal.Recovered || len(w.Proposal.ISR) == 1)
 		var isr []broker.NodeID
 		for _, member := range w.Proposal.ISR {
 			i := slices.IndexFunc(img.Replicas, func(r partition.Replica) bool { return r.Node == member.Node })
@@ -342,7 +343,9 @@ func (c *cluster) alter(ctx context.Context, wishes []Wish) error {
 			isr = append(isr, member.Node)
 		}
 		if fits {
-			c.change(w.TopicPartition, func(img *partition.Image) { img.ISR = isr })
+			c.change(w.TopicPartition, func(img *partition.Image) {
+				img.ISR, img.Recovering = isr, img.Recovering && !w.Proposal.Recovered
+			})
 		}
 	}
 	return nil

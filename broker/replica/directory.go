@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/internal/vfs"
@@ -39,6 +41,7 @@ type directories struct {
 	now func() time.Time
 	// flusher knows when many syncs cost more than one of the whole file system.
 	flusher *commitlog.Flusher
+	logger  zerolog.Logger
 }
 
 func (d directories) topic(id broker.TopicID) string { return path.Join(d.dir, topicsDir, id.Hex()) }
@@ -47,15 +50,14 @@ func (d directories) partition(tp broker.TopicPartition) string {
 	return path.Join(d.topic(tp.Topic), strconv.Itoa(int(tp.Partition)))
 }
 
-// prepare makes the directories of placements ready to be opened; each runs something for every one of them. A directory
-// of an earlier placement is set aside: its bytes belong to another identity (D13). One of a later placement is refused,
-// because the image that asks is old. One whose replica.meta is damaged stays as it is: damaged[i] says so of
-// placements[i].
-func (d directories) prepare(placements []Placement, each func(n int, do func(i int) error) error) (damaged []error, err error) {
+// prepare makes the directories of placements ready to be opened; each runs something for every one of them. What the
+// directory of an earlier placement still has is taken over (renew). One of a later placement is refused, because the
+// image that asks is old. One whose replica.meta is damaged stays as it is: damaged[i] says so of placements[i].
+func (d directories) prepare(ctx context.Context, placements []Placement, each func(n int, do func(i int) error) error) (damaged []error, err error) {
 	made := make([]bool, len(placements))
 	damaged = make([]error, len(placements))
 	err = each(len(placements), func(i int) (err error) {
-		made[i], err = d.clear(placements[i].TopicPartition, placements[i].Replica)
+		made[i], err = d.clear(ctx, placements[i])
 		var corrupt *commitlog.CorruptError
 		if errors.As(err, &corrupt) {
 			made[i], damaged[i] = true, err
@@ -76,7 +78,8 @@ func (d directories) prepare(placements []Placement, each func(n int, do func(i 
 }
 
 // clear reports whether a placement has its directory, and moves away what lies in its place.
-func (d directories) clear(tp broker.TopicPartition, rid broker.ReplicaID) (made bool, err error) {
+func (d directories) clear(ctx context.Context, p Placement) (made bool, err error) {
+	tp, rid := p.TopicPartition, p.Replica
 	dir := d.partition(tp)
 	found, err := d.readMeta(dir)
 	switch {
@@ -85,7 +88,7 @@ func (d directories) clear(tp broker.TopicPartition, rid broker.ReplicaID) (made
 	case err == nil && found > rid:
 		return false, fmt.Errorf("%s holds replica %d and replica %d was asked for: the image is older than the directory", dir, found, rid)
 	case err == nil:
-		err = d.setAside(tp, fmt.Sprintf("replica-%d", found))
+		err = d.renew(ctx, p, found)
 	case errors.Is(err, fs.ErrNotExist):
 		err = d.setAsideUnknown(tp)
 	}
@@ -93,6 +96,42 @@ func (d directories) clear(tp broker.TopicPartition, rid broker.ReplicaID) (made
 		return false, fmt.Errorf("prepare partition %s: %w", tp, err)
 	}
 	return false, nil
+}
+
+// renew makes what a replica left ready for the one that follows it, which has promised nothing yet (RC2): whole segments up
+// to the first that is damaged stay, since the leader says where the two logs part, and everything else is set aside. It is
+// the cut that the new identity was asked for. Of a compacted log nothing stays: behind an old record that was kept, the
+// tombstone that deletes it could be fetched too late to be there.
+func (d directories) renew(ctx context.Context, p Placement, was broker.ReplicaID) error {
+	dir := d.partition(p.TopicPartition)
+	why := fmt.Sprintf("replica-%d", was)
+	if p.Options.Compact {
+		return d.setAside(p.TopicPartition, why)
+	}
+	kept, err := commitlog.Inspect(ctx, commitlog.Config{FS: d.fs, Dir: dir, Flusher: d.flusher, Partition: p.TopicPartition, Replica: was})
+	if err != nil {
+		return err
+	}
+	if len(kept.Bases) == 0 {
+		return d.setAside(p.TopicPartition, why)
+	}
+	d.logger.Info().Str("partition", p.TopicPartition.String()).Int64("replica", int64(was)).Int64("as", int64(p.Replica)).
+		Int64("end", int64(kept.End)).AnErr("damage", kept.Err()).Msg("a replica gets another identity; what is whole of it stays")
+	to, err := d.strayName(fmt.Sprintf("%s-%d-%s", p.Topic.Hex(), p.Partition, why))
+	if err != nil {
+		return err
+	}
+	return kept.SetAside(d.fs, dir, to, metaName)
+}
+
+// giveUpUnnamed sets the directory of an outlived replica aside if its replica.meta is damaged: whose bytes they are cannot
+// be told, and the next identity takes none that it cannot name.
+func (d directories) giveUpUnnamed(tp broker.TopicPartition) error {
+	var damaged *commitlog.CorruptError
+	if _, err := d.readMeta(d.partition(tp)); !errors.As(err, &damaged) {
+		return nil
+	}
+	return d.setAside(tp, "unnamed")
 }
 
 // setAsideUnknown moves a directory away that has files and no replica.meta. Without files it is what a crash left of
@@ -234,8 +273,8 @@ func (d directories) moveTopicAway(topic broker.TopicID) (to string, err error) 
 	return d.move(d.topic(topic), fmt.Sprintf("%s-all-%s", topic.Hex(), strayDeleted))
 }
 
-// move gives a directory a new name below stray/, durably.
-func (d directories) move(from, as string) (to string, err error) {
+// strayName finds a name below stray/, which it makes, that nothing has yet.
+func (d directories) strayName(as string) (to string, err error) {
 	stray := path.Join(d.dir, strayDir)
 	if err := d.fs.MkdirAll(stray); err != nil {
 		return "", fmt.Errorf("make %s: %w", stray, err)
@@ -244,15 +283,22 @@ func (d directories) move(from, as string) (to string, err error) {
 	for n := 0; ; n++ {
 		to = path.Join(stray, fmt.Sprintf("%s.%d", name, n))
 		if _, err := d.fs.Stat(to); errors.Is(err, fs.ErrNotExist) {
-			break
+			return to, d.fs.SyncDir(d.dir)
 		} else if err != nil {
 			return "", fmt.Errorf("look for %s: %w", to, err)
 		}
 	}
+}
+
+// move gives a directory a new name below stray/, durably.
+func (d directories) move(from, as string) (to string, err error) {
+	if to, err = d.strayName(as); err != nil {
+		return "", err
+	}
 	if err := d.fs.Rename(from, to); err != nil {
 		return "", fmt.Errorf("move %s to %s: %w", from, to, err)
 	}
-	for _, dir := range []string{stray, d.dir, path.Dir(from)} {
+	for _, dir := range []string{path.Dir(to), path.Dir(from)} {
 		if err := d.fs.SyncDir(dir); err != nil {
 			return "", fmt.Errorf("sync %s: %w", dir, err)
 		}

@@ -356,6 +356,7 @@ func (r *Replica) afterCut(err error) {
 	}
 	start, _, end := r.log.Ends()
 	o.follower.OnTruncate(start, end, r.log.LastEpoch())
+	o.highWatermark = min(o.highWatermark, end) // Lower only behind a leader that was elected uncleanly.
 	if start > o.highWatermark {
 		r.raiseHighWatermark(start)
 	}

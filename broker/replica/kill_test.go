@@ -73,8 +73,8 @@ func TestDirectoryHoldsOnePlacement(t *testing.T) {
 	n.start(false)
 	r := n.lead(Options{})
 	n.append(r, plain(t, 1, "first placement"))
-	if _, err := n.set.Open(Placement{TopicPartition: orders, Replica: 8}); err == nil {
-		t.Fatal("a second placement was opened beside the first")
+	if _, err := n.set.Open(Placement{TopicPartition: orders, Replica: 6}); err == nil {
+		t.Fatal("an older placement was opened beside a newer one")
 	}
 	if err := n.set.Stop(orders); err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestDirectoryHoldsOnePlacement(t *testing.T) {
 	if _, err := n.set.Open(Placement{TopicPartition: orders, Replica: 6}); err == nil {
 		t.Fatal("an older placement was opened over a newer one")
 	}
-	r, err := n.set.Open(Placement{TopicPartition: orders, Replica: 8})
+	r, err := n.set.Open(Placement{TopicPartition: orders, Replica: 8, Options: Options{Compaction: Compaction{Compact: true}}})
 	if err != nil || r.Ends().LogEnd != 0 {
 		t.Fatalf("a newer placement begins with %+v, %v", r.Ends(), err)
 	}

@@ -147,6 +147,45 @@ func TestFollowerCutsWhatTheNewLeaderDoesNotHave(t *testing.T) {
 	})
 }
 
+// TestFollowersCutCommittedRecordsBehindAnUncleanLeaderAlone is an election of a replica that lacks what was acknowledged: the
+// others cut it, and everybody is in sync again. Without the image's word that the partition is recovering they refuse.
+func TestFollowersCutCommittedRecordsBehindAnUncleanLeaderAlone(t *testing.T) {
+	for _, unclean := range []bool{true, false} {
+		inBubble(t, 3, func(t *testing.T, c *cluster) {
+			c.place(orders, 1, 3, 1, 2, 3)
+			c.must(orders, "all have it", 5)
+			c.level(orders, 2, 3)
+			c.members[3].crash()
+			c.change(orders, func(img *partition.Image) { img.ISR = []broker.NodeID{1, 2} })
+			c.must(orders, "node 3 does not have it", 4)
+			c.until("both know that it is committed", 10*time.Second, func() bool {
+				return c.replica(2, orders).Ends().HighWatermark == 9
+			})
+			c.members[3].start()
+			c.members[3].open(orders)
+			c.change(orders, func(img *partition.Image) {
+				img.LeaderEpoch++
+				img.Leader, img.ISR, img.Recovering = 3, []broker.NodeID{3}, unclean
+			})
+			if !unclean {
+				c.until("both refuse", 10*time.Second, func() bool {
+					return c.replica(1, orders).Err() != nil && c.replica(2, orders).Err() != nil
+				})
+				if end := c.replica(1, orders).log.End(); end != 9 {
+					t.Errorf("a replica that refuses has [0, %d)", end)
+				}
+				return
+			}
+			c.must(orders, "of the new leader", 2)
+			c.insync(orders, 15*time.Second, 1, 2, 3)
+			c.level(orders, 1, 2)
+			if end := c.replica(1, orders).Ends(); end.LogEnd != 7 || c.image(orders).Recovering {
+				t.Errorf("the log ends at %d, recovering %v", end.LogEnd, c.image(orders).Recovering)
+			}
+		})
+	}
+}
+
 // TestNothingIsSentOfASubscriptionThatEnded is the race of a role's end with a writer that has read already: what it read may be
 // of the next role, whose high watermark covers other records than the follower has.
 //

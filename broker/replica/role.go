@@ -17,7 +17,7 @@ func ImageOf(img *metadata.Image, tp broker.TopicPartition) (of partition.Image,
 	}
 	of = partition.Image{
 		Index: img.Index(), LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch, Leader: p.Leader,
-		ISR: p.ISR, MinISR: p.EffectiveMinISR(), Replicas: make([]partition.Replica, len(p.Replicas)),
+		ISR: p.ISR, MinISR: p.EffectiveMinISR(), Recovering: p.Recovering, Replicas: make([]partition.Replica, len(p.Replicas)),
 	}
 	for i, placed := range p.Replicas {
 		of.Replicas[i] = partition.Replica{Node: placed.Node, ID: placed.ID, Fenced: true}

@@ -40,7 +40,7 @@ func NewSet(cfg Config) (*Set, error) {
 		return nil, fmt.Errorf("replica set: %w", err)
 	}
 	s := &Set{
-		cfg: cfg, dirs: directories{cfg.FS, cfg.Dir, cfg.Now, cfg.Flusher}, tasks: task.NewGroup(context.Background()),
+		cfg: cfg, dirs: directories{cfg.FS, cfg.Dir, cfg.Now, cfg.Flusher, cfg.Logger}, tasks: task.NewGroup(context.Background()),
 		byName: make(map[broker.TopicPartition]*Replica), began: time.Now(),
 	}
 	if cfg.Replication.Dialer != nil {
@@ -95,15 +95,24 @@ func (s *Set) Open(p Placement) (*Replica, error) {
 
 // OpenAll makes or recovers the directories of the placements and hosts them, without a role, a few at a time, and
 // reports progress after each. A directory or log that cannot be trusted is no error: the replica is hosted and offline,
-// see Replica.Err. What is hosted already stays as it is. Every other error is the disk's or the program's, and the node's
+// see Replica.Err. What is hosted already stays as it is, but for a replica that has got another identity: it is closed, and
+// what is whole of it is opened as the new one. Every other error is the disk's or the program's, and the node's
 // to end with: an offline replica loses its role for good. OpenAll stops at the first, or with ctx.
 func (s *Set) OpenAll(ctx context.Context, placements []Placement, progress func(opened, of int)) error {
-	opening, err := s.notHosted(placements)
+	opening, outlived, err := s.notHosted(placements)
 	if err != nil {
 		return err
 	}
+	for _, tp := range outlived {
+		if err := s.Abandon(tp); err != nil {
+			return err
+		}
+		if err := s.dirs.giveUpUnnamed(tp); err != nil {
+			return err
+		}
+	}
 	each := func(n int, do func(i int) error) error { return each(ctx, s.cfg.OpenParallel, n, do) }
-	damaged, err := s.dirs.prepare(opening, each)
+	damaged, err := s.dirs.prepare(ctx, opening, each)
 	if err != nil {
 		return err
 	}
@@ -124,23 +133,26 @@ func (s *Set) OpenAll(ctx context.Context, placements []Placement, progress func
 	})
 }
 
-func (s *Set) notHosted(placements []Placement) ([]Placement, error) {
+// notHosted returns the placements that are to be opened, and which of them are hosted under an earlier identity.
+func (s *Set) notHosted(placements []Placement) (opening []Placement, outlived []broker.TopicPartition, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
-		return nil, errClosed
+		return nil, nil, errClosed
 	}
-	opening := make([]Placement, 0, len(placements))
 	for _, p := range placements {
 		r := s.byName[p.TopicPartition]
-		if r != nil && r.id != p.Replica {
-			return nil, fmt.Errorf("partition %s is hosted as replica %d; stop it before replica %d is opened", p.TopicPartition, r.id, p.Replica)
+		switch {
+		case r != nil && r.id == p.Replica:
+			continue
+		case r != nil && r.id > p.Replica:
+			return nil, nil, fmt.Errorf("partition %s is hosted as replica %d and replica %d was asked for: the image is older", p.TopicPartition, r.id, p.Replica)
+		case r != nil:
+			outlived = append(outlived, p.TopicPartition)
 		}
-		if r == nil {
-			opening = append(opening, p)
-		}
+		opening = append(opening, p)
 	}
-	return opening, nil
+	return opening, outlived, nil
 }
 
 // host recovers the log of a placement whose directory is prepared, or found damaged.
@@ -250,7 +262,8 @@ func (s *Set) Delete(tp broker.TopicPartition) error {
 	return nil
 }
 
-// Abandon closes a replica whose topic is deleted, and hosts it no more. Waiting appends fail, and nothing is saved.
+// Abandon closes a replica whose topic is deleted, or that has got another identity, and hosts it no more. Waiting appends
+// fail, and nothing is saved.
 func (s *Set) Abandon(tp broker.TopicPartition) error {
 	r := s.forget(tp)
 	if r == nil {

@@ -54,6 +54,9 @@ func (s *Set) CheckSpace() error {
 	return nil
 }
 
+// ReadOnly reports that clients' appends are refused for want of space.
+func (s *Set) ReadOnly() bool { return s.readOnly.Load() }
+
 func (s *Set) space() (free uint64, low bool, err error) {
 	free, total, err := s.cfg.FS.Space(s.cfg.Dir)
 	if err != nil {

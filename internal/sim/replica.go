@@ -390,7 +390,7 @@ func (r *replicaOwner) propose(pr *partition.Proposal) {
 		return
 	}
 	r.proposing = true
-	change := controller.ISRChange{TopicPartition: r.tp, LeaderEpoch: pr.LeaderEpoch, PartitionEpoch: pr.PartitionEpoch}
+	change := controller.ISRChange{TopicPartition: r.tp, LeaderEpoch: pr.LeaderEpoch, PartitionEpoch: pr.PartitionEpoch, Recovered: pr.Recovered}
 	for _, m := range pr.ISR {
 		change.ISR = append(change.ISR, controller.ISRMember{Node: m.Node, Epoch: m.Broker, ID: m.Replica})
 	}
