@@ -36,6 +36,9 @@ func TestClustersKeepTheirPromises(t *testing.T) {
 			r := inBubble(t, newPlan(seed))
 			r.check()
 			t.Logf("%s, in %s", r, time.Since(began).Truncate(time.Millisecond))
+			if len(r.ended) > 0 {
+				t.Logf("started again by hand: %q", r.ended)
+			}
 			if len(r.history.wrong) > 0 {
 				t.Errorf("replay: MILLRACE_SEED=%d go test -tags synctests -run TestClustersKeepTheirPromises ./internal/sim/bubble\n%s\n%s",
 					seed, strings.Join(r.story, "\n"), strings.Join(r.history.wrong[:min(len(r.history.wrong), 20)], "\n"))

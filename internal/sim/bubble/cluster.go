@@ -91,6 +91,8 @@ func newMachine(id broker.NodeID) *machine {
 	m := &machine{id: id, addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(id)}), disk: vfs.NewMem(), config: node.Defaults()}
 	m.config.Data, m.config.NodeID, m.config.InsecureAdmin = dataDir, id, true
 	m.config.Client.Bind, m.config.Cluster.Bind, m.config.Admin.Bind = m.at(clientPort), m.at(clusterPort), m.at(adminPort)
+	m.config.GroupConsumer.Session.Min, m.config.GroupConsumer.Session.Default = 6*time.Second, 6*time.Second
+	m.config.GroupConsumer.Heartbeat.Min, m.config.GroupConsumer.Heartbeat.Default = time.Second, time.Second
 	return m
 }
 

@@ -6,7 +6,10 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
+
+	"github.com/millrace-io/millrace/internal/vfs"
 )
 
 // fault is a kind of thing that goes wrong.
@@ -23,11 +26,12 @@ const (
 	mute                    // a node is heard by nobody, and hears
 	between                 // two nodes and nobody else
 	storm                   // packets are lost, doubled, late and out of order
+	ambushed                // a loss of power in front of some file operation
 	faultKinds              // how many there are
 )
 
 func (f fault) String() string {
-	return []string{"kill", "power loss", "power loss everywhere", "restart", "partition", "one-way cut", "deaf", "mute", "cut between two", "storm"}[f]
+	return []string{"kill", "power loss", "power loss everywhere", "restart", "partition", "one-way cut", "deaf", "mute", "cut between two", "storm", "power loss at an operation"}[f]
 }
 
 // lengthMax bounds how long something stays wrong.
@@ -46,6 +50,8 @@ func (r *run) wreak(ctx context.Context, random *rand.Rand) {
 		switch kind {
 		case killed, powerless, darkness, restarted:
 			r.end(kind, m, random, length)
+		case ambushed:
+			r.ambush(m, random, length)
 		case storm:
 			w := weather{
 				loss: random.Float64() * 0.2, double: random.Float64() * 0.2,
@@ -130,6 +136,45 @@ func (r *run) end(kind fault, m *machine, random *rand.Rand, length time.Duratio
 	}
 }
 
+// ambushOpsMax is how many file operations a machine may make before an ambush strikes.
+const ambushOpsMax = 400
+
+// ambush takes the power away in front of one of the next file operations, and starts the next process later.
+func (r *run) ambush(m *machine, random *rand.Rand, length time.Duration) {
+	operations, keeps := 1+random.IntN(ambushOpsMax), rand.New(rand.NewPCG(random.Uint64(), 2))
+	r.note("power loss of node %d in %d operations, back after %s", m.id, operations, length)
+	if !r.take(m) {
+		return
+	}
+	var left atomic.Int64
+	left.Store(int64(operations))
+	struck := make(chan struct{})
+	strike := func() {
+		r.network.cutOff(m.addr) // first: nobody is told of what comes now
+		m.losePower(keeps)
+		close(struck)
+	}
+	m.disk.Watch(func(op vfs.Op) {
+		if op.Kind != vfs.OpRead && left.Add(-1) == 0 {
+			strike()
+		}
+	})
+	r.tasks.Go("ambush", func(ctx context.Context) error {
+		select {
+		case <-struck:
+		case <-time.After(lengthMax): // The disk is idle.
+			if left.Swap(0) > 0 {
+				strike()
+			}
+		}
+		<-struck
+		r.cluster.kill(m)
+		rest(ctx, length)
+		r.revive(m)
+		return nil
+	})
+}
+
 // take claims a machine whose process runs, so that it is ended once.
 func (r *run) take(m *machine) bool {
 	r.mu.Lock()
@@ -171,6 +216,7 @@ func (r *run) supervise(m *machine, l *life) {
 			return nil
 		}
 		r.note("node %d ended by itself: %v", m.id, l.err)
+		r.history.change(func() { r.ended = append(r.ended, fmt.Sprint(l.err)) })
 		if l.served {
 			r.wrong("node-ended", "node %d at %s: %v", m.id, r.history.now(), l.err)
 		}

@@ -13,6 +13,7 @@ type plan struct {
 	partitions int32
 	producers  int
 	members    int
+	consumers  bool          // the group's members speak the protocol of KIP-848
 	chaos      time.Duration // how long things go wrong
 	calm       time.Duration // mean time between two faults
 	kinds      []fault       // the kinds of fault that this seed has
@@ -31,6 +32,7 @@ func newPlan(seed uint64) plan {
 			p.kinds = append(p.kinds, kind)
 		}
 	}
+	p.consumers = random.IntN(2) == 0
 	if len(p.kinds) == 0 {
 		p.kinds = []fault{fault(random.IntN(int(faultKinds)))}
 	}

@@ -34,6 +34,7 @@ type run struct {
 	virtual   time.Duration // how long it took
 	undecided int           // partitions whose history was too long to judge
 
+	ended []string // why processes ended by themselves; guarded by the history's lock
 	story []string // what went wrong and when; guarded by the history's lock
 
 	mu   sync.Mutex
@@ -154,6 +155,9 @@ func (r *run) recover(load *task.Group) error {
 		cancel()
 	}
 	r.note("everything is well")
+	ctx, cancel := context.WithTimeout(r.ctx, 5*time.Second)
+	defer cancel()
+	r.askCommits(ctx, admin)
 	rest(r.ctx, still)
 	return nil
 }
