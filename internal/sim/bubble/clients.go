@@ -112,18 +112,25 @@ func (r *run) join(number int) func(context.Context) error {
 			return err
 		}
 		defer done()
+		polled := kadm.Offsets{} // by one who commits from outside, and not acknowledged
 		for ctx.Err() == nil {
-			fetches := client.PollFetches(ctx)
+			limited, cancel := context.WithTimeout(ctx, pollWithin)
+			fetches := client.PollFetches(limited)
+			cancel()
 			r.took(fmt.Sprint("member ", number), fetches)
 			if membership {
 				r.commit(ctx, client)
 			} else {
-				r.commitFor(ctx, client, fetches)
+				kadm.OffsetsFromFetches(fetches).Each(polled.Add)
+				r.commitFor(ctx, client, polled)
 			}
 		}
 		return nil
 	}
 }
+
+// pollWithin bounds a poll, so that a commit that failed is made again though nothing more comes.
+const pollWithin = time.Second
 
 // commit commits what a member polled and notes what was acknowledged.
 func (r *run) commit(ctx context.Context, client *kgo.Client) {
@@ -147,22 +154,19 @@ func (r *run) commit(ctx context.Context, client *kgo.Client) {
 	})
 }
 
-// commitFor commits a poll for a group without members.
-func (r *run) commitFor(ctx context.Context, client *kgo.Client, fetches kgo.Fetches) {
-	if fetches.Empty() {
+// commitFor commits for a group without members, and forgets what was acknowledged.
+func (r *run) commitFor(ctx context.Context, client *kgo.Client, polled kadm.Offsets) {
+	if len(polled) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	answers, err := kadm.NewClient(client).CommitOffsets(ctx, group, kadm.OffsetsFromFetches(fetches))
-	if err != nil {
+	answers, err := kadm.NewClient(client).CommitOffsets(ctx, group, polled)
+	if err != nil || answers.Error() != nil {
 		return
 	}
-	answers.Each(func(answer kadm.OffsetResponse) {
-		if answer.Err == nil {
-			r.history.commit(answer.Partition, broker.Offset(answer.At))
-		}
-	})
+	answers.Each(func(answer kadm.OffsetResponse) { r.history.commit(answer.Partition, broker.Offset(answer.At)) })
+	clear(polled)
 }
 
 // askEvery is how often the watcher asks.
