@@ -9,7 +9,7 @@ SEEDS ?= 10000
 FROM ?= 1
 BUBBLES ?= 200
 
-.PHONY: build test race lint generate builtins builtins-check kills crashes compat bench sim bubble mutants
+.PHONY: build test race lint generate builtins builtins-check chaos kills crashes compat bench sim bubble mutants
 
 build:
 	go build -o $(BIN)/ ./cmd/...
@@ -45,6 +45,9 @@ builtins-check:
 
 # kills runs real brokers under load, kills them at random moments, and compares with the delivery oracle; then again with
 # a log so short that retention overtakes a group that lags.
+chaos:
+	go run ./internal/chaos -cluster -fault $(or $(FAULT),all) -for $(or $(FOR),60s) $(if $(SEED),-seed $(SEED))
+
 kills:
 	go run ./internal/chaos -kills $(KILLS)
 	go run ./internal/chaos -kills $(KILLS) -retention

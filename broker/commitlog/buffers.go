@@ -6,7 +6,7 @@ import "sync"
 const bufferBytesMax = 1 << 20
 
 // bufferClasses are the sizes that are kept for the next read.
-var bufferClasses = [...]int{16 << 10, 64 << 10, 256 << 10, bufferBytesMax + 64<<10}
+var bufferClasses = [...]int{16 << 10, 64 << 10, 272 << 10, bufferBytesMax + 64<<10}
 
 type buffer struct {
 	bytes []byte

@@ -233,8 +233,8 @@ func (r *recovery) openSegment(base broker.Offset) (*segment, error) {
 // adopt takes a closed segment without reading it: its index, which is written only when the segment is on stable
 // storage, ends where the segment and the next one say.
 func (r *recovery) adopt(seg *segment, next broker.Offset) bool {
-	last, ok := r.lastIndexEntry(seg)
-	if !ok || int64(last.pos) != seg.size || seg.base+broker.Offset(last.rel) != next || !r.addSaved(seg.base, next) {
+	before, last, ok := r.lastIndexEntries(seg)
+	if !ok || int64(last.pos) != seg.size || seg.base+broker.Offset(last.rel) != next || !r.savedAgrees(seg, before, last) || !r.addSaved(seg.base, next) {
 		return false
 	}
 	seg.end, seg.synced, seg.sealed = next, seg.size, true
@@ -251,13 +251,13 @@ func (r *recovery) adopt(seg *segment, next broker.Offset) bool {
 
 // adoptLast takes the last segment without reading it if it was saved by Close.
 func (r *recovery) adoptLast(seg *segment) bool {
-	last, ok := r.lastIndexEntry(seg)
+	before, last, ok := r.lastIndexEntries(seg)
 	end := seg.base + broker.Offset(last.rel)
 	if !ok || int64(last.pos) != seg.size || !r.known || end != r.entry.End {
 		return false
 	}
 	x, err := readIndex(r.log.cfg.FS, seg)
-	if err != nil || !r.addSaved(seg.base, end) {
+	if err != nil || !r.savedAgrees(seg, before, last) || !r.addSaved(seg.base, end) {
 		return false
 	}
 	seg.index, seg.loaded, seg.end, seg.synced = x.unsealed(r.log.cfg.IndexIntervalBytes), true, end, seg.size
@@ -278,27 +278,31 @@ func (r *recovery) addSaved(base, end broker.Offset) bool {
 	return true
 }
 
-// lastIndexEntry reads the end of an index file; what it says is checked against the segment.
-func (r *recovery) lastIndexEntry(seg *segment) (e indexEntry, ok bool) {
+// lastIndexEntries reads the end of an index file: the segment's end, and the entry before it, of which there may be none.
+// What they say is checked against the segment.
+func (r *recovery) lastIndexEntries(seg *segment) (before, last indexEntry, ok bool) {
 	f, err := r.log.cfg.FS.Open(seg.name + indexSuffix)
 	if err != nil {
-		return e, false
+		return before, last, false
 	}
 	defer f.Close()
 	size, err := f.Size()
 	if err != nil || size < prefixBytes+indexEntryBytes+crcBytes {
-		return e, false
+		return before, last, false
 	}
-	var b [indexEntryBytes]byte
-	if _, err := f.ReadAt(b[:], size-crcBytes-indexEntryBytes); err != nil && !errors.Is(err, io.EOF) {
-		return e, false
+	b := make([]byte, min(2*indexEntryBytes, size-crcBytes-prefixBytes))
+	if _, err := f.ReadAt(b, size-crcBytes-int64(len(b))); err != nil && !errors.Is(err, io.EOF) {
+		return before, last, false
 	}
 	var prefix [prefixBytes]byte
 	if _, err := f.ReadAt(prefix[:], 0); err != nil || checkPrefix(prefix[:], indexMagic, seg.name) != nil ||
 		binary.LittleEndian.Uint16(prefix[magicBytes:]) != formatVersion {
-		return e, false
+		return before, last, false
 	}
-	return decodeEntry(b[:]), true
+	if len(b) == 2*indexEntryBytes {
+		before = decodeEntry(b)
+	}
+	return before, decodeEntry(b[len(b)-indexEntryBytes:]), true
 }
 
 // scan reads a segment to its end, or to the torn tail, which it cuts.

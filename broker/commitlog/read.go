@@ -33,6 +33,9 @@ func (s *Slice) Release() {
 	s.buffer, s.Bytes = nil, nil
 }
 
+// Cold tells that the bytes were read from disk, into memory that Release gives back.
+func (s *Slice) Cold() bool { return s.buffer != nil }
+
 // readAttempts bounds how often a read that lost a race against a cut or a removal starts over.
 const readAttempts = 4
 

@@ -441,6 +441,51 @@ func TestLostSideFilesAreMadeAgainFromTheLog(t *testing.T) {
 	}
 }
 
+// An older file of epochs is whole, and wrong: reads would take the batches of a later epoch for damage.
+func TestAnOlderEpochsFileIsMadeAgainFromTheBatches(t *testing.T) {
+	for name, stop := range map[string]bool{"stopped": true, "killed": false} {
+		w, m := inMemory(t)
+		w.open()
+		file := path.Join(w.config().Dir, "epochs")
+		var older [][]byte
+		for epoch := range broker.LeaderEpoch(4) {
+			for segments := len(w.log.Segments()); len(w.log.Segments()) < segments+2; { // an epoch begins within a segment
+				w.append(epoch+1, 3)
+			}
+			w.append(epoch+1, 3)
+			w.sync()
+			older = append(older, fileBytes(t, m, file))
+		}
+		want := readAll(t, w.log, 0, 3000)
+		if stop {
+			if err := w.log.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, old := range older {
+			fs := m.CrashClone(nil)
+			if err := fs.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+			overwrite(t, fs, file, old, 0)
+			after := w.reopen(fs)
+			if bad := after.log.CheckDerived(); bad != "" {
+				t.Fatalf("%s, the file of epoch %d: %s", name, i+1, bad)
+			}
+			if !bytes.Equal(readAll(t, after.log, 0, 3000), want) {
+				t.Fatalf("%s, the file of epoch %d: other bytes", name, i+1)
+			}
+			after.sync()
+			if err := after.log.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(fileBytes(t, fs, file), older[3]) {
+				t.Fatalf("%s, the file of epoch %d is not made again", name, i+1)
+			}
+		}
+	}
+}
+
 func TestNewerFilesAreRefusedByName(t *testing.T) {
 	w, m := inMemory(t)
 	w.open()

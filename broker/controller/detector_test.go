@@ -108,3 +108,73 @@ func TestAnOldIncarnationIsNotHeard(t *testing.T) {
 	h.want(h.pass(0, 100))
 	h.want(h.pass(100, 100, 1, 2), 3)
 }
+
+// RH7: a death is told at the next tick, of that incarnation only, and until it is heard again.
+func TestADeadProcessIsSilentAtOnce(t *testing.T) {
+	h := newHall(t, 3)
+	h.want(h.pass(1000, 100, 1, 2, 3))
+	h.d.OnDeath(2, broker.UUID{99}) // a process before the one that runs
+	h.d.OnDeath(3, broker.UUID{3})
+	h.want(h.pass(25, 25, 1, 2), 3)
+	h.d.OnLife(3, broker.UUID{98})
+	h.want(h.pass(25, 25, 1, 2), 3)
+	h.d.OnLife(3, broker.UUID{3})
+	h.want(h.pass(25, 25, 1, 2))
+}
+
+// RH8 is about silence: that more than half have died is no reason to wait.
+func TestTheDeathsOfMostAreNotWaitedOut(t *testing.T) {
+	h := newHall(t, 3)
+	h.want(h.pass(1000, 100, 1, 2, 3))
+	h.d.OnDeath(2, broker.UUID{2})
+	h.d.OnDeath(3, broker.UUID{3})
+	h.want(h.pass(100, 100, 1), 2, 3)
+}
+
+// RH9: the controller counts as heard for a second and a half, on this node's own time (RH6).
+func TestSilenceOfTheControllerIsCounted(t *testing.T) {
+	h := newHall(t, 3)
+	h.d.OnController()
+	h.pass(1500, 100)
+	if !h.d.ControllerHeard() {
+		t.Error("it was heard 1.4 s ago")
+	}
+	h.pass(60_000, 60_000) // This node was stopped.
+	if !h.d.ControllerHeard() {
+		t.Error("silence of a time in which this node did not run")
+	}
+	h.pass(100, 100)
+	if h.d.ControllerHeard() {
+		t.Error("nothing was heard for 1.5 s")
+	}
+	h.d.OnController()
+	if !h.d.ControllerHeard() {
+		t.Error("it was heard just now")
+	}
+}
+
+// A controller that does not hear most voters is none.
+func TestAControllerHearsMostVoters(t *testing.T) {
+	h := newHall(t, 3)
+	var facts []*metadata.Fact
+	for i := range 4 {
+		facts = append(facts, metadata.NodeFact(&metadata.Node{ID: broker.NodeID(i + 1), Raft: broker.RaftID(i + 1), Directory: broker.DirectoryID{byte(i + 1)}, Voter: i < 3}))
+	}
+	image, changes, err := metadata.Fold(h.image, h.image.Index()+1, 1, facts)
+	if err != nil || len(changes.Stale) > 0 {
+		t.Fatal(err, changes.Stale)
+	}
+	h.image = image
+	h.pass(1700, 100, 1, 4) // Node 4 is a learner.
+	if h.d.HearsMost(h.image) {
+		t.Error("one voter of three")
+	}
+	h.pass(1500, 100, 1, 2, 4)
+	if !h.d.HearsMost(h.image) {
+		t.Error("two voters of three")
+	}
+	h.pass(1700, 100, 1, 4)
+	if h.d.HearsMost(h.image) {
+		t.Error("the other one was not heard for 1.5 s")
+	}
+}

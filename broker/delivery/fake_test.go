@@ -58,7 +58,7 @@ func (l *memoryLog) Read(from, limit broker.Offset, bytesMax int) (delivery.Slic
 	if from < l.start {
 		return delivery.Slice{}, broker.Errorf(broker.OffsetOutOfRange, "%d is below %d", from, l.start)
 	}
-	var s delivery.Slice
+	s := delivery.Slice{Cold: true}
 	size := 0
 	for _, v := range l.batches {
 		if v.NextOffset() <= from {

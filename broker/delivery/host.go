@@ -59,7 +59,8 @@ type Host struct {
 	logger   zerolog.Logger
 	metrics  Metrics
 	group    *task.Group
-	killed   atomic.Bool // tests: what ends now ends as by kill -9
+	kept     atomic.Int64 // bytes that all tracks keep for readers
+	killed   atomic.Bool  // tests: what ends now ends as by kill -9
 
 	mu    sync.RWMutex
 	leads map[broker.TopicPartition]*lead

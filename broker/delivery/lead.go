@@ -234,6 +234,7 @@ func (l *lead) startTrack(topic *metadata.Topic, key JudgeKey, w wanted) {
 	t := newTrack(key, l.tp, geometry, l.source, judge{engine: l.host.engine, row: w.row, hasher: hasher, framer: newFramer(kind, w.row)})
 	t.shelf, t.gate = shelfOf(l.host.fs, l.host.dir, key, l.tp), l.host.gate
 	t.logger, t.metrics, t.changed, t.killed = l.host.logger, l.host.metrics, l.changed, &l.host.killed
+	t.kept.node = &l.host.kept
 	t.low, t.end = w.low, w.end
 	r := &running[*track]{it: t, group: task.NewGroup(l.group.Context())}
 	l.mu.Lock()

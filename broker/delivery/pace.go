@@ -37,11 +37,19 @@ func (p *pace) read(at broker.Offset) {
 	p.bell.ring()
 }
 
-// hold returns for how long judging may wait that has come to judged; 0 if nobody reads far behind.
-func (p *pace) hold(judged broker.Offset) time.Duration {
+// reading reports whether somebody has read lately.
+func (p *pace) reading() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if judged-p.at <= aheadOffsets {
+	return time.Since(p.when) < readerAway
+}
+
+// hold returns for how long judging may wait that has come to judged, and has left enough for who follows if full is set; 0
+// if nobody reads far behind.
+func (p *pace) hold(judged broker.Offset, full bool) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if judged-p.at <= aheadOffsets && !full {
 		return 0
 	}
 	return max(0, readerAway-time.Since(p.when))
@@ -54,7 +62,7 @@ func (t *track) giveWay(ctx context.Context) {
 		t.mu.RLock()
 		judged, limit := t.judged, min(t.source.Ends().LastStable, t.end)
 		t.mu.RUnlock()
-		hold := t.pace.hold(judged)
+		hold := t.pace.hold(judged, t.kept.full())
 		if hold == 0 || limit-judged < aheadOffsets {
 			return
 		}
@@ -75,6 +83,7 @@ func (c *channel) reached(s situation, at broker.Offset) {
 		return
 	}
 	if t := c.lead.track(pc.key); t != nil {
+		t.kept.passed(at)
 		t.pace.read(at)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -195,11 +196,11 @@ func TestASpliceMakesTheBatchThatRebuildingMakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, cut := range []cutDelta{deltaKept, deltaCut} {
-			with, err := rebuild(v, s, sent, cut, new(batch.Decompressor))
+			with, _, err := rebuild(v, s, sent, cut, math.MaxInt, new(batch.Decompressor))
 			if err != nil {
 				t.Fatal(err)
 			}
-			without, err := rebuild(v, nil, sent, cut, new(batch.Decompressor))
+			without, _, err := rebuild(v, nil, sent, cut, math.MaxInt, new(batch.Decompressor))
 			if err != nil {
 				t.Fatal(err)
 			}

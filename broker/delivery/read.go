@@ -177,7 +177,7 @@ type reading struct {
 // collect returns to where it has read.
 func (r *reading) collect(from broker.Offset) (broker.Offset, error) {
 	at := from
-	for range readRounds {
+	for rounds := 0; rounds < readRounds; {
 		next, err := r.channel.nextVisible(r.s, at)
 		if err != nil || next == broker.NoOffset {
 			return at, err
@@ -189,23 +189,38 @@ func (r *reading) collect(from broker.Offset) (broker.Offset, error) {
 		if r.channel.inPart(next, r.s.cleared) {
 			return next, nil
 		}
-		if at, err = r.round(next); err != nil || r.full {
-			return at, err
+		slice, kept := r.channel.kept(r.s, next)
+		if !kept {
+			if r.result.Size > 0 && 2*r.result.Size >= r.read.MaxBytes {
+				return next, nil // one more round would mostly read a batch that does not fit
+			}
+			rounds++
+			if slice, err = r.channel.lead.source.Read(next, r.s.cleared, max(r.read.MaxBytes-r.result.Size, readBytesMin)); err != nil {
+				return 0, fmt.Errorf("read the log at %d: %w", next, err)
+			}
 		}
-		if 2*r.result.Size >= r.read.MaxBytes {
-			return at, nil // one more round would mostly read a batch that does not fit
+		if at, err = r.round(next, slice); err != nil || r.full {
+			return at, err
 		}
 	}
 	return at, nil
 }
 
-// round reads the log once, from a visible record on, and returns where to go on.
-func (r *reading) round(from broker.Offset) (broker.Offset, error) {
-	source := r.channel.lead.source
-	slice, err := source.Read(from, r.s.cleared, max(r.read.MaxBytes-r.result.Size, readBytesMin))
-	if err != nil {
-		return 0, fmt.Errorf("read the log at %d: %w", from, err)
+// kept returns what judging has left of the log at o.
+func (c *channel) kept(s situation, o broker.Offset) (Slice, bool) {
+	pc := s.plan.at(o)
+	if pc.raw {
+		return Slice{}, false
 	}
+	t := c.lead.track(pc.key)
+	if t == nil {
+		return Slice{}, false
+	}
+	return t.kept.read(o)
+}
+
+// round takes in what was read of the log, from a visible record on, and returns where to go on.
+func (r *reading) round(from broker.Offset, slice Slice) (broker.Offset, error) {
 	r.result.release = append(r.result.release, slice.release)
 	next := from
 	for _, run := range slice.Bytes {
@@ -294,11 +309,14 @@ func (r *reading) changed(v batch.View, pc *piece, from broker.Offset) error {
 	if s != nil && s.whole && len(s.bytes) == 0 {
 		s = nil
 	}
-	pieces, err := rebuild(v, s, visible, cutDelta(r.read.View), &r.d)
+	// A client has room for what it asked for, and for a batch as it is stored; what replaced records and bytes that are not
+	// compressed any more are beyond that comes with the next Fetch, which begins inside the batch.
+	pieces, sent, err := rebuild(v, s, visible, cutDelta(r.read.View), max(r.read.MaxBytes-r.result.Size, v.Len()), &r.d)
 	if err != nil {
 		return err
 	}
-	r.add(count, pieces...)
+	r.add(sent, pieces...)
+	r.full = r.full || sent < count
 	return nil
 }
 

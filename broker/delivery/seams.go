@@ -21,6 +21,7 @@ type Ends struct {
 // Slice is a run of whole batches as they lie in the log. Nobody writes to Bytes, and nobody reads them after Release.
 type Slice struct {
 	Bytes   [][]byte
+	Cold    bool // read from disk and checked, which the next reader is spared if it is kept
 	Release func()
 }
 

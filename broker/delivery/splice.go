@@ -80,42 +80,59 @@ func walk(b []byte, yield func(recordAt) bool) error {
 	return nil
 }
 
-// spansOf returns the spans that send the records of sent. own holds replaced records by offset delta order; all says
-// that own holds every record, because the stored ones are compressed.
-func spansOf(stored batch.View, own []byte, all bool, sent func(delta int) bool) ([]span, error) {
-	var spans []span
-	add := func(s span) {
-		if n := len(spans); n > 0 && spans[n-1].own == s.own && spans[n-1].to == s.at {
-			spans[n-1].to = s.to
-			return
-		}
-		spans = append(spans, s)
-	}
+// eachSpan yields where each record lies, by offset delta. own holds replaced records by offset delta order; all says that
+// own holds every record, because the stored ones are compressed.
+func eachSpan(stored batch.View, own []byte, all bool, yield func(delta int, s span) bool) error {
 	if all {
-		err := walk(own, func(r recordAt) bool {
-			if sent(r.delta) {
-				add(span{own: true, at: uint32(r.at), to: uint32(r.to)})
-			}
-			return true
+		return walk(own, func(r recordAt) bool {
+			return yield(r.delta, span{own: true, at: uint32(r.at), to: uint32(r.to)})
 		})
-		return spans, err
 	}
 	var mine []recordAt
 	if err := walk(own, func(r recordAt) bool { mine = append(mine, r); return true }); err != nil {
-		return nil, err
+		return err
 	}
-	err := walk(stored[batch.HeaderBytes:], func(r recordAt) bool {
+	return walk(stored[batch.HeaderBytes:], func(r recordAt) bool {
 		s := span{at: uint32(batch.HeaderBytes + r.at), to: uint32(batch.HeaderBytes + r.to)}
 		if len(mine) > 0 && mine[0].delta == r.delta {
 			s = span{own: true, at: uint32(mine[0].at), to: uint32(mine[0].to)}
 			mine = mine[1:]
 		}
-		if sent(r.delta) {
-			add(s)
+		return yield(r.delta, s)
+	})
+}
+
+// spansOf returns the spans that send the records of sent.
+func spansOf(stored batch.View, own []byte, all bool, sent func(delta int) bool) ([]span, error) {
+	var spans []span
+	err := eachSpan(stored, own, all, func(delta int, s span) bool {
+		switch n := len(spans); {
+		case !sent(delta):
+		case n > 0 && spans[n-1].own == s.own && spans[n-1].to == s.at:
+			spans[n-1].to = s.to
+		default:
+			spans = append(spans, s)
 		}
 		return true
 	})
 	return spans, err
+}
+
+// headOf returns the first of visible, as many as a rebuilt batch of bytesMax holds, and one at least.
+func headOf(stored batch.View, own []byte, all bool, visible bitset, bytesMax int) (bitset, error) {
+	head, count, bytes := newBitset(int(stored.LastOffsetDelta())+1), 0, batch.HeaderBytes
+	err := eachSpan(stored, own, all, func(delta int, s span) bool {
+		if !visible.has(delta) {
+			return true
+		}
+		if bytes += int(s.to - s.at); bytes > bytesMax && count > 0 {
+			return false
+		}
+		head.set(delta)
+		count++
+		return true
+	})
+	return head, err
 }
 
 // cutDelta says what becomes of the last offset delta of a rebuilt batch.
@@ -205,17 +222,18 @@ func (s *splice) sends(visible bitset) bool {
 	return true
 }
 
-// rebuild returns the pieces of a batch of which only the records of visible, counted from its base offset, are sent.
-// The splice, if there is one, brings replaced records; d is used for compressed batches without one.
-func rebuild(stored batch.View, s *splice, visible bitset, cut cutDelta, d *batch.Decompressor) ([][]byte, error) {
+// rebuild returns the pieces of a batch of which only the records of visible, counted from its base offset, are sent, and
+// how many these are. The splice, if there is one, brings replaced records; d is used for compressed batches without one.
+// What would be more than bytesMax ends early, with one record at least, and claims no offset behind it (H41).
+func rebuild(stored batch.View, s *splice, visible bitset, cut cutDelta, bytesMax int, d *batch.Decompressor) ([][]byte, int, error) {
 	n := int(stored.LastOffsetDelta()) + 1
 	count, last := visible.count(0, n), visible.last(0, n)
-	if s != nil && s.sends(visible) {
+	if s != nil && s.sends(visible) && batch.HeaderBytes+spanBytes(s.spans) <= bytesMax {
 		crc := s.crcKept
 		if cut == deltaCut {
 			crc = s.crcCut
 		}
-		return assemble(stored, s.bytes, s.spans, count, last, cut, crc), nil
+		return assemble(stored, s.bytes, s.spans, count, last, cut, crc), count, nil
 	}
 	var own []byte
 	all := false
@@ -225,13 +243,27 @@ func rebuild(stored batch.View, s *splice, visible bitset, cut cutDelta, d *batc
 	case stored.Codec() != batch.None:
 		plain, err := d.Decompress(stored.Codec(), stored[batch.HeaderBytes:])
 		if err != nil {
-			return nil, fmt.Errorf("rebuild the batch at offset %d: %w", stored.BaseOffset(), err)
+			return nil, 0, fmt.Errorf("rebuild the batch at offset %d: %w", stored.BaseOffset(), err)
 		}
 		own, all = append([]byte(nil), plain...), true
 	}
 	spans, err := spansOf(stored, own, all, visible.has)
-	if err != nil {
-		return nil, fmt.Errorf("rebuild the batch at offset %d: %w", stored.BaseOffset(), err)
+	if err == nil && batch.HeaderBytes+spanBytes(spans) > bytesMax {
+		var head bitset
+		if head, err = headOf(stored, own, all, visible, bytesMax); err == nil && head.count(0, n) < count {
+			count, last, cut = head.count(0, n), head.last(0, n), deltaCut
+			spans, err = spansOf(stored, own, all, head.has)
+		}
 	}
-	return assemble(stored, own, spans, count, last, cut, 0), nil
+	if err != nil {
+		return nil, 0, fmt.Errorf("rebuild the batch at offset %d: %w", stored.BaseOffset(), err)
+	}
+	return assemble(stored, own, spans, count, last, cut, 0), count, nil
+}
+
+func spanBytes(spans []span) (n int) {
+	for _, s := range spans {
+		n += int(s.to - s.at)
+	}
+	return n
 }

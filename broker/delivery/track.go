@@ -47,6 +47,7 @@ type track struct {
 	changed func()        // something that channels wait for has moved; must not block
 	killed  *atomic.Bool  // tests: nothing is written at the end
 	pace    pace
+	kept    kept
 	gate    *engine.Gate
 	seat    engine.Seat // of the track's goroutine
 
@@ -92,7 +93,7 @@ type counts struct {
 func newTrack(key JudgeKey, tp broker.TopicPartition, w window.Geometry, source Source, j judge) *track {
 	return &track{
 		key: key, tp: tp, window: w, source: source, judge: j, bell: newBell(), asked: newBell(), jobs: make(chan writeJob, 1), changed: func() {}, pace: pace{bell: newBell()},
-		end: forever, blocks: map[broker.Offset]*block{}, used: map[broker.Offset]uint64{},
+		kept: kept{node: new(atomic.Int64)}, end: forever, blocks: map[broker.Offset]*block{}, used: map[broker.Offset]uint64{},
 		failures: map[broker.Offset]*chain.Failure{}, mended: map[broker.Offset]*splice{},
 	}
 }
@@ -120,10 +121,19 @@ func (t *track) run(ctx context.Context) error {
 			t.giveWay(ctx)
 			continue
 		}
-		t.bell.wait(ctx)
+		t.rest(ctx)
 	}
 	t.stop()
 	return nil
+}
+
+// rest waits until there may be something to do: to let go of what is kept for a reader that went away, too.
+func (t *track) rest(ctx context.Context) {
+	if t.kept.empty() {
+		t.bell.wait(ctx)
+		return
+	}
+	pause(ctx, readerAway, t.bell)
 }
 
 func (t *track) report(err error) {
@@ -135,6 +145,7 @@ func (t *track) report(err error) {
 // stop writes what is judged of the open block, which spares the next start the work.
 func (t *track) stop() {
 	t.judge.close()
+	t.kept.passed(forever)
 	if t.killed != nil && t.killed.Load() {
 		return
 	}
@@ -158,6 +169,9 @@ func (t *track) save() error {
 
 // step does one piece of work and reports whether there may be more.
 func (t *track) step(ctx context.Context) (bool, error) {
+	if !t.pace.reading() {
+		t.kept.passed(forever)
+	}
 	for _, task := range t.takeTasks() {
 		task(ctx)
 	}
@@ -338,8 +352,17 @@ func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 	if err != nil {
 		return fmt.Errorf("read the log at %d: %w", t.judged, err)
 	}
-	defer slice.release()
-	// Guests are not all that takes long: decompressing, hashing and the window share their place (D15).
+	from := t.judged
+	err = t.judgeInPlace(ctx, slice, limit)
+	if err != nil || !slice.Cold || !t.pace.reading() || !t.kept.add(from, t.judged, slice) {
+		slice.release()
+	}
+	return err
+}
+
+// judgeInPlace judges one read with a place in the gate. Guests are not all that takes long: decompressing, hashing and the
+// window share it (D15).
+func (t *track) judgeInPlace(ctx context.Context, slice Slice, limit broker.Offset) error {
 	if err := t.seat.Enter(ctx, t.gate); err != nil {
 		return err
 	}

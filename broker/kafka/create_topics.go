@@ -19,6 +19,7 @@ import (
 //   - any broker answers; the controller decides (T21) and the answer leaves when this node knows the topic
 //     and has opened what it leads of it, within the request's timeout: the first Produce is not turned away
 //   - names are checked (X13), those of internal topics are refused; a name twice in a request is INVALID_REQUEST; that of a view is taken
+//   - what is over the client's quota of changes is answered THROTTLING_QUOTA_EXCEEDED from v6 on, made before; and the client waits
 //   - v4: -1 partitions and replicas mean the defaults; v5: what was made, and its configs; v7: topic ids
 
 // reservedTopics are made by the broker alone: a group's coordinator is found by the number of their partitions.
@@ -40,7 +41,17 @@ func (s *session) createTopics(ctx context.Context, req *kmsg.CreateTopicsReques
 		created controller.TopicCreated
 		err     error
 	}
+	over := map[string]error{}
+	for _, rt := range once {
+		if count[rt.Topic] == 1 && !req.ValidateOnly {
+			over[rt.Topic] = s.mutates(newPartitions(rt), req.Version >= 6)
+		}
+	}
+	resp.ThrottleMillis = throttleMillis(s.throttle)
 	outcomes := together(once, func(rt *kmsg.CreateTopicsRequestTopic) (o outcome) {
+		if o.err = over[rt.Topic]; o.err != nil {
+			return o
+		}
 		if count[rt.Topic] > 1 {
 			o.err = broker.Errorf(broker.InvalidRequest, "topic %q is in the request %d times", rt.Topic, count[rt.Topic])
 			return o
@@ -61,6 +72,11 @@ func (s *session) createTopics(ctx context.Context, req *kmsg.CreateTopicsReques
 		resp.Topics = append(resp.Topics, answer)
 	}
 	return resp
+}
+
+// newPartitions is how many partitions a topic is to have, for its client's quota. A default counts as one.
+func newPartitions(rt *kmsg.CreateTopicsRequestTopic) int {
+	return max(int(rt.NumPartitions), len(rt.ReplicaAssignment), 1)
 }
 
 // withTimeout bounds what an administrative request waits for.

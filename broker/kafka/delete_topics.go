@@ -15,6 +15,7 @@ import (
 //   - any broker answers; the controller decides (T21)
 //   - views and internal topics are POLICY_VIOLATION: the admin API deletes views, nobody deletes the offsets topic
 //   - a topic that is in a request twice is INVALID_REQUEST, answered once, and stays
+//   - what is over the client's quota of changes is answered THROTTLING_QUOTA_EXCEEDED from v5 on, removed before; and the client waits
 //   - v5: error messages; v6: by id or by name, exactly one of them
 
 func (s *session) deleteTopics(ctx context.Context, req *kmsg.DeleteTopicsRequest) kmsg.Response {
@@ -32,7 +33,17 @@ func (s *session) deleteTopics(ctx context.Context, req *kmsg.DeleteTopicsReques
 			once = append(once, t)
 		}
 	}
+	over := map[namedTopic]error{}
+	for _, named := range once {
+		if t, err := s.topicToDelete(named); err == nil && count[named] == 1 {
+			over[named] = s.mutates(int(t.topic.Partitions), req.Version >= 5)
+		}
+	}
+	resp.ThrottleMillis = throttleMillis(s.throttle)
 	deletions := together(once, func(t namedTopic) deletion {
+		if over[t] != nil {
+			return deletion{named: t, err: over[t]}
+		}
 		if count[t] > 1 {
 			return deletion{named: t, err: broker.Errorf(broker.InvalidRequest, "the topic is in the request %d times", count[t])}
 		}

@@ -283,7 +283,7 @@ func (s *session) readOne(f *fetched, req *kmsg.FetchRequest, rp *kmsg.FetchRequ
 		}
 		f.records, err = f.filtered.Read(FilteredRead{From: from, MaxBytes: limit, MinOne: first, View: f.chain.view})
 	} else {
-		f.records, err = f.source.Read(Read{
+		f.records, err = readLog(f.source, Read{
 			From: from, MaxBytes: limit, MinOne: first, LeaderEpoch: epoch, Committed: req.IsolationLevel == 1,
 			Nearby: req.Version >= nearbySince,
 		})

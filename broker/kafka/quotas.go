@@ -5,10 +5,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
-// Quotas bound what clients move per second (KIP-13, KIP-124, KIP-219, KIP-612). A bound is a bucket that fills at its
+// Quotas bound what clients move per second (KIP-13, KIP-124, KIP-219, KIP-599, KIP-612). A bound is a bucket that fills at its
 // rate up to one second's worth. What is over is answered all the same, with the time until the bucket is level again in
 // ThrottleTimeMs, and then the connection is not read for that time (T14): a client that waits by itself notices nothing,
 // and one that does not is held.
@@ -77,9 +78,9 @@ func (b *buckets) makeRoom(now time.Time) {
 // quotaUser is the user whom quotas know the client as: the principal without its kind.
 func (s *session) quotaUser() string { return strings.TrimPrefix(s.principal, "User:") }
 
-// use counts bytes against a bound of the client at hand and returns how long it is throttled; nothing where there is no
+// use counts bytes, or whatever is bound, against a bound of the client at hand and returns how long it is throttled; nothing where there is no
 // such bound.
-func (s *session) use(key string, bytes int) time.Duration {
+func (s *session) use(key string, n int) time.Duration {
 	quotas := s.Metadata.Image().Quotas()
 	if quotas == nil {
 		return 0
@@ -88,7 +89,20 @@ func (s *session) use(key string, bytes int) time.Duration {
 	if !bound {
 		return 0
 	}
-	return s.buckets.take(bucketKey{key, share}, rate, float64(bytes), time.Now())
+	return s.buckets.take(bucketKey{key, share}, rate, float64(n), time.Now())
+}
+
+// mutates counts partitions that the controller is to make or remove against the client's bound. Where that is used up
+// already, strict versions, which know the error, are refused and use nothing (KIP-599); others are told to wait.
+func (s *session) mutates(partitions int, strict bool) error {
+	if strict {
+		if wait := s.use(metadata.ControllerMutationRate, 0); wait > 0 {
+			s.throttle = max(s.throttle, wait)
+			return broker.Errorf(broker.ThrottlingQuotaExceeded, "the client has changed more partitions than its quota has room for; ask again in %v", wait)
+		}
+	}
+	s.throttle = max(s.throttle, s.use(metadata.ControllerMutationRate, partitions))
+	return nil
 }
 
 // fetchQuotaRoom is how many bytes of records one answer may have under the client's bound.

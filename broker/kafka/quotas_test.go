@@ -334,3 +334,53 @@ func TestReassignmentsOnOneNodeAreAnsweredHonestly(t *testing.T) {
 		}
 	}
 }
+
+// KIP-599: what is asked for when the quota is used up is refused where the client can be told so, and else the client waits.
+func TestChangesOverTheQuotaAreRefusedOrHeld(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *face, dial func() *rawConn) {
+		c := dial()
+		setQuota(t, c, "user=ANONYMOUS", metadata.ControllerMutationRate, 2)
+		create := func(version int16, names ...string) *kmsg.CreateTopicsResponse {
+			req := kmsg.NewPtrCreateTopicsRequest()
+			req.SetVersion(version)
+			req.TimeoutMillis = 1000
+			for _, name := range names {
+				topic := kmsg.NewCreateTopicsRequestTopic()
+				topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, 5, 1
+				req.Topics = append(req.Topics, topic)
+			}
+			return ask[*kmsg.CreateTopicsResponse](c, req)
+		}
+		start := time.Now()
+		resp := create(7, "first", "second") // of 2 in stock the first takes 5
+		if a, b := broker.Code(resp.Topics[0].ErrorCode), broker.Code(resp.Topics[1].ErrorCode); a != broker.None || b != broker.ThrottlingQuotaExceeded {
+			t.Errorf("answered %v and %v", a, b)
+		}
+		if resp.ThrottleMillis != 1500 || time.Since(start) != 0 {
+			t.Errorf("told to wait %d ms after %v, want 1500 at once", resp.ThrottleMillis, time.Since(start))
+		}
+		resp = create(7, "second") // read when the bound is level
+		if code := broker.Code(resp.Topics[0].ErrorCode); code != broker.None || time.Since(start) != 1500*time.Millisecond {
+			t.Errorf("answered %v after %v", code, time.Since(start))
+		}
+		resp = create(5, "third", "fourth") // knows no such error
+		if a, b := resp.Topics[0].ErrorCode, resp.Topics[1].ErrorCode; a != 0 || b != 0 || resp.ThrottleMillis != 5000 {
+			t.Errorf("version 5 is answered %d and %d, told to wait %d ms", a, b, resp.ThrottleMillis)
+		}
+		grow := kmsg.NewPtrCreatePartitionsRequest()
+		grow.SetVersion(3)
+		grow.TimeoutMillis = 1000
+		topic := kmsg.NewCreatePartitionsRequestTopic()
+		topic.Topic, topic.Count = "first", 7
+		grow.Topics = append(grow.Topics, topic)
+		if grown := ask[*kmsg.CreatePartitionsResponse](c, grow); grown.ThrottleMillis != 1000 {
+			t.Errorf("two partitions more: told to wait %d ms", grown.ThrottleMillis)
+		}
+		remove := kmsg.NewPtrDeleteTopicsRequest()
+		remove.SetVersion(5)
+		remove.TimeoutMillis, remove.TopicNames = 1000, []string{"first"}
+		if removed := ask[*kmsg.DeleteTopicsResponse](c, remove); removed.ThrottleMillis == 0 {
+			t.Error("removing a topic is not counted")
+		}
+	})
+}

@@ -2,12 +2,10 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -31,13 +29,17 @@ import (
 // clusterRoom is this node among the others: its control connections, what they bring, and the way to the controller. It is
 // the quorum's transport and the fabric's handler.
 type clusterRoom struct {
-	node     *Node
-	fabric   *peer.Fabric
-	logger   zerolog.Logger
-	serving  chan struct{} // a place for each snapshot that is being served
-	invites  invites
-	detector *controller.Detector // guarded by heard
+	node    *Node
+	fabric  *peer.Fabric
+	logger  zerolog.Logger
+	serving chan struct{} // a place for each snapshot that is being served
+	joining chan struct{} // a place for each newcomer that is being let in
+	look    chan struct{} // wakes the watch of brokers
+	invites invites
+
 	heard    sync.Mutex
+	detector *controller.Detector                // guarded by heard
+	inquests map[broker.UUID]*controller.Inquest // guarded by heard: by incarnation
 
 	set atomic.Pointer[replica.Set] // nil until partitions may be followed
 
@@ -56,7 +58,8 @@ const controlIdle = 5 * time.Second
 func (n *Node) newClusterRoom() (*clusterRoom, error) {
 	c := &clusterRoom{
 		node: n, logger: n.component("cluster"), serving: make(chan struct{}, snapshotsServedMax),
-		detector: controller.NewDetector(n.sinceStart().Milliseconds()), invites: newInvites(n.seams.Now),
+		joining: make(chan struct{}, joinsAtOnceMax), look: make(chan struct{}, 1), invites: newInvites(n.seams.Now),
+		detector: controller.NewDetector(n.sinceStart().Milliseconds()), inquests: map[broker.UUID]*controller.Inquest{},
 	}
 	server, client, err := n.peerTLS()
 	if err != nil {
@@ -66,11 +69,12 @@ func (n *Node) newClusterRoom() (*clusterRoom, error) {
 	if err != nil {
 		return nil, err
 	}
-	self := peer.Self{Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory}
-	if _, err := io.ReadFull(rand.Reader, self.Incarnation[:]); err != nil {
-		return nil, errors.Join(err, peers.Close())
+	lifelines := client.Clone()
+	lifelines.NextProtos = []string{peer.ALPNLifeline}
+	self := peer.Self{
+		Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory, Incarnation: n.incarnation,
 	}
-	c.fabric = peer.New(self, peers, c, c.logger)
+	c.fabric = peer.New(self, peers, peer.Lifelines{Dialer: n.seams.Dialer, Client: lifelines}, c, c.logger)
 	return c, nil
 }
 
@@ -126,7 +130,7 @@ func verifyChain(chain []*x509.Certificate, authorities *x509.CertPool) error {
 func (c *clusterRoom) open(ctx context.Context) error {
 	c.fabric.Start(context.WithoutCancel(ctx))
 	c.node.base.Go("watch brokers", c.watchBrokers)
-	return c.serveJoins()
+	return c.serveTCP()
 }
 
 // Send implements quorum.Transport.
@@ -207,9 +211,17 @@ func (c *clusterRoom) Heartbeat() peer.Heartbeat {
 
 // OnHeartbeat implements peer.Handler.
 func (c *clusterRoom) OnHeartbeat(from peer.Peer, beat peer.Heartbeat) {
+	leads := c.node.quorum.Status().Leader == from.Raft
 	c.heard.Lock()
 	defer c.heard.Unlock()
+	if leads {
+		c.detector.OnController()
+	}
 	c.detector.OnHeartbeat(from.Node, beat.Epoch)
+	c.detector.OnLife(from.Node, from.Incarnation)
+	if inquest := c.inquests[from.Incarnation]; inquest != nil {
+		inquest.OnHeartbeat(c.node.sinceStart().Milliseconds())
+	}
 }
 
 // Targets implements peer.Handler: every voter, where its registration says, and every seed (RM6).

@@ -24,6 +24,7 @@ type Listen struct {
 type Config struct {
 	Data          string
 	NodeID        broker.NodeID
+	nodeIDGiven   bool // NodeID is no default: a directory of another node is refused
 	Client        Listen
 	Cluster       Listen
 	Admin         Listen
@@ -74,7 +75,7 @@ type setting struct {
 func settings() []setting {
 	return append([]setting{
 		{"data", "", "data directory; required", text(func(c *Config, v string) { c.Data = v })},
-		{"node.id", "1", "the node's number, as Kafka clients see it", integer(0, 1<<31-1, func(c *Config, v int64) { c.NodeID = broker.NodeID(v) })},
+		{"node.id", "1", "the node's number, as Kafka clients see it; a directory of another node is refused", integer(0, 1<<31-1, func(c *Config, v int64) { c.NodeID, c.nodeIDGiven = broker.NodeID(v), true })},
 		{"listeners.client.bind", "127.0.0.1:9092", "Kafka on TCP and QUIC", address(func(c *Config, v string) { c.Client.Bind = v })},
 		{"listeners.client.advertise", "", "what clients are told to dial", address(func(c *Config, v string) { c.Client.Advertise = v })},
 		{"listeners.cluster.bind", "127.0.0.1:9093", "brokers among themselves", address(func(c *Config, v string) { c.Cluster.Bind = v })},
@@ -211,6 +212,7 @@ func Defaults() Config {
 			panic(fmt.Sprintf("default of %s: %v", s.key, err))
 		}
 	}
+	c.nodeIDGiven = false
 	c.PipelineRequestsMax = 64
 	return c
 }

@@ -213,6 +213,8 @@ func (c *clusterRoom) answer(reply controller.Reply, refusal error) []byte {
 func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 	ticker := time.NewTicker(brokersLook)
 	defer ticker.Stop()
+	published := make(chan struct{}, 1) // An image may be the first of this node as the controller.
+	defer c.node.quorum.Watch(published)()
 	var asked time.Time
 	var alone int // ticks without a leader of the quorum
 	for {
@@ -220,24 +222,41 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+			alone = c.tellOfLeader(alone)
+		case <-published:
+		case <-c.look:
 		}
-		alone = c.tellOfLeader(alone)
 		image := c.node.quorum.Image()
+		active := c.node.quorum.Status().Active
 		c.heard.Lock()
 		c.detector.OnHeartbeat(c.node.identity.Node, c.node.brokerEpoch()) // Whoever runs this lives.
 		silent := c.detector.OnTick(c.node.sinceStart().Milliseconds(), image)
+		if active && c.detector.HearsMost(image) {
+			c.detector.OnController() // It is this node.
+		}
+		heard := c.detector.ControllerHeard()
 		c.heard.Unlock()
-		if c.node.quorum.Status().Active {
+		if set := c.set.Load(); set != nil {
+			set.OnController(heard)
+		}
+		if active {
 			for _, r := range silent {
 				c.fence(ctx, r)
 			}
 		}
-		if self, ok := image.Broker(c.node.identity.Node); ok && c.node.isReady() && self.Fenced && !self.Stopping &&
-			self.Epoch == c.node.brokerEpoch() && time.Since(asked) >= unfenceAgain {
+		if c.standsWrong(image) && time.Since(asked) >= unfenceAgain {
 			asked = time.Now()
-			c.node.base.Go("ask to be unfenced", func(ctx context.Context) error { c.unfence(ctx, image.Index()); return nil })
+			c.node.base.Go("ask to be unfenced", func(ctx context.Context) error { c.unfence(ctx); return nil })
 		}
 	}
+}
+
+// standsWrong reports whether this broker serves, and the image says that it does not: it is fenced, or another incarnation of
+// it, which must have ended before this one began, was registered later.
+func (c *clusterRoom) standsWrong(image *metadata.Image) bool {
+	self, ok := image.Broker(c.node.identity.Node)
+	epoch := c.node.brokerEpoch()
+	return ok && c.node.isReady() && (self.Epoch > epoch || self.Epoch == epoch && self.Fenced && !self.Stopping)
 }
 
 // tellOfLeader says once that the quorum has had no leader for a while, and once that it has one again. It returns for how
@@ -265,11 +284,10 @@ func (c *clusterRoom) fence(ctx context.Context, r *metadata.Registration) {
 	}
 }
 
-func (c *clusterRoom) unfence(ctx context.Context, applied broker.Index) {
+func (c *clusterRoom) unfence(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, unfenceDeadline)
 	defer cancel()
-	request := controller.UnfenceBroker{Node: c.node.identity.Node, Epoch: c.node.brokerEpoch(), Applied: applied}
-	if _, err := c.Submit(ctx, request); err != nil {
+	if err := c.node.unfence(ctx, 0); err != nil {
 		c.logger.Debug().Err(err).Msg("not unfenced yet")
 		return
 	}

@@ -19,7 +19,7 @@ func TestNoRoleIsLostWhenImagesComeInAHurry(t *testing.T) {
 	hurry := task.NewGroup(t.Context())
 	hurry.Go("wake", func(ctx context.Context) error {
 		for ctx.Err() == nil {
-			n.executor.registered(n.epoch)
+			n.executor.registered(n.brokerEpoch())
 		}
 		return nil
 	})

@@ -108,46 +108,15 @@ func (c *clusterRoom) invite(node broker.NodeID) (text, address string, err erro
 	return t.String(), address, nil
 }
 
-// serveJoins lets new nodes in on the cluster listener's TCP port.
-func (c *clusterRoom) serveJoins() error {
-	config, err := c.joinTLS()
-	if err != nil {
-		return err
+// serveNewcomer lets a new node in; few at a time.
+func (c *clusterRoom) serveNewcomer(ctx context.Context, conn net.Conn) error {
+	select {
+	case c.joining <- struct{}{}:
+	case <-ctx.Done():
+		return nil
 	}
-	listener := tls.NewListener(c.node.bound.cluster, config)
-	places := make(chan struct{}, joinsAtOnceMax)
-	c.node.base.Go("accept joins", func(ctx context.Context) error {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return nil // the listener is closed
-			}
-			select {
-			case places <- struct{}{}:
-			case <-ctx.Done():
-				return conn.Close()
-			}
-			c.node.base.Go("let a node join", func(ctx context.Context) error {
-				defer func() { <-places }()
-				release := context.AfterFunc(ctx, func() { _ = conn.Close() }) // unblocks whatever it waits for
-				defer release()
-				err := errors.Join(c.serveJoin(ctx, conn), conn.Close())
-				if err != nil && ctx.Err() == nil {
-					c.logger.Debug().Err(err).Str("address", conn.RemoteAddr().String()).Msg("a node did not join")
-				}
-				return nil
-			})
-		}
-	})
-	return nil
-}
-
-func (c *clusterRoom) joinTLS() (*tls.Config, error) {
-	own, _, err := c.node.peerTLS()
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{alpnJoin}, Certificates: own.Certificates}, nil
+	defer func() { <-c.joining }()
+	return c.serveJoin(ctx, conn)
 }
 
 func (c *clusterRoom) serveJoin(ctx context.Context, conn net.Conn) error {

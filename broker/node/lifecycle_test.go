@@ -212,6 +212,19 @@ func TestAFailedSyncEndsTheNodeAndAcknowledgesNothing(t *testing.T) {
 	s.stop(s.start())
 }
 
+func TestAnotherNodesDiskIsRefused(t *testing.T) {
+	s := newSeat(t, vfs.NewMem(), "/data").format()
+	s.stop(s.start()) // nobody said which node it is
+	if err := s.config.Set("node.id", "2"); err != nil {
+		t.Fatal(err)
+	}
+	s.refused("node.id is 2", "/data holds node 1 of cluster", "another node's disk")
+	if err := s.config.Set("node.id", "1"); err != nil {
+		t.Fatal(err)
+	}
+	s.stop(s.start())
+}
+
 func TestWhatIsInUseIsNamed(t *testing.T) {
 	s := newSeat(t, vfs.OS{}, filepath.Join(t.TempDir(), "node")).format()
 	n := s.start()

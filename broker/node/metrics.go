@@ -34,7 +34,7 @@ type metrics struct {
 	corruptions prometheus.Counter
 	readOnly    prometheus.Gauge
 
-	peersRefused, raftDropped, fenced prometheus.Counter
+	peersRefused, raftDropped, fenced, deaths prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -66,9 +66,10 @@ func newMetrics() *metrics {
 	m.readOnly = prometheus.NewGauge(prometheus.GaugeOpts{Name: "millrace_disk_read_only", Help: "1 while records from clients are refused for want of space."})
 	m.peersRefused = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_peers_refused_total", Help: "Connections, joins and requests of other nodes that were refused."})
 	m.raftDropped = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_raft_messages_dropped_total", Help: "Raft messages for which there was no connection, or no room."})
-	m.fenced = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_brokers_fenced_total", Help: "Brokers that this controller fenced because they fell silent."})
+	m.fenced = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_brokers_fenced_total", Help: "Brokers that this controller fenced because they fell silent or died."})
+	m.deaths = prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_peer_deaths_total", Help: "Processes of other nodes whose death their lifelines told."})
 	m.registry.MustRegister(
-		m.peersRefused, m.raftDropped, m.fenced,
+		m.peersRefused, m.raftDropped, m.fenced, m.deaths,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
 		m.ready, m.requests, m.durations, m.connections, m.unsupported, m.bypassed, m.throttled, m.traps,
 		m.producedBytes, m.producedRecords, m.fetchedBytes, m.fetchedRecords, m.fsync, m.fsyncFiles, m.elections, m.corruptions, m.readOnly,

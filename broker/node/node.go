@@ -19,6 +19,7 @@ import (
 	"github.com/millrace-io/millrace/broker/coordinator"
 	"github.com/millrace-io/millrace/broker/delivery"
 	"github.com/millrace-io/millrace/broker/kafka"
+	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/quorum"
 	"github.com/millrace-io/millrace/broker/replica"
 	"github.com/millrace-io/millrace/internal/task"
@@ -35,11 +36,12 @@ type Seams struct {
 	Net    transport.Network
 	Now    func() time.Time
 	Random io.Reader
+	Dialer peer.Dialer // of lifelines, which are TCP connections to other nodes
 }
 
 // SystemSeams returns the operating system's.
 func SystemSeams() Seams {
-	return Seams{FS: vfs.OS{}, Net: transport.System{}, Now: time.Now, Random: rand.Reader}
+	return Seams{FS: vfs.OS{}, Net: transport.System{}, Now: time.Now, Random: rand.Reader, Dialer: new(net.Dialer)}
 }
 
 // Node is a running node. Its methods are safe for concurrent use.
@@ -62,7 +64,8 @@ type Node struct {
 	executor *executor
 	bound    *listeners
 
-	started time.Time
+	started     time.Time
+	incarnation broker.UUID // this process
 
 	base  *task.Group // flusher, quorum and the talk with other nodes: the last to stop
 	rooms *task.Group // everything above them
@@ -71,7 +74,6 @@ type Node struct {
 	failure error // guarded by mu: why the node must end
 	failed  chan struct{}
 	ready   bool // guarded by mu
-	epoch   broker.BrokerEpoch
 
 	stopping sync.Once
 	stopped  error // of the first stop; written before stopping is done
@@ -109,10 +111,17 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 	if err != nil {
 		return nil, err
 	}
+	if config.nodeIDGiven && config.NodeID != identity.Node {
+		return nil, fmt.Errorf("node.id is %d, and %s holds node %d of cluster %s: that is another node's disk, or another node's configuration",
+			config.NodeID, config.Data, identity.Node, identity.Cluster)
+	}
 	n := &Node{
 		started: seams.Now(), config: config, seams: seams, identity: identity, metrics: newMetrics(), failed: make(chan struct{}),
 		logger: logger.With().Int32("node", int32(identity.Node)).Logger(),
 		base:   task.NewGroup(context.WithoutCancel(ctx)), rooms: task.NewGroup(context.WithoutCancel(ctx)),
+	}
+	if _, err := io.ReadFull(seams.Random, n.incarnation[:]); err != nil {
+		return nil, err
 	}
 	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(err, n.stop(false))
@@ -231,34 +240,16 @@ func (n *Node) component(name string) zerolog.Logger {
 
 // register announces this incarnation, takes roles from the images behind it, and makes the internal topics (R8, RC13).
 func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error {
-	request := controller.RegisterBroker{
-		Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory,
-		Endpoints: n.bound.endpoints(n.config), Rack: n.config.Rack, PreviousEpoch: max(previous, 0),
-	}
-	if _, err := io.ReadFull(n.seams.Random, request.Incarnation[:]); err != nil {
+	if err := n.enlist(ctx, previous); err != nil {
 		return err
 	}
-	for _, failed := range n.set.Failed() {
-		request.Damaged = append(request.Damaged, controller.ReplicaRef{TopicPartition: failed.TopicPartition, ID: failed.Replica})
-	}
-	reply, err := n.cluster.Submit(ctx, request)
-	if err != nil {
-		return fmt.Errorf("register with the controller: %w", err)
-	}
-	registered, ok := reply.(controller.BrokerRegistered)
-	if !ok {
-		return fmt.Errorf("register with the controller: answered with %T", reply)
-	}
-	n.epoch = registered.Epoch
-	n.executor.registered(registered.Epoch)
 	n.rooms.Go("executor", n.executor.run)
 	n.rooms.Go("retention", n.retain)
 	n.rooms.Go("cleaner", newCleaner(n).run)
 	n.rooms.Go("space", n.watchSpace)
 	n.rooms.Go("in-sync replicas", n.watchISRs)
-	unfence := controller.UnfenceBroker{Node: n.identity.Node, Epoch: registered.Epoch, Applied: n.quorum.Image().Index()}
-	if _, err := n.cluster.Submit(ctx, unfence); err != nil {
-		return fmt.Errorf("begin to serve: %w", err)
+	if err := n.unfence(ctx, previous); err != nil {
+		return err
 	}
 	if _, err := n.cluster.Submit(ctx, controller.Tidy{}); err != nil { // Internal topics may grow to this broker.
 		return fmt.Errorf("begin to serve: %w", err)
@@ -271,6 +262,49 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	}
 	n.rooms.Go("modules", n.plugins.keep)
 	return nil
+}
+
+// enlist registers this incarnation; roles are taken from the images behind that.
+func (n *Node) enlist(ctx context.Context, previous broker.BrokerEpoch) error {
+	request := controller.RegisterBroker{
+		Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory,
+		Incarnation: n.incarnation, Endpoints: n.bound.endpoints(n.config), Rack: n.config.Rack, PreviousEpoch: max(previous, 0),
+	}
+	for _, failed := range n.set.Failed() {
+		request.Damaged = append(request.Damaged, controller.ReplicaRef{TopicPartition: failed.TopicPartition, ID: failed.Replica})
+	}
+	reply, err := n.cluster.Submit(ctx, request)
+	if err != nil {
+		return fmt.Errorf("register with the controller: %w", err)
+	}
+	registered, ok := reply.(controller.BrokerRegistered)
+	if !ok {
+		return fmt.Errorf("register with the controller: answered with %T", reply)
+	}
+	n.executor.registered(registered.Epoch)
+	return nil
+}
+
+// registrationsMax bounds how often in a row a broker registers that others overtake.
+const registrationsMax = 3
+
+// unfence asks that this broker may lead and join ISRs. A registration that was overtaken is made again: a copy of that of an
+// incarnation before this one may have been under way when it died.
+func (n *Node) unfence(ctx context.Context, previous broker.BrokerEpoch) error {
+	for try := 1; ; try++ {
+		request := controller.UnfenceBroker{Node: n.identity.Node, Epoch: n.brokerEpoch(), Applied: n.quorum.Image().Index()}
+		_, err := n.cluster.Submit(ctx, request)
+		switch {
+		case err == nil:
+			return nil
+		case broker.CodeOf(err) != broker.StaleBrokerEpoch || try == registrationsMax:
+			return fmt.Errorf("begin to serve: %w", err)
+		}
+		n.logger.Warn().Err(err).Msg("an earlier incarnation's registration came later; this broker registers again")
+		if err := n.enlist(ctx, previous); err != nil {
+			return err
+		}
+	}
 }
 
 // awaitRoles returns when the roles that the metadata gives this node are taken and its groups are loaded: from then on
@@ -471,7 +505,7 @@ func (n *Node) stop(serving bool) error {
 	failure := n.failedBecause()
 	clean := false
 	if serving && failure == nil && len(problems) == 0 {
-		err := writeClean(n.seams.FS, n.config.Data, n.epoch)
+		err := writeClean(n.seams.FS, n.config.Data, n.brokerEpoch())
 		note("mark the clean stop", err)
 		clean = err == nil
 	}
@@ -506,7 +540,7 @@ func (n *Node) standDown() {
 	// Where all nodes stop together there is soon nobody left to be told.
 	ctx, cancel = context.WithTimeout(ctx, standDownWithin)
 	defer cancel()
-	if _, err := n.cluster.Submit(ctx, controller.StopBroker{Node: n.identity.Node, Epoch: n.epoch}); err != nil {
+	if _, err := n.cluster.Submit(ctx, controller.StopBroker{Node: n.identity.Node, Epoch: n.brokerEpoch()}); err != nil {
 		n.logger.Warn().Err(err).Msg("the controller could not be told of the stop")
 	}
 	n.cluster.handOver(ctx)

@@ -117,7 +117,7 @@ func (s source) Read(from, limit broker.Offset, bytesMax int) (delivery.Slice, e
 	if err != nil || result.Slice == nil {
 		return delivery.Slice{}, err
 	}
-	return delivery.Slice{Bytes: below(result.Slice.Bytes, limit), Release: result.Slice.Release}, nil
+	return delivery.Slice{Bytes: below(result.Slice.Bytes, limit), Cold: result.Slice.Cold(), Release: result.Slice.Release}, nil
 }
 
 // below cuts whole batches that begin at or above limit off the end.

@@ -23,7 +23,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // stateDescs are the metrics that state collects.
 type stateDescs struct {
 	topicSize, topicPartitions, diskFree, offline, leaderless            *prometheus.Desc
-	raftTerm, raftLeader, raftCommit, raftApplied, peers                 *prometheus.Desc
+	raftTerm, raftLeader, raftCommit, raftApplied, peers, lifelines      *prometheus.Desc
 	groupLag, groupMembers, groupStatus                                  *prometheus.Desc
 	chainRecords, chainFuel, chainFailures, chainStalled, dedupDuplicate *prometheus.Desc
 	guestCalls                                                           *prometheus.Desc
@@ -45,6 +45,7 @@ func newStateDescs() stateDescs {
 		raftCommit:      describe("millrace_raft_commit_index", "Committed metadata index."),
 		raftApplied:     describe("millrace_raft_applied_index", "Applied metadata index."),
 		peers:           describe("millrace_peers", "Other nodes that there is a control connection with."),
+		lifelines:       describe("millrace_lifelines", "Other nodes that hold a lifeline to this one: all of them, where this one is a voter."),
 		groupLag:        describe("millrace_group_lag_records", "Offsets between a group's commits and the ends of what it reads.", "group", "topic"),
 		groupMembers:    describe("millrace_group_members", "Members of a group.", "group"),
 		groupStatus:     describe("millrace_group_status", "1 for the state that a group is in.", "group", "status"),
@@ -138,6 +139,7 @@ func (s *stateCollector) cluster(gauge func(*prometheus.Desc, float64, ...string
 	}
 	status := s.node.quorum.Status()
 	gauge(s.is.peers, float64(len(s.node.cluster.fabric.Connected())))
+	gauge(s.is.lifelines, float64(len(s.node.cluster.fabric.Lifelines())))
 	gauge(s.is.raftTerm, float64(status.Term))
 	gauge(s.is.raftLeader, map[bool]float64{true: 1}[status.Leader == s.node.identity.Raft])
 	gauge(s.is.raftCommit, float64(status.Commit))

@@ -136,25 +136,6 @@ func TestThreeNodesShareTheirMetadata(t *testing.T) {
 	})
 }
 
-// R8: a broker that falls silent is fenced by the voters' own ears, and unfenced when it is back. Its partitions wait for it.
-func TestASilentBrokerIsFencedAndComesBack(t *testing.T) {
-	c := newTrio(t)
-	victim := c.nodes[2]
-	if err := victim.cluster.fabric.Close(); err != nil { // It lives, and nobody hears it.
-		t.Fatal(err)
-	}
-	c.await("node 3 is fenced", func() bool {
-		r, ok := c.nodes[0].quorum.Image().Broker(3)
-		return ok && r.Fenced
-	})
-	_ = victim.stop(false) // It cannot tell anybody.
-	c.nodes[2] = c.seats[2].start()
-	c.await("node 3 serves again", func() bool {
-		r, ok := c.nodes[0].quorum.Image().Broker(3)
-		return ok && !r.Fenced
-	})
-}
-
 // Clients follow: a topic lies on all brokers, each serves what it leads, and any of them tells of all.
 func TestClientsReachEveryBroker(t *testing.T) {
 	c := newTrio(t)

@@ -36,6 +36,7 @@ type seat struct {
 	fs     vfs.FS
 	config Config
 	log    journal
+	dialer *cutter // nil: the system's
 }
 
 func newSeat(t *testing.T, files vfs.FS, data string) *seat {
@@ -57,6 +58,9 @@ func (s *seat) format() *seat {
 func (s *seat) tryStart(ctx context.Context) (*Node, error) {
 	seams := SystemSeams()
 	seams.FS = s.fs
+	if s.dialer != nil {
+		seams.Dialer = s.dialer
+	}
 	return Start(ctx, s.config, seams, zerolog.New(&s.log))
 }
 

@@ -22,6 +22,7 @@ const (
 	absentMs    = 1_500  // an in-sync replica without a subscription is out after this
 	flapMs      = 10_000 // a replica shrunk this recently must first be level (RM9)
 	flapLevelMs = 500    // for this long
+	aloneMs     = 1_500  // a leader that does not hear of the controller believes in itself for so long
 )
 
 // OnTick decides who joins the ISR and who leaves it. It wants to be called some ten times a second while the partition
@@ -202,6 +203,16 @@ func (m *marks) timeOf(offset broker.Offset, firstMs int64) int64 {
 		return firstMs
 	}
 	return m.list[i-1].ms
+}
+
+// endAt is where the log ended at ms; end is where it ends now.
+func (m *marks) endAt(ms int64, end broker.Offset) broker.Offset {
+	for _, k := range m.list {
+		if k.ms > ms {
+			return k.from
+		}
+	}
+	return end
 }
 
 func (m *marks) lastFrom(otherwise broker.Offset) broker.Offset {

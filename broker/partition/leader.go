@@ -29,6 +29,9 @@ type Leader struct {
 	pending  *Proposal
 	proposed []broker.NodeID
 	deposed  bool // a higher leader epoch was seen, the image that says so has not come
+	// overdue is the end of what was appended so long ago that, uncommitted and without a word of the controller, another
+	// leader may have been elected meanwhile; 0 while the controller is heard.
+	overdue broker.Offset
 }
 
 // Proposal is an ISR that the leader asks the controller to commit. It holds for one (leader epoch, partition epoch);
@@ -91,6 +94,9 @@ func (l *Leader) CheckProduce(epoch broker.LeaderEpoch, allInSync bool) error {
 	if err := l.CheckEpoch(epoch); err != nil {
 		return err
 	}
+	if l.overdue > l.highWatermark {
+		return broker.Errorf(broker.NotLeaderOrFollower, "neither the controller nor the in-sync replicas answer: another leader than of epoch %d may have been elected", l.image.LeaderEpoch)
+	}
 	if have, want := len(l.image.ISR), l.image.insyncMin(); allInSync && have < want {
 		return broker.Errorf(broker.NotEnoughReplicas, "the partition has %d in-sync replicas, min.insync.replicas asks for %d", have, want)
 	}
@@ -127,6 +133,8 @@ const (
 func (l *Leader) Outcome(end broker.Offset) Outcome {
 	switch {
 	case l.deposed:
+		return LeadershipLost
+	case l.highWatermark < end && end <= l.overdue:
 		return LeadershipLost
 	case l.highWatermark < end:
 		return Waiting
@@ -213,6 +221,17 @@ func (l *Leader) OnHigherEpoch(epoch broker.LeaderEpoch) Effects {
 	return Effects{Deposed: true}
 }
 
+// OnController notes whether this node hears of the controller. A leader that does not may have been replaced, and its clients
+// must not wait for ever: what has waited for aloneMs fails, and nothing is taken until the high watermark moves, which shows
+// that the in-sync replicas still follow, or the controller is heard again (RH9). Reads go on. It wants to be called as often
+// as OnTick.
+func (l *Leader) OnController(heard bool, nowMs int64) {
+	l.overdue = 0
+	if !heard && len(l.followers) > 0 && nowMs-l.sinceMs >= aloneMs {
+		l.overdue = l.marks.endAt(nowMs-aloneMs, l.end)
+	}
+}
+
 // adoptReplicas makes the followers those of the image, keeping what is known of the same placement, and ends the
 // subscriptions of brokers and placements that changed.
 func (l *Leader) adoptReplicas(nowMs int64, fx *Effects) {
@@ -242,6 +261,12 @@ func (l *Leader) adoptReplicas(nowMs int64, fx *Effects) {
 	for i := range old {
 		l.endSubscription(fx, &old[i], EndUnknownReplica, nowMs)
 	}
+}
+
+// Bounds reports whether a replica holds the high watermark back, as every member of the maximal ISR does (Q5).
+func (l *Leader) Bounds(node broker.NodeID) bool {
+	f := l.follower(node)
+	return node == l.self || f != nil && l.inMaximal(f)
 }
 
 // inMaximal reports membership in the maximal ISR: committed, proposed or joining (Q5).
@@ -282,6 +307,6 @@ func (l *Leader) advance() bool {
 	if low <= l.highWatermark {
 		return false
 	}
-	l.highWatermark = low
+	l.highWatermark, l.overdue = low, 0
 	return true
 }

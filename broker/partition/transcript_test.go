@@ -19,7 +19,7 @@ import (
 //	append end= · durable end= · tick · at ms=                        time stands still but for "at"
 //	sub node= id= end= last= [start=] [le=] [rid=] [be=] [index=]     "epochs" sets the log's epochs and their starts
 //	ack node= id= d= [a=] · sent node= id= to= · gone node=
-//	produce [le=] · outcome end= · higher le= · withdraw
+//	produce [le=] · outcome end= · higher le= · withdraw · heard · unheard    of the controller
 func TestTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		h := &transcript{}
@@ -207,6 +207,8 @@ func (h *transcript) runLeader(t *testing.T, d *datadriven.TestData, b *strings.
 		h.print(b, l.OnHigherEpoch(broker.LeaderEpoch(number(t, d, "le", 0))))
 	case "withdraw":
 		h.print(b, l.Withdraw())
+	case "unheard", "heard":
+		l.OnController(d.Cmd == "heard", h.nowMs)
 	default:
 		d.Fatalf(t, "unknown command %s", d.Cmd)
 	}

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"time"
 
@@ -15,6 +16,14 @@ func (f *Fabric) dialMissing(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		for _, target := range f.handler.Targets() {
+			if f.claimLifeline(target) {
+				f.tasks.Go("hold a lifeline", func(ctx context.Context) error {
+					began := time.Now()
+					f.tell(f.holdLifeline(ctx, target))
+					f.releaseLifeline(target, time.Since(began) > redialMax)
+					return nil
+				})
+			}
 			if f.claim(target) {
 				f.tasks.Go("dial a peer", func(ctx context.Context) error {
 					began := time.Now()
@@ -46,23 +55,14 @@ func (f *Fabric) claim(t Target) bool {
 	if raft == 0 {
 		raft = r.raft
 	}
-	if r.self || r.dialing || raft == f.self.Raft || len(f.links[raft]) > 0 || time.Now().Before(r.next) {
-		return false
-	}
-	r.dialing = true
-	return true
+	return !r.self && raft != f.self.Raft && len(f.links[raft]) == 0 && r.take()
 }
 
 // release ends a claim: the next dial comes at once behind a connection that stood, later and later otherwise.
 func (f *Fabric) release(t Target, stood bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r := f.routes[t.Address]
-	r.dialing = false
-	if r.backoff = min(max(redialMin, 2*r.backoff), redialMax); stood {
-		r.backoff = 0
-	}
-	r.next = time.Now().Add(r.backoff)
+	f.routes[t.Address].give(stood)
 }
 
 // dial is the dialling side of a control connection, to its end.
@@ -113,7 +113,7 @@ func (f *Fabric) greet(ctx context.Context, t Target, kind, subject string) (_ *
 	if err != nil {
 		return nil, nil, Peer{}, fmt.Errorf("hear from %s: %w", t.Address, err)
 	}
-	peer, err := f.recognise(t, answer, conn)
+	peer, err := f.recognise(t, answer, conn.TLS())
 	if err != nil {
 		return nil, nil, Peer{}, err
 	}
@@ -128,7 +128,7 @@ func (f *Fabric) greet(ctx context.Context, t Target, kind, subject string) (_ *
 }
 
 // recognise says who answered, or why this node will not have it.
-func (f *Fabric) recognise(t Target, answer hello, conn *transport.Connection) (Peer, error) {
+func (f *Fabric) recognise(t Target, answer hello, state tls.ConnectionState) (Peer, error) {
 	if answer.Refused != "" {
 		return Peer{}, &RefusedError{Address: t.Address, By: fmt.Sprintf("node %d", answer.From), Why: answer.Refused}
 	}
@@ -136,7 +136,7 @@ func (f *Fabric) recognise(t Target, answer hello, conn *transport.Connection) (
 		f.handler.OnRefused()
 		return Peer{}, &RefusedError{Address: t.Address, By: "this node", Why: why}
 	}
-	if why := f.self.checkHello(answer, conn.TLS()); why != "" {
+	if why := f.self.checkHello(answer, state); why != "" {
 		return refuse(why)
 	}
 	if t.Node != broker.NoNode && answer.From != t.Node {

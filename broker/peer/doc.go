@@ -21,6 +21,9 @@
 //
 // Connections of other kinds have what their kind says behind the HELLO; "snapshot" is a file.
 //
-// The fabric's goroutines are its own: one accepts, one dials, and five serve each control connection. node makes it and
-// is told what arrives through Handler.
+// Beside them every node holds a lifeline to every voter: a TCP connection with mutual TLS on which nothing is said behind the
+// HELLOs, and whose end tells that a process has died (RH7).
+//
+// The fabric's goroutines are its own: one accepts, one dials, five serve each control connection, and one holds each
+// lifeline. node makes it, accepts on the TCP port, and is told what arrives through Handler.
 package peer

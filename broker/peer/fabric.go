@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -60,37 +61,67 @@ type Handler interface {
 	Admit(p Peer) error
 	// OnRefused counts a refusal.
 	OnRefused()
+	// OnLifelineClosed is told that the only lifeline of a process has closed. It may block.
+	OnLifelineClosed(ctx context.Context, of Peer)
 }
 
 // Fabric is this node's connections to others. Its methods are safe for concurrent use.
 type Fabric struct {
 	self    Self
 	peers   *transport.Peers
+	lines   Lifelines
 	handler Handler
 	logger  zerolog.Logger
 	tasks   *task.Group
 
 	mu     sync.Mutex
-	links  map[broker.RaftID][]*link // guarded by mu: the newest last
-	routes map[string]*route         // guarded by mu: by address
-	told   map[string]bool           // guarded by mu: refusals that were logged
-	served int                       // guarded by mu: connections that came in and live
+	links  map[broker.RaftID][]*link  // guarded by mu: the newest last
+	routes map[string]*route          // guarded by mu: by address
+	told   map[string]bool            // guarded by mu: refusals that were logged
+	served int                        // guarded by mu: connections that came in and live
+	held   map[broker.RaftID]*retry   // guarded by mu: the lifelines that this node holds
+	stand  map[broker.RaftID]lifeline // guarded by mu: the newest lifeline that each member holds to this node
 }
 
 // route is what is known of an address.
 type route struct {
-	raft    broker.RaftID // who answered there last
-	self    bool          // this node did
-	dialing bool
+	raft broker.RaftID // who answered there last
+	self bool          // this node did
+	retry
+}
+
+// retry says when something may be tried again: at once behind what stood, later and later otherwise. Its owner's lock
+// guards it.
+type retry struct {
+	busy    bool // it is being tried, or stands
 	backoff time.Duration
 	next    time.Time
 }
 
+// take reports that it is to be tried now, by the caller.
+func (r *retry) take() bool {
+	if r.busy || time.Now().Before(r.next) {
+		return false
+	}
+	r.busy = true
+	return true
+}
+
+// give ends a try.
+func (r *retry) give(stood bool) {
+	r.busy = false
+	if r.backoff = min(max(redialMin, 2*r.backoff), redialMax); stood {
+		r.backoff = 0
+	}
+	r.next = time.Now().Add(r.backoff)
+}
+
 // New returns a fabric on a socket that it owns from then on; Start lets it speak.
-func New(self Self, peers *transport.Peers, handler Handler, logger zerolog.Logger) *Fabric {
+func New(self Self, peers *transport.Peers, lines Lifelines, handler Handler, logger zerolog.Logger) *Fabric {
 	return &Fabric{
-		self: self, peers: peers, handler: handler, logger: logger,
+		self: self, peers: peers, lines: lines, handler: handler, logger: logger,
 		links: map[broker.RaftID][]*link{}, routes: map[string]*route{}, told: map[string]bool{},
+		held: map[broker.RaftID]*retry{}, stand: map[broker.RaftID]lifeline{},
 	}
 }
 
@@ -154,7 +185,7 @@ func (f *Fabric) serve(ctx context.Context, conn *transport.Connection) (err err
 	if err != nil {
 		return fmt.Errorf("read the HELLO of %s: %w", conn.RemoteAddr(), err)
 	}
-	peer, why := f.examine(h, conn)
+	peer, why := f.examine(h, conn.TLS(), conn.RemoteAddr())
 	if why != "" {
 		f.handler.OnRefused()
 		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: why}
@@ -188,14 +219,14 @@ func (f *Fabric) refuse(first *transport.Stream, why string) error {
 }
 
 // examine says who dialled, or why it is refused.
-func (f *Fabric) examine(h hello, conn *transport.Connection) (Peer, string) {
-	if why := f.self.checkHello(h, conn.TLS()); why != "" {
+func (f *Fabric) examine(h hello, state tls.ConnectionState, from net.Addr) (Peer, string) {
+	if why := f.self.checkHello(h, state); why != "" {
 		return Peer{}, why
 	}
 	if commonVersion(h.Versions) == 0 {
 		return Peer{}, fmt.Sprintf("node %d talks versions %v of the protocol, this node %v: run programs of neighbouring releases", h.From, h.Versions, versions)
 	}
-	peer, err := h.peerOf(conn.RemoteAddr().String())
+	peer, err := h.peerOf(from.String())
 	if err != nil {
 		return peer, err.Error()
 	}
@@ -225,6 +256,9 @@ func (f *Fabric) keep(ctx context.Context, l *link) error {
 	f.links[l.peer.Raft] = append(f.links[l.peer.Raft], l)
 	for key := range f.told { // Whatever happens to this node next is worth saying again.
 		delete(f.told, key)
+	}
+	if r := f.held[l.peer.Raft]; r != nil && !r.busy {
+		*r = retry{} // It is there: its lifeline need not wait.
 	}
 	f.mu.Unlock()
 	f.logger.Info().Int32("peer", int32(l.peer.Node)).Uint64("raft_id", uint64(l.peer.Raft)).Str("address", l.peer.Address).Msg("peer connected")

@@ -20,7 +20,8 @@ import (
 const (
 	KindControl  = "control"
 	KindSnapshot = "snapshot"
-	KindRecords  = "records" // one stream of a replication session
+	KindRecords  = "records"  // one stream of a replication session
+	KindLifeline = "lifeline" // over TCP: nothing is said on it
 )
 
 // versions of the protocol that this program talks, the best first (RM11).

@@ -21,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/internal/task"
 	"github.com/millrace-io/millrace/internal/transport"
 )
 
@@ -90,6 +91,7 @@ type house struct {
 	raft    [][]byte
 	beats   map[broker.NodeID]Heartbeat
 	refused int
+	closed  []Peer // whose lifeline did
 }
 
 type lockedBuffer struct {
@@ -136,11 +138,20 @@ func (h *house) Admit(p Peer) error {
 	return nil
 }
 func (h *house) OnRefused() { h.mu.Lock(); defer h.mu.Unlock(); h.refused++ }
+func (h *house) OnLifelineClosed(_ context.Context, of Peer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = append(h.closed, of)
+}
 
 // open makes a node: its certificate is that of node in cluster, what it says of itself is self.
 func (a *authority) open(cluster broker.ClusterID, node broker.NodeID, self Self) *house {
 	a.t.Helper()
-	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	socket, err := net.ListenPacket("udp", tcp.Addr().String())
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -150,14 +161,38 @@ func (a *authority) open(cluster broker.ClusterID, node broker.NodeID, self Self
 		a.t.Fatal(err)
 	}
 	h := &house{address: socket.LocalAddr().String(), beats: map[broker.NodeID]Heartbeat{}}
-	h.fabric = New(self, peers, h, zerolog.New(&h.log))
+	h.fabric = New(self, peers, Lifelines{Dialer: new(net.Dialer), Client: client}, h, zerolog.New(&h.log))
 	h.fabric.Start(context.Background())
+	lines := task.NewGroup(context.Background())
+	lines.Go("accept lifelines", func(ctx context.Context) error { return h.acceptLifelines(lines, tls.NewListener(tcp, server)) })
 	a.t.Cleanup(func() {
+		lines.Stop()
+		if err := errors.Join(tcp.Close(), lines.Wait()); err != nil {
+			a.t.Error(err)
+		}
 		if err := h.fabric.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			a.t.Error(err)
 		}
 	})
 	return h
+}
+
+// acceptLifelines does what a node does on its TCP port.
+func (h *house) acceptLifelines(lines *task.Group, listener net.Listener) error {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return nil
+		}
+		lines.Go("serve a lifeline", func(ctx context.Context) error {
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { _ = conn.(*tls.Conn).NetConn().Close() })()
+			if conn.(*tls.Conn).HandshakeContext(ctx) == nil {
+				_ = h.fabric.ServeLifeline(ctx, conn.(*tls.Conn)) // What it says is in the log.
+			}
+			return nil
+		})
+	}
 }
 
 func self(node broker.NodeID) Self {

@@ -24,7 +24,7 @@ func (n *Node) followMembers() error {
 	if !l.active || n.applied.Midway() || n.applied.Index() < l.members {
 		return nil
 	}
-	change := memberChange(n.storage.conf, n.applied.Nodes())
+	change := MemberChange(n.storage.conf, n.applied.Nodes())
 	if change == nil {
 		return nil
 	}
@@ -42,9 +42,9 @@ func (n *Node) followMembers() error {
 	return nil
 }
 
-// memberChange returns what makes conf hold the given members, nil if it does. A change of several voters goes through a
+// MemberChange returns what makes conf hold the given members, nil if it does. A change of several voters goes through a
 // joint configuration, which is left by a change of its own (RH5).
-func memberChange(conf *raftpb.ConfState, members []*metadata.Node) *raftpb.ConfChangeV2 {
+func MemberChange(conf *raftpb.ConfState, members []*metadata.Node) *raftpb.ConfChangeV2 {
 	if len(conf.GetVotersOutgoing()) > 0 {
 		return &raftpb.ConfChangeV2{}
 	}

@@ -201,7 +201,7 @@ func (c *cast) alter(request controller.AlterMembers) {
 	c.await("raft follows the members", func() bool {
 		_, leader := c.active()
 		s := leader.Status()
-		return !s.Joint && memberChange(&raftpb.ConfState{Voters: s.Voters, Learners: learners(leader.Image())}, leader.Image().Nodes()) == nil
+		return !s.Joint && MemberChange(&raftpb.ConfState{Voters: s.Voters, Learners: learners(leader.Image())}, leader.Image().Nodes()) == nil
 	})
 }
 

@@ -51,6 +51,7 @@ type input struct {
 	served      broker.RaftID
 	failed      bool // of served
 	transfer    broker.RaftID
+	died        broker.RaftID
 	export      *export
 }
 
@@ -110,6 +111,7 @@ type Node struct {
 	sending  map[broker.RaftID]time.Time // snapshots under way, and when each is given up
 	commits  [electionTicks]uint64       // the commit index of the last ticks, in turn
 	ticks    int
+	turn     succession
 
 	snapshotAfter uint64 // no snapshot below this index: there was no space for one
 }
@@ -194,6 +196,8 @@ func (n *Node) loop(ctx context.Context) (err error) {
 	}()
 	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
+	n.turn.timer = time.NewTimer(0)
+	defer n.turn.timer.Stop()
 	if err := n.begin(ctx); err != nil {
 		return unlessEnded(ctx, err)
 	}
@@ -207,6 +211,8 @@ func (n *Node) loop(ctx context.Context) (err error) {
 		case <-ticker.C:
 			n.raw.Tick()
 			n.onTick()
+		case <-n.turn.timer.C:
+			n.succeed()
 		case in := <-n.inbox:
 			n.take(in)
 		case p := <-n.accepting():
@@ -304,6 +310,8 @@ func (n *Node) take(in input) {
 		n.export(in.export)
 	case in.transfer != 0:
 		n.raw.TransferLeader(uint64(in.transfer))
+	case in.died != 0:
+		n.mourn(in.died)
 	case in.message != nil:
 		m := in.message
 		if err := n.raw.Step(m); err != nil {

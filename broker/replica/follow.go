@@ -39,6 +39,11 @@ func (r *Replica) followLeader(img partition.Image) {
 		return
 	}
 	r.owner.following.up = r.links.upstream(img.Leader)
+	for _, placed := range img.Replicas {
+		if placed.Node == img.Leader {
+			r.owner.following.up.meets(placed.Broker)
+		}
+	}
 	r.owner.following.up.join(r)
 	r.askLeader()
 }

@@ -73,6 +73,7 @@ type links struct {
 	lastSubscription atomic.Uint64
 	lastSession      atomic.Uint64
 	reached          atomic.Uint64 // the image that this node has carried out
+	unheard          atomic.Bool   // nothing was heard of the controller for a while
 
 	mu     sync.Mutex
 	broker broker.BrokerEpoch // of this node's registration, 0 while none was seen
@@ -357,6 +358,13 @@ func (q *request) refuse(reason partition.EndReason, epoch broker.LeaderEpoch) {
 	end := wire.End{Subscription: q.ask.Subscription, Reason: reason, LeaderEpoch: epoch, ImageIndex: broker.Index(q.down.links.reached.Load())}
 	q.down.say(end.Append)
 	q.down.answered()
+}
+
+// OnController tells whether this node hears of the controller. Leaders learn of it at their next Tick.
+func (s *Set) OnController(heard bool) {
+	if s.links != nil {
+		s.links.unheard.Store(!heard)
+	}
 }
 
 // Reached tells that the node has carried out an image: what followers ask with reference to it can be answered.

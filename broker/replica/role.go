@@ -120,6 +120,7 @@ func (r *Replica) Tick() {
 		switch {
 		case o.failed != nil:
 		case o.leader != nil:
+			o.leader.OnController(r.links == nil || !r.links.unheard.Load(), r.clockMs())
 			r.act(o.leader.OnTick(r.clockMs()))
 			if p := o.leader.Pending(); p != nil {
 				r.propose(p)

@@ -23,7 +23,9 @@ type upstream struct {
 
 	mu        sync.Mutex
 	followers map[*Replica]struct{}
-	session   *upSession // nil while there is none
+	session   *upSession         // nil while there is none
+	broker    broker.BrokerEpoch // the leader's, as images have it
+	stop      func()             // ends the session that stands or is being made
 }
 
 // join tells that a partition follows this leader; it is told of sessions that come and go until leave.
@@ -52,12 +54,27 @@ func (u *upstream) current() *upSession {
 	return u.session
 }
 
-// restart ends the session, so that another is made.
+// restart ends the session, also one that is still being made, so that another is made at once.
 func (u *upstream) restart() {
-	if s := u.current(); s != nil {
-		s.tasks.Stop()
+	u.mu.Lock()
+	stop := u.stop
+	u.mu.Unlock()
+	if stop != nil {
+		stop()
 	}
 	signal(u.wake)
+}
+
+// meets notes the leader's broker epoch as an image has it. The session with an incarnation before it ends: nothing may come
+// of it any more, and nobody may say so for seconds, since QUIC hides that a process has died.
+func (u *upstream) meets(epoch broker.BrokerEpoch) {
+	u.mu.Lock()
+	again := u.broker != 0 && epoch > u.broker
+	u.broker = max(u.broker, epoch)
+	u.mu.Unlock()
+	if again {
+		u.restart()
+	}
 }
 
 // set makes a session the present one, or none, and tells the partitions.
@@ -96,9 +113,20 @@ func (u *upstream) run(ctx context.Context) error {
 			continue
 		}
 		pause = min(max(2*pause, redialMin), redialMax)
-		sleep(ctx, pause)
+		u.rest(ctx, pause)
 	}
 	return nil
+}
+
+// rest pauses, until a partition begins to follow this leader or the session is to be made again.
+func (u *upstream) rest(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-u.wake:
+	case <-ctx.Done():
+	}
 }
 
 // hold makes a session and returns when it is over.
@@ -113,6 +141,9 @@ func (u *upstream) hold(parent context.Context) error {
 		Cluster: k.cfg.Cluster, From: k.node, To: u.leader, Directory: k.cfg.Directory, Broker: k.incarnation(),
 		Session: k.lastSession.Add(1), VersionMin: wire.Version, VersionMax: wire.Version, Window: s.window,
 	}
+	u.mu.Lock()
+	u.stop = s.tasks.Stop
+	u.mu.Unlock()
 	var readers [2]*wire.Reader
 	for stream := wire.Tail; stream <= wire.Bulk; stream++ {
 		hello.Stream = stream

@@ -134,7 +134,7 @@ func quickly() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }), kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.FetchMaxWait(200 * time.Millisecond), kgo.SessionTimeout(8 * time.Second), kgo.HeartbeatInterval(time.Second),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DialTimeout(soon), kgo.RequestTimeoutOverhead(soon),
 	}
 }
 
@@ -149,8 +149,8 @@ func (g *group) joinQUIC(tasks *task.Group, client *sdk.Client) error {
 }
 
 // joinTCP starts a member over TCP.
-func (g *group) joinTCP(tasks *task.Group, address, rack string) error {
-	client, err := kgo.NewClient(append(quickly(), kgo.SeedBrokers(address), kgo.Rack(rack), kgo.ConsumerGroup(g.name),
+func (g *group) joinTCP(tasks *task.Group, seeds []string, rack string) error {
+	client, err := kgo.NewClient(append(quickly(), kgo.SeedBrokers(seeds...), kgo.Rack(rack), kgo.ConsumerGroup(g.name),
 		kgo.ConsumeTopics(g.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll())...)
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func (h *harness) checkEnds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dump, err := readTo(ctx, h.broker.Client, source{topic: topic}, ends)
+	dump, err := readTo(ctx, h.seeds, source{topic: topic}, ends)
 	if err != nil {
 		return err
 	}

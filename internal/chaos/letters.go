@@ -25,7 +25,7 @@ type letterRead struct {
 }
 
 // readLetters reads a whole dead-letter topic.
-func readLetters(ctx context.Context, client *kgo.Client, address, deadLetterTopic string) ([]letterRead, error) {
+func readLetters(ctx context.Context, client *kgo.Client, seeds []string, deadLetterTopic string) ([]letterRead, error) {
 	offsets, err := kadm.NewClient(client).ListEndOffsets(ctx, deadLetterTopic)
 	if err == nil {
 		err = offsets.Error()
@@ -38,7 +38,7 @@ func readLetters(ctx context.Context, client *kgo.Client, address, deadLetterTop
 		end, _ := offsets.Lookup(deadLetterTopic, int32(partition))
 		ends[partition] = end.Offset - 1
 	}
-	records, err := readRecords(ctx, address, source{topic: deadLetterTopic}, ends)
+	records, err := readRecords(ctx, seeds, source{topic: deadLetterTopic}, ends)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 
 const (
 	topic      = "load"
-	partitions = 2
+	partitions = 3
 )
 
 // place is where a record lies.
@@ -29,11 +29,28 @@ type place struct {
 // name is what makes a record of the load itself: no other record ever has the same.
 type name struct{ producer, sequence int }
 
+// soon is how long clients wait for an answer before they try again, beside what a request itself may wait.
+const soon = 2 * time.Second
+
+// beat is the rhythm of one partition's acknowledgements.
+type beat struct {
+	last    time.Time
+	longest time.Duration // between two of them, since it was last asked for
+}
+
+func (b *beat) onAck(now time.Time) {
+	if !b.last.IsZero() {
+		b.longest = max(b.longest, now.Sub(b.last))
+	}
+	b.last = now
+}
+
 // ledger is what the producers know of their records. It is safe for concurrent use.
 type ledger struct {
 	mu       sync.Mutex
 	sent     int
 	acked    map[name]place
+	beats    [partitions]beat
 	unknown  int // never heard of: they may be in the log, once
 	problems []string
 }
@@ -43,6 +60,7 @@ func (l *ledger) onResult(n name, r *kgo.Record, err error) {
 	defer l.mu.Unlock()
 	if err == nil {
 		l.acked[n] = place{r.Partition, r.Offset}
+		l.beats[r.Partition].onAck(time.Now())
 		return
 	}
 	l.unknown++
@@ -51,6 +69,31 @@ func (l *ledger) onResult(n name, r *kgo.Record, err error) {
 			l.problems = append(l.problems, fmt.Sprintf("producer %d record %d was refused: %v", n.producer, n.sequence, err))
 		}
 	}
+}
+
+// begin counts from now on.
+func (l *ledger) begin(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.beats {
+		l.beats[i].last = now
+	}
+}
+
+// gap returns the longest time that a partition was without an acknowledgement since it was last asked for; one that goes
+// on counts as far as it has come.
+func (l *ledger) gap(now time.Time) (longest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.beats {
+		b := &l.beats[i]
+		if b.last.IsZero() {
+			continue
+		}
+		longest = max(longest, b.longest, now.Sub(b.last))
+		b.longest = 0
+	}
+	return longest
 }
 
 func (l *ledger) onSend() {
@@ -81,23 +124,24 @@ func (l *ledger) snapshot() map[name]place {
 // producer writes records of the load. Its Kafka client lives through every kill, or, of a mayfly, is given up with its
 // records in flight, whose fate nobody knows then.
 type producer struct {
-	id      int
-	mayfly  bool
-	address string
-	codec   kgo.CompressionCodec
-	ledger  *ledger
-	random  *rand.Rand
-	giveUp  chan struct{} // one slot: a broker was killed
-	gently  *atomic.Bool  // while the checkers read
-	next    int
+	id     int
+	mayfly bool
+	seeds  []string
+	codec  kgo.CompressionCodec
+	ledger *ledger
+	random *rand.Rand
+	giveUp chan struct{} // one slot: a broker was killed
+	gently *atomic.Bool  // while the checkers read
+	next   int
 }
 
 func (p *producer) client() (*kgo.Client, error) {
 	return kgo.NewClient(
-		kgo.SeedBrokers(p.address), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.SeedBrokers(p.seeds...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(p.codec), kgo.ProducerLinger(5*time.Millisecond), kgo.MaxBufferedRecords(400),
 		kgo.UnknownTopicRetries(-1), kgo.StopProducerOnDataLossDetected(), kgo.MetadataMinAge(50*time.Millisecond),
-		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }), kgo.DialTimeout(soon),
+		kgo.ProduceRequestTimeout(soon), kgo.RequestTimeoutOverhead(soon),
 	)
 }
 
@@ -223,12 +267,12 @@ type producers struct {
 	gently atomic.Bool
 }
 
-func startProducers(ctx context.Context, address string, l *ledger, seed uint64, pause time.Duration) *producers {
+func startProducers(ctx context.Context, seeds []string, l *ledger, seed uint64, pause time.Duration) *producers {
 	set := &producers{tasks: task.NewGroup(ctx), stop: make(chan struct{})}
 	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.Lz4Compression(), kgo.NoCompression(), kgo.ZstdCompression()}
 	for i, codec := range codecs {
 		p := &producer{
-			id: i + 1, mayfly: i == len(codecs)-1, address: address, codec: codec, ledger: l,
+			id: i + 1, mayfly: i == len(codecs)-1, seeds: seeds, codec: codec, ledger: l,
 			random: rand.New(rand.NewPCG(seed, uint64(i))), giveUp: make(chan struct{}, 1), gently: &set.gently,
 		}
 		set.all = append(set.all, p)

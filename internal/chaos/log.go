@@ -22,8 +22,8 @@ type source struct {
 
 // readTo reads each partition of a topic from its start until it has seen the offset in ends, with a plain client that is
 // in no group. Records behind that are left out.
-func readTo(ctx context.Context, address string, from source, ends []int64) ([][]entry, error) {
-	records, err := readRecords(ctx, address, from, ends)
+func readTo(ctx context.Context, seeds []string, from source, ends []int64) ([][]entry, error) {
+	records, err := readRecords(ctx, seeds, from, ends)
 	read := make([][]entry, len(ends))
 	for p := range records {
 		for _, r := range records[p] {
@@ -34,7 +34,7 @@ func readTo(ctx context.Context, address string, from source, ends []int64) ([][
 }
 
 // readRecords is readTo with everything that a record has. An end of -1 is reached at once.
-func readRecords(ctx context.Context, address string, from source, ends []int64) ([][]*kgo.Record, error) {
+func readRecords(ctx context.Context, seeds []string, from source, ends []int64) ([][]*kgo.Record, error) {
 	starts := map[int32]kgo.Offset{}
 	for partition, end := range ends {
 		if end >= 0 {
@@ -45,7 +45,7 @@ func readRecords(ctx context.Context, address string, from source, ends []int64)
 		}
 	}
 	opts := []kgo.Opt{
-		kgo.SeedBrokers(address), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{from.topic: starts}),
+		kgo.SeedBrokers(seeds...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{from.topic: starts}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(200 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond),
 	}
 	if from.rack != "" {

@@ -24,6 +24,7 @@ type harness struct {
 	options options
 	random  *rand.Rand
 	broker  *process.Broker
+	seeds   []string // client listeners
 	sdk     *sdk.Client
 	plain   *kgo.Client // for sentinels and questions
 	tasks   *task.Group // members and cutovers
@@ -43,6 +44,7 @@ type harness struct {
 	started time.Time
 	totals  totals
 	wrong   int
+	told    []string // what was wrong
 }
 
 // totals is what the summary counts.
@@ -65,6 +67,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.broker.Stop()) }()
+	h.seeds = []string{h.broker.Client}
 	if err := h.setUp(ctx); err != nil {
 		return err
 	}
@@ -81,11 +84,11 @@ func run(ctx context.Context, o options) (err error) {
 
 // setUp makes the topic, the plugins, and the bindings that exist from the start, and starts the load.
 func (h *harness) setUp(ctx context.Context) (err error) {
-	h.sdk, err = sdk.New(sdk.WithBrokers(h.broker.Client), sdk.WithAdmin(h.broker.Admin), sdk.WithCAFile(h.broker.Authority()))
+	h.sdk, err = sdk.New(sdk.WithBrokers(h.seeds...), sdk.WithAdmin(h.broker.Admin), sdk.WithCAFile(h.broker.Authority()))
 	if err != nil {
 		return err
 	}
-	h.plain, err = kgo.NewClient(append(quickly()[:2], kgo.SeedBrokers(h.broker.Client), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	h.plain, err = kgo.NewClient(append(quickly()[:2], kgo.SeedBrokers(h.seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	if err != nil {
 		return err
 	}
@@ -115,10 +118,10 @@ func (h *harness) setUp(ctx context.Context) (err error) {
 	h.bounds = append(h.bounds, bound{name: "load-fields", view: "load-fields"})
 	readers := newGroup("gamma", "load-fields", "a view over TCP")
 	h.groups = append(h.groups, readers)
-	if err := readers.joinTCP(h.tasks, h.broker.Client, ""); err != nil {
+	if err := readers.joinTCP(h.tasks, h.seeds, ""); err != nil {
 		return err
 	}
-	h.load = startProducers(ctx, h.broker.Client, h.ledger, h.options.seed, h.options.pause)
+	h.load = startProducers(ctx, h.seeds, h.ledger, h.options.seed, h.options.pause)
 	return h.startTable(ctx)
 }
 
@@ -148,7 +151,7 @@ func (h *harness) bindSecond(ctx context.Context) error {
 	}
 	beta := newGroup("beta", topic, "a rack over TCP")
 	h.groups = append(h.groups, beta)
-	if err := beta.joinTCP(h.tasks, h.broker.Client, "group=beta"); err != nil {
+	if err := beta.joinTCP(h.tasks, h.seeds, "group=beta"); err != nil {
 		return err
 	}
 	if h.options.retention {
@@ -158,7 +161,7 @@ func (h *harness) bindSecond(ctx context.Context) error {
 		h.slow = newGroup("slow", topic, "a rack over TCP, lagging")
 		h.slow.nap = 40 * time.Second
 		h.groups = append(h.groups, h.slow)
-		if err := h.slow.joinTCP(h.tasks, h.broker.Client, "group=slow"); err != nil {
+		if err := h.slow.joinTCP(h.tasks, h.seeds, "group=slow"); err != nil {
 			return err
 		}
 	}
@@ -321,6 +324,7 @@ func (h *harness) drain(ctx context.Context, c checked) error {
 func (h *harness) complain(problems ...string) {
 	for _, p := range problems {
 		h.wrong++
+		h.told = append(h.told, strings.TrimSpace(p))
 		if h.wrong <= 20 {
 			fmt.Println("ANOMALY:", strings.TrimSpace(p))
 		}

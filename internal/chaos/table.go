@@ -42,7 +42,7 @@ type table struct {
 }
 
 // newTable makes the topic and its producer.
-func newTable(ctx context.Context, client *sdk.Client, address string, seed uint64) (*table, error) {
+func newTable(ctx context.Context, client *sdk.Client, seeds []string, seed uint64) (*table, error) {
 	_, err := client.CreateTopic(ctx, tableTopic, 1, map[string]string{
 		"cleanup.policy": "compact", "segment.bytes": "16384", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "1500",
 	})
@@ -50,7 +50,7 @@ func newTable(ctx context.Context, client *sdk.Client, address string, seed uint
 		return nil, err
 	}
 	t := &table{random: rand.New(rand.NewPCG(seed, 41))}
-	t.client, err = (&producer{address: address, codec: kgo.NoCompression()}).client()
+	t.client, err = (&producer{seeds: seeds, codec: kgo.NoCompression()}).client()
 	return t, err
 }
 
@@ -97,7 +97,7 @@ func (t *table) send(key string, deleted bool, done chan<- int64) {
 }
 
 // check writes a last record, reads the table up to it, and judges what it read.
-func (t *table) check(ctx context.Context, address string) (records int, wrong []string, err error) {
+func (t *table) check(ctx context.Context, seeds []string) (records int, wrong []string, err error) {
 	written := make(chan int64, 1)
 	t.send("sentinel", false, written)
 	var end int64
@@ -112,7 +112,7 @@ func (t *table) check(ctx context.Context, address string) (records int, wrong [
 	sent, problems := slices.Clone(t.sent), t.problems
 	t.problems = nil
 	t.mu.Unlock()
-	read, err := readRecords(ctx, address, source{topic: tableTopic}, []int64{end})
+	read, err := readRecords(ctx, seeds, source{topic: tableTopic}, []int64{end})
 	if err != nil {
 		return 0, problems, err
 	}
@@ -169,7 +169,7 @@ func judgeTable(log, sent []tableRow, end int64) (wrong []string) {
 
 // startTable begins the table's load.
 func (h *harness) startTable(ctx context.Context) (err error) {
-	if h.table, err = newTable(ctx, h.sdk, h.broker.Client, h.options.seed); err != nil {
+	if h.table, err = newTable(ctx, h.sdk, h.seeds, h.options.seed); err != nil {
 		return err
 	}
 	h.tableLoad = task.NewGroup(ctx)
@@ -178,7 +178,7 @@ func (h *harness) startTable(ctx context.Context) (err error) {
 }
 
 func (h *harness) checkTable(ctx context.Context) error {
-	records, wrong, err := h.table.check(ctx, h.broker.Client)
+	records, wrong, err := h.table.check(ctx, h.seeds)
 	h.complain(wrong...)
 	h.totals.comparisons++
 	h.totals.tableReads += records

@@ -21,6 +21,7 @@ type brokerProcess struct {
 	authority string // the file with the authority of its certificates
 	way       way    // how clients are to reach it
 	process   *process.Broker
+	others    []*process.Broker // of its cluster
 }
 
 // quickGroups has the members of consumer groups (KIP-848) speak often: they hear of a rebalance at their next heartbeat.
@@ -44,18 +45,36 @@ func startBrokerAt(ctx context.Context, program, dir, client string, more ...str
 	return &brokerProcess{client: p.Client, admin: p.Admin, authority: p.Authority(), process: p}, nil
 }
 
-// stop ends the process with SIGTERM and waits for it.
-func (b *brokerProcess) stop() error { return b.process.Stop() }
+// stop ends the processes with SIGTERM and waits for them. The first is the last: what the others hand over, it takes.
+func (b *brokerProcess) stop() error {
+	var problems []error
+	for _, other := range b.others {
+		problems = append(problems, other.Stop())
+	}
+	return errors.Join(append(problems, b.process.Stop())...)
+}
 
 // fetches is what the broker counted: requests answered, and those among them answered with an error.
 type fetches struct {
 	answered, failed float64
 }
 
-// fetches reads the request counters.
-func (b *brokerProcess) fetches(ctx context.Context) (fetches, error) {
+// fetches reads the request counters of all nodes.
+func (b *brokerProcess) fetches(ctx context.Context) (all fetches, err error) {
+	for _, node := range append([]*process.Broker{b.process}, b.others...) {
+		counted, err := fetchesOf(ctx, node)
+		if err != nil {
+			return all, err
+		}
+		all.answered += counted.answered
+		all.failed += counted.failed
+	}
+	return all, nil
+}
+
+func fetchesOf(ctx context.Context, node *process.Broker) (fetches, error) {
 	var counted fetches
-	response, err := b.process.Get(ctx, "/metrics")
+	response, err := node.Get(ctx, "/metrics")
 	if err != nil {
 		return counted, err
 	}

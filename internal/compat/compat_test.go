@@ -40,7 +40,7 @@ func TestSuiteReportNamesWhatDidNotPass(t *testing.T) {
 	}
 	want := map[string]string{
 		"tests":      "passed: 2 tests passed, 0 skipped, 2 failed, 1 wait",
-		"TestBad":    "failed: fail: offset 3, want 4",
+		"TestBad":    "failed: fail: inner: offset 3, want 4",
 		"TestStuck":  "failed: unfinished: ",
 		"TestTxnEtl": "waiting: waits for transactions",
 		"1 tests":    "skipped: no key 68",

@@ -6,12 +6,13 @@
 //
 // The default is what the checks run, in minutes. -all is everything, -only NAME,NAME some of it, -report FILE the
 // document, made of this run and of what earlier ones left. -install DIR, or MILLRACE_COMPAT_DIR, is where clients go.
-// -over WAY,WAY says how the clients reach the broker (ways.go): over plain TCP, over TLS, with SASL. -apache runs the Go
+// -over WAY,WAY says how the clients reach the broker (ways.go): over plain TCP, over TLS, with SASL, and as a
+// cluster of three nodes, where every topic has three replicas, offsets too (cluster.go). -apache runs the Go
 // suites against Apache Kafka, which tells what fails there too.
 //
 // Each client is driven by a small program below clients/, all of which speak one protocol:
 //
-//	DRIVER create  bootstrap=H:P topic=T partitions=N
+//	DRIVER create  bootstrap=H:P topic=T partitions=N replicas=R
 //	DRIVER produce bootstrap=H:P topic=T codec=none|gzip|snappy|lz4|zstd count=N    keys CODEC-00000 ... CODEC-(N-1)
 //	DRIVER consume bootstrap=H:P topic=T group=G [rack=R]                           until SIGTERM; commits what it delivered
 //	DRIVER read    bootstrap=H:P topic=T partition=P offset=O count=N               seeks, and ends after N records

@@ -343,10 +343,12 @@ func kafkaGoSuite() goSuite {
 		env: []string{"KAFKA_VERSION=4.1.0", "KAFKA_SKIP_NETTEST=1"},
 		waits: []wait{
 			{test: "^TestUnsupportedSASLMechanism$", capability: "a second client listener, which asks for SASL; passes in kafka-go-sasl"},
-			{test: "^TestWriter$", words: "9093|Unknown Topic", capability: "a second client listener, which asks for SASL, in one of its subtests"},
+			{test: "^TestWriter$", words: "^writing_a_message_with_SASL[^;]*$", capability: "a second client listener, which asks for SASL, in one of its subtests"},
 			{test: "^TestClientFindCoordinator$", capability: "transactions"},
 			{test: "^TestConn$", words: "partitions to be empty",
 				capability: "metadata that answers before a topic is made: it is made, and told, in one answer here (auto.create.topics.enable)"},
+			{test: "^TestCommitLoopImmediateFlushOnGenerationEnd$", words: "single final commit",
+				capability: "nothing of a broker: it asks a mock, and counts on which of two goroutines comes first"},
 			{test: "^TestReaderConsumerGroup$", words: "nil pointer", capability: "a fix of the client's panic; fails on Apache Kafka too"},
 		},
 	}

@@ -25,7 +25,7 @@ func main() {
 	flag.StringVar(&o.report, "report", "", "write a report of this run and of what earlier ones left as Markdown to this file")
 	flag.StringVar(&o.goldens, "goldens", "", "write frames of Apache Kafka's to this file, as fixtures for tests of codecs")
 	flag.StringVar(&o.install, "install", os.Getenv("MILLRACE_COMPAT_DIR"), "where clients are installed; default: bin/compat of the repository")
-	over := flag.String("over", "", "comma-separated ways in which the clients on trial go: tcp, tls, scram (SASL SCRAM-SHA-512) and plain (SASL PLAIN and TLS); default: tcp, and with -all each")
+	over := flag.String("over", "", "comma-separated ways in which the clients on trial go: tcp, tls, scram (SASL SCRAM-SHA-512), plain (SASL PLAIN and TLS) and cluster (TCP, three nodes with three replicas of everything); default: tcp, and with -all each")
 	flag.BoolVar(&o.apache, "apache", false, "run the Go suites against Apache Kafka, to see what fails there too")
 	flag.BoolVar(&o.keep, "keep", false, "keep the broker's directory and print where it is")
 	traffic := flag.String("traffic", "", "comma-separated clients whose traffic is compared; default: all")
@@ -167,13 +167,11 @@ func runOver(ctx context.Context, o options, shop workshop, program, dir string,
 		fmt.Printf("%s %s %s: %d of %d steps passed, %.1f s\n", c.name, c.version, w.told, more.count(passed), len(more), time.Since(started).Seconds())
 		results.add(more)
 	}
-	if w.name == ways[0].name && ctx.Err() == nil {
-		if o.wants(suiteName, false) {
-			results.add(runSuite(ctx, shop, broker))
-		}
-		if o.wants(toolsName, false) {
-			results.add(runTools(ctx, shop, broker, dir))
-		}
+	if (w.name == ways[0].name || w.nodes > 1) && o.wants(suiteName, false) && ctx.Err() == nil {
+		results.add(runSuite(ctx, shop, broker))
+	}
+	if w.name == ways[0].name && o.wants(toolsName, false) && ctx.Err() == nil {
+		results.add(runTools(ctx, shop, broker, dir))
 	}
 	if err := broker.stop(); err != nil {
 		return fmt.Errorf("the broker ended with %w; see %s (-keep keeps it)", err, dir)

@@ -72,7 +72,7 @@ const preface = "# Other people's clients\n\n" +
 	"coordinator assign (KIP-848). "
 
 const suitesPreface = "\n## Suites and tools\n\n" +
-	"The clients' own tests, against one node, and Apache Kafka's command-line tools. Most tests of franz-go's suite speak to no\n" +
+	"The clients' own tests, against one node unless it says otherwise, and Apache Kafka's command-line tools. Most tests of franz-go's suite speak to no\n" +
 	"broker, but its group ETL, pause, regex, purge and issue tests do. Sarama's wants five brokers behind toxiproxy: all five\n" +
 	"names are one node, and its topics have one replica.\n\n| suite | version | from | passed | failed | waiting | skipped | build | |\n|---|---|---|---|---|---|---|---|---|\n"
 
@@ -96,7 +96,7 @@ func (r report) write(name string) error {
 		case isClient(first.client):
 			// is in a matrix
 		default:
-			fmt.Fprintf(&suites, "| %s | %s | %s | %d | %d | %d | %d | %s | %s |\n", first.client, first.version, first.from,
+			fmt.Fprintf(&suites, "| %s | %s | %s | %d | %d | %d | %d | %s | %s |\n", first.client, first.version, first.origin(),
 				same.count(passed), same.count(failed), same.count(waiting), same.count(left), first.build, line(first.why))
 		}
 		for _, one := range same {
@@ -157,6 +157,14 @@ func (r result) where() string {
 		return r.step
 	}
 	return r.step + " over " + r.over
+}
+
+// origin is where a suite comes from, and what it ran against if that was no single node.
+func (r result) origin() string {
+	if r.over == "" {
+		return r.from
+	}
+	return r.from + "; " + r.over
 }
 
 func isClient(name string) bool {

@@ -30,7 +30,7 @@ var suiteWaits = []wait{{test: "TestTxnEtl", capability: "transactions"}}
 // runSuite compiles franz-go's own tests where its module lies and runs them against the broker.
 func runSuite(ctx context.Context, shop workshop, broker *brokerProcess) report {
 	started := time.Now()
-	base := result{client: suiteName, version: "unknown", from: "Go"}
+	base := result{client: suiteName, version: "unknown", from: "Go", over: broker.way.told}
 	dir, version, err := suiteSource(ctx, shop)
 	if err != nil {
 		return report{base.failed("install", err)}
@@ -41,7 +41,7 @@ func runSuite(ctx context.Context, shop workshop, broker *brokerProcess) report 
 		return report{base.failed("install", err)}
 	}
 	run := testRun{dir: dir, program: program, timeout: suiteTimeout, env: []string{ // Some of the tests read the package's source.
-		"KGO_SEEDS=" + broker.client, "KGO_TEST_RF=1", "KGO_LOG_LEVEL=none", fmt.Sprintf("KGO_TEST_RECORDS=%d", suiteRecords)}}
+		"KGO_SEEDS=" + broker.client, fmt.Sprintf("KGO_TEST_RF=%d", broker.way.replicas()), "KGO_LOG_LEVEL=none", fmt.Sprintf("KGO_TEST_RECORDS=%d", suiteRecords)}}
 	for _, w := range suiteWaits {
 		run.without = append(run.without, w.test)
 	}
@@ -81,7 +81,7 @@ func suiteSource(ctx context.Context, shop workshop) (dir, version string, err e
 // tested is what a test run told: how each top-level test ended, and what it said.
 type tested struct {
 	outcomes map[string]string // pass, fail, skip; of top-level tests
-	words    map[string]string // the last line with a reason, subtests included
+	words    map[string]string // what the subtests that failed said last, or the last line with a reason
 	skips    map[string]int    // subtests and tests that were skipped, by reason
 }
 
@@ -172,6 +172,7 @@ func newTested() *tested {
 func readTests(out io.Reader) (*tested, error) {
 	t := newTested()
 	said := map[string]string{}
+	blamed := map[string][]string{} // the subtests that failed, by top-level test
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -179,7 +180,7 @@ func readTests(out io.Reader) (*tested, error) {
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return t, fmt.Errorf("read test events: %w", err)
 		}
-		top, _, inner := strings.Cut(e.Test, "/")
+		top, subtest, inner := strings.Cut(e.Test, "/")
 		switch e.Action {
 		case "output":
 			if match := reason.FindStringSubmatch(e.Output); match != nil && !chatter.MatchString(match[1]) {
@@ -191,8 +192,12 @@ func readTests(out io.Reader) (*tested, error) {
 				t.outcomes[top] = "unfinished"
 			}
 		case "pass", "fail", "skip":
-			if top != "" && !inner {
+			switch {
+			case top != "" && !inner:
 				t.outcomes[top] = e.Action
+				t.words[top] = cmp.Or(strings.Join(blamed[top], "; "), t.words[top])
+			case inner && e.Action == "fail":
+				blamed[top] = append(blamed[top], fmt.Sprintf("%s: %s", subtest, said[e.Test]))
 			}
 			if e.Action == "skip" && e.Test != "" {
 				t.skips[said[e.Test]]++

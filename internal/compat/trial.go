@@ -93,12 +93,13 @@ var steps = []step{
 
 func (t *trial) create(ctx context.Context) error {
 	if t.client.noCreate != "" {
-		if _, err := kadm.NewClient(t.kafka).CreateTopic(ctx, partitions, 1, nil, t.topic); err != nil {
+		if _, err := kadm.NewClient(t.kafka).CreateTopic(ctx, partitions, t.broker.way.replicas(), nil, t.topic); err != nil {
 			return err
 		}
 		return skipped(t.client.noCreate)
 	}
-	if _, err := t.driver.run(ctx, "create", "topic="+t.topic, fmt.Sprintf("partitions=%d", partitions)); err != nil {
+	if _, err := t.driver.run(ctx, "create", "topic="+t.topic, fmt.Sprintf("partitions=%d", partitions),
+		fmt.Sprintf("replicas=%d", t.broker.way.replicas())); err != nil {
 		return err
 	}
 	ends, err := t.ends(ctx, t.topic)
@@ -111,7 +112,7 @@ func (t *trial) create(ctx context.Context) error {
 // produce writes with every codec and reads the records back, with the codec that their batches carry.
 func (t *trial) produce(ctx context.Context) error {
 	if t.client.noZstdFetch {
-		if _, err := kadm.NewClient(t.kafka).CreateTopic(ctx, 1, 1, nil, t.topicOf("zstd")); err != nil {
+		if _, err := kadm.NewClient(t.kafka).CreateTopic(ctx, 1, t.broker.way.replicas(), nil, t.topicOf("zstd")); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,7 @@ type way struct {
 	told      string // in the report
 	tls       bool
 	mechanism string // of SASL; empty: none
+	nodes     int    // of the cluster, and replicas of each topic; 0: one
 	authority string // the file with the authority of the broker's certificates
 }
 
@@ -35,6 +36,7 @@ var ways = []way{
 	{name: "tls", told: "TLS", tls: true},
 	{name: "scram", told: "SASL SCRAM-SHA-512", mechanism: "SCRAM-SHA-512"},
 	{name: "plain", told: "SASL PLAIN and TLS", tls: true, mechanism: "PLAIN"},
+	{name: "cluster", told: "TCP, three nodes with three replicas", nodes: 3},
 }
 
 // waysNamed finds the ways of -over.
@@ -43,12 +45,15 @@ func waysNamed(names string) ([]way, error) {
 	for name := range strings.SplitSeq(names, ",") {
 		i := slices.IndexFunc(ways, func(w way) bool { return w.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("-over: no way %q; there are tcp, tls, scram and plain", name)
+			return nil, fmt.Errorf("-over: no way %q; there are tcp, tls, scram, plain and cluster", name)
 		}
 		found = append(found, ways[i])
 	}
 	return found, nil
 }
+
+// replicas is how many a topic has.
+func (w way) replicas() int16 { return int16(max(w.nodes, 1)) }
 
 // config has a broker speak it.
 func (w way) config() []string {
@@ -158,6 +163,9 @@ func startOver(ctx context.Context, program, dir string, w way) (*brokerProcess,
 	b, err := start()
 	if err != nil {
 		return nil, err
+	}
+	if err := b.grow(ctx, w.nodes); err != nil {
+		return nil, errors.Join(err, b.stop())
 	}
 	b.way = w
 	b.way.authority = b.authority

@@ -30,8 +30,9 @@ func (w *world) check() {
 			}
 		}
 		w.checkPartition(tp, final)
+		w.inside.ledgerIn(tp, final)
 		if w.broken == nil {
-			w.checkLinear(tp, final)
+			w.checkLinear(tp)
 		}
 	}
 }

@@ -28,6 +28,8 @@ func finished() *world {
 		for _, m := range w.machines {
 			m.disk.open(tp, 2).write(b)
 		}
+		l := w.inside.ledger(tp)
+		l.batches = append(l.batches, b)
 		w.sent(&send{client: 101, tp: tp, values: b.values, outcome: acknowledged, base: i, epoch: 1, call: micros(i) * 100, ret: micros(i)*100 + 50})
 	}
 	w.wasRead(&read{client: 104, tp: tp, records: []seen{{0, 1}, {1, 2}, {2, 3}}, high: 3, epoch: 1, atLeader: true, call: 300, ret: 310})

@@ -9,21 +9,22 @@ import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/metadata"
+	"github.com/millrace-io/millrace/broker/quorum"
 	"github.com/millrace-io/millrace/internal/mutant"
 )
 
 // control is the controller on a node: it decides while the node leads the quorum, on its head image, which is the
 // applied one with its own proposals folded in (RC12), and answers when what it decided is applied here.
 type control struct {
-	m        *member
-	core     *controller.Core
-	term     broker.Term
-	leads    bool
-	active   bool
-	head     *metadata.Image
-	flights  []flight
-	changing bool // a change of members is under way
-	answers  []func()
+	m       *member
+	core    *controller.Core
+	term    broker.Term
+	leads   bool
+	active  bool
+	head    *metadata.Image
+	flights []flight
+	members broker.Index // of the last change of raft's members that this leader proposed
+	answers []func()
 }
 
 // flight is an entry under way, or an answer that rests on those before it.
@@ -52,7 +53,7 @@ func (c *control) noteLeadership() {
 		c.m.p.world().note("node %d leads the quorum in term %d", c.m.p.node(), term)
 	}
 	c.lose()
-	c.term, c.leads, c.active, c.head, c.changing = term, leads, false, nil, false
+	c.term, c.leads, c.active, c.head, c.members = term, leads, false, nil, 0
 }
 
 func (c *control) lose() {
@@ -119,19 +120,22 @@ func (c *control) propose(facts []*metadata.Fact, last flight) error {
 	return nil
 }
 
-// changeMembers proposes a change of the quorum. It takes an index like any entry. One at a time, and never a joint one
-// that raft would leave by itself: that entry would come where the head expects another.
-func (c *control) changeMembers(change *raftpb.ConfChangeSingle) {
-	if !c.active || c.changing {
+// followMembers proposes what raft's members lack of the image's, as broker/quorum does: one change at a time, which takes
+// an index like any entry.
+func (c *control) followMembers() {
+	if !c.active || c.m.applied.Midway() || c.m.applied.Index() < c.members {
+		return
+	}
+	change := quorum.MemberChange(c.m.conf, c.m.applied.Nodes())
+	if change == nil {
 		return
 	}
 	next, _, err := metadata.Fold(c.head, c.head.Index()+1, c.term, nil)
-	if err != nil || c.m.raw.ProposeConfChange(&raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{change}}) != nil {
+	if err != nil || c.m.raw.ProposeConfChange(change) != nil {
 		return
 	}
-	c.head, c.changing = next, true
-	done := func(controller.Reply, error) { c.changing = false }
-	c.flights = append(c.flights, flight{index: next.Index(), done: done})
+	c.head, c.members = next, next.Index()
+	c.flights = append(c.flights, flight{index: next.Index()})
 }
 
 func (c *control) await(f flight) {
@@ -172,6 +176,7 @@ func (c *control) activate() {
 	w.note("node %d is the controller", c.m.p.node())
 	c.core = controller.New(controller.Config{}, entropy{w})
 	c.active, c.head = true, c.m.applied
+	w.inside.decides(c.term, c.m.p.node())
 	c.m.lookout.onActive()
 	c.decide(controller.Tidy{}, func(controller.Reply, error) {})
 }
@@ -223,5 +228,6 @@ func (p *process) guessController() broker.NodeID {
 			return node
 		}
 	}
-	return w.voters()[w.rng.IntN(len(w.voters()))]
+	voters := votersOf(p.image)
+	return voters[w.rng.IntN(len(voters))]
 }

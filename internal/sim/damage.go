@@ -3,9 +3,6 @@ package sim
 import (
 	"slices"
 
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/millrace-io/millrace/broker"
 )
 
@@ -97,43 +94,6 @@ func (f *faults) flip(m *machine) {
 		m.kill()
 		f.restartLater(m)
 	}
-}
-
-// recreate loses a node's directory. It comes back with an empty one, as a new raft id.
-func (f *faults) recreate(m *machine) {
-	w := f.w
-	if int(m.id) <= w.plan.voters || f.lost[m.id] || !f.expendable(m, nil) {
-		return
-	}
-	m.kill()
-	w.note("node %d loses its disk", m.id)
-	f.lost[m.id] = true
-	old := m.raft
-	w.lastRaft++
-	m.raft, m.disk = w.lastRaft, newDisk(w)
-	m.disk.raft, m.disk.base = newRaftDisk(w.format), w.plan.slowDisks[m.id-1]
-	f.restartLater(m)
-	w.rejoin(m, old)
-}
-
-// rejoin asks the quorum, until it has done so, to take a node's new raft id in for the old one.
-func (w *world) rejoin(m *machine, old broker.RaftID) {
-	now := m.raft
-	if c := w.controller(); c != nil {
-		change := &raftpb.ConfChangeSingle{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: proto.Uint64(uint64(now))}
-		if slices.Contains(c.member.conf.GetLearners(), uint64(now)) {
-			if !slices.Contains(c.member.conf.GetLearners(), uint64(old)) {
-				return
-			}
-			change = &raftpb.ConfChangeSingle{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: proto.Uint64(uint64(old))}
-		}
-		c.run(func() { c.member.do(func() { c.member.control.changeMembers(change) }) })
-	}
-	w.after(second, func() {
-		if m.raft == now {
-			w.rejoin(m, old)
-		}
-	})
 }
 
 // advanceStart is retention at a leader: the log starts where the committed end was a while ago, which no client asks

@@ -12,7 +12,7 @@ const (
 	lifelineConfirm = 150   // milliseconds without a heartbeat behind a closed lifeline
 )
 
-// lookout is how a voter judges who is alive: by heartbeats, which go to every voter, and by lifelines. Only ticks on time
+// lookout is how a member judges who is alive: by heartbeats and by lifelines. Only ticks on time
 // count: a gap in its own is added to every deadline (RH6).
 type lookout struct {
 	m        *member
@@ -123,22 +123,22 @@ func (l *lookout) ask(node broker.NodeID, req controller.Request) {
 	})
 }
 
-// heartbeat goes to every voter, ten times a second.
+// heartbeat goes to everybody, ten times a second: who is no voter may become one.
 func (p *process) heartbeat() {
 	if p.epoch == 0 {
 		return
 	}
 	s := sign{epoch: p.epoch, applied: p.image.Index(), stopping: p.stopping, failed: p.failedReplicas()}
-	for _, to := range p.world().voters() {
-		p.world().net.toProcess(p.node(), to, func(v *process) { v.member.lookout.onHeartbeat(p.node(), s) })
+	for _, to := range p.world().machines {
+		p.world().net.toProcess(p.node(), to.id, func(v *process) { v.member.lookout.onHeartbeat(p.node(), s) })
 	}
 }
 
-// lifelinesClose tells the voters that a process died: its sockets close, and nothing but a cut link hides it (RH7).
+// lifelinesClose tells the others that a process died: its sockets close, and nothing but a cut link hides it (RH7).
 func (w *world) lifelinesClose(node broker.NodeID) {
-	for _, to := range w.voters() {
-		if to != node && w.net.open(node, to) {
-			w.net.toProcess(node, to, func(v *process) { v.member.lookout.onLifelineClosed(node) })
+	for _, to := range w.machines {
+		if to.id != node && w.net.open(node, to.id) {
+			w.net.toProcess(node, to.id, func(v *process) { v.member.lookout.onLifelineClosed(node) })
 		}
 	}
 }

@@ -39,6 +39,7 @@ type logFile struct {
 	// flushed and high are what the flush journal has on the platter: the ends that the group before the last made durable,
 	// and the high watermark then (RC10).
 	flushed, high broker.Offset
+	sure          broker.Offset // the platter is known to hold what is committed up to here (inside.go)
 }
 
 func (f *logFile) write(b *batch) {
@@ -57,9 +58,17 @@ func (f *logFile) put(at broker.Offset, c cell) {
 	f.cache[at], f.dirty[at] = c, true
 }
 
+// persist puts a cell on the platter.
+func (f *logFile) persist(at broker.Offset, c cell) {
+	if f.platter[at] != c {
+		f.sure = min(f.sure, at)
+	}
+	f.platter[at], f.dirty[at] = c, false
+}
+
 // cut removes what lies at and above an offset, durably, before it returns (RC5).
 func (f *logFile) cut(at broker.Offset) {
-	f.flushed, f.high = min(f.flushed, at), min(f.high, at)
+	f.flushed, f.high, f.sure = min(f.flushed, at), min(f.high, at), min(f.sure, at)
 	if mutant.Is(mutant.CutLeavesBytes) || broker.Offset(len(f.cache)) <= at {
 		return
 	}
@@ -71,7 +80,7 @@ func (f *logFile) reset(start broker.Offset) {
 	clear(f.cache)
 	clear(f.platter)
 	clear(f.dirty)
-	f.start, f.flushed, f.high = start, start, start
+	f.start, f.flushed, f.high, f.sure = start, start, start, start
 }
 
 // written is a cell as it was when a sync began.
@@ -84,7 +93,7 @@ type written struct {
 func (f *logFile) sync(captured []written) {
 	for _, c := range captured {
 		if f.isDirty(c.at) && f.cache[c.at] == c.as {
-			f.platter[c.at], f.dirty[c.at] = c.as, false
+			f.persist(c.at, c.as)
 		}
 	}
 }
@@ -95,7 +104,7 @@ func (f *logFile) failSync(w *world, captured []written) {
 		if at := c.at; f.isDirty(at) {
 			f.dirty[at] = false
 			if w.chance(500) {
-				f.platter[at] = f.cache[at]
+				f.persist(at, f.cache[at])
 			}
 		}
 	}
@@ -120,7 +129,7 @@ func (f *logFile) losePower(w *world) {
 	}
 	for at := range f.cache {
 		if f.dirty[at] && w.chance(keep) {
-			f.platter[at] = f.cache[at]
+			f.persist(broker.Offset(at), f.cache[at])
 		}
 		f.dirty[at] = false
 	}
@@ -164,7 +173,7 @@ func (f *logFile) recover() (kept []*batch, damaged broker.Offset) {
 	}
 	f.cut(end)
 	for at := min(f.flushed, end); at < end; at++ {
-		f.platter[at], f.dirty[at] = f.cache[at], false
+		f.persist(at, f.cache[at])
 	}
 	f.flushed = end
 	return kept, broker.NoOffset
@@ -176,9 +185,10 @@ type disk struct {
 	logs       map[broker.TopicPartition]*logFile
 	order      []broker.TopicPartition // the keys of logs
 	raft       *raftDisk
-	base, slow int  // syncs take this many times as long
-	full       bool // appends are refused
-	failNext   bool // the next sync fails
+	base, slow int    // syncs take this many times as long
+	full       bool   // appends are refused
+	failNext   bool   // the next sync fails
+	hang       micros // the next sync of records takes this much longer
 }
 
 func newDisk(w *world) *disk {
@@ -212,7 +222,9 @@ func (d *disk) losePower(w *world) {
 	for _, tp := range d.order {
 		d.logs[tp].losePower(w)
 	}
-	d.raft.losePower(w)
+	if d.raft != nil {
+		d.raft.losePower(w)
+	}
 }
 
 // syncTime is how long the next sync takes.

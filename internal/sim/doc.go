@@ -19,8 +19,10 @@
 //	member.go    a node's part in the raft group; control.go the controller on top; detector.go who is alive
 //	replica.go   one replica's owner: roles and images; lead.go, follow.go its two sides; repair.go new identities
 //	client.go    producers, reader.go readers; history.go what they saw
+//	quorum.go    who votes, and how that changes
 //	faults.go    what goes wrong; check.go what must hold nevertheless; linear.go what porcupine is asked
-//	scenario.go  interleavings that random runs do not find, by hand
+//	inside.go    what must hold at every step, of what only the whole can see
+//	scenario.go  interleavings that random runs do not find, by hand; steps.go what they do
 //
 // It is a tool: nothing imports it, and it never touches files, sockets or the time of day.
 package sim

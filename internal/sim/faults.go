@@ -18,8 +18,10 @@ const (
 	faultPause
 	faultCut
 	faultSlowLink
+	faultStall
 	faultSessions
 	faultSlowDisk
+	faultHang
 	faultSync
 	faultFull
 	faultRot
@@ -31,6 +33,7 @@ const (
 	faultTransfer
 	faultElect
 	faultReplicas
+	faultMembers
 	faultKinds
 )
 
@@ -128,6 +131,8 @@ func (f *faults) strike(kind fault, m *machine) {
 		f.cut(m)
 	case faultSlowLink:
 		f.slowLink(m)
+	case faultStall:
+		f.stall(m)
 	case faultSessions:
 		for _, s := range slices.Clone(w.net.sessions) {
 			if w.chance(500) {
@@ -137,6 +142,8 @@ func (f *faults) strike(kind fault, m *machine) {
 	case faultSlowDisk:
 		m.disk.slow = 10 + w.rng.IntN(300)
 		f.later(w.between(500*millisecond, 6*second), func() { m.disk.slow = 1 })
+	case faultHang:
+		m.disk.hang = w.between(200*millisecond, 8*second)
 	case faultSync:
 		m.disk.failNext = true
 	case faultFull:
@@ -174,7 +181,8 @@ func (f *faults) change(kind fault, m *machine) {
 		}
 	case faultTransfer:
 		if c := w.controller(); c != nil {
-			to := w.machines[w.rng.IntN(w.plan.voters)].raft
+			voters := votersOf(c.image)
+			to := w.machine(voters[w.rng.IntN(len(voters))]).raft
 			c.run(func() { c.member.do(func() { c.member.raw.TransferLeader(uint64(to)) }) })
 		}
 	case faultElect:
@@ -183,6 +191,8 @@ func (f *faults) change(kind fault, m *machine) {
 		}
 	case faultReplicas:
 		f.moveReplica()
+	case faultMembers:
+		w.growQuorum()
 	}
 }
 
@@ -288,6 +298,28 @@ func (f *faults) slowLink(m *machine) {
 	})
 }
 
+// stall holds what a machine sends to another, or to all of them, for a while.
+func (f *faults) stall(m *machine) {
+	w := f.w
+	to := w.machines
+	if w.chance(700) {
+		to = []*machine{w.machines[w.rng.IntN(len(w.machines))]}
+	}
+	w.note("links of node %d stall", m.id)
+	for _, o := range to {
+		if o != m {
+			w.net.stall(m.id, o.id)
+		}
+	}
+	f.later(w.between(200*millisecond, 5*second), func() {
+		for _, o := range to {
+			if o != m {
+				w.net.goOn(m.id, o.id)
+			}
+		}
+	})
+}
+
 // healAll ends every fault.
 func (f *faults) healAll() {
 	f.over = true
@@ -297,7 +329,7 @@ func (f *faults) healAll() {
 	}
 	f.w.net.loss, f.w.net.double = 0, 0
 	for _, m := range f.w.machines {
-		m.disk.slow, m.disk.full, m.disk.failNext = 1, false, false
+		m.disk.slow, m.disk.full, m.disk.failNext, m.disk.hang = 1, false, false, 0
 		m.setRate(1000)
 		if p := m.process; p != nil && p.stopping {
 			m.kill()

@@ -134,7 +134,7 @@ func (p *process) onLive(tp broker.TopicPartition, sub partition.SubscriptionID,
 
 // adopt follows the positions that the rules have taken from the leader.
 func (r *replicaOwner) adopt() {
-	r.high = max(r.high, r.follower.HighWatermark())
+	r.raise(r.follower.HighWatermark())
 	r.advanceStart(r.follower.Start())
 	if mutant.Is(mutant.WaitersKept) {
 		r.onHighWatermark(r.high)

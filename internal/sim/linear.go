@@ -11,25 +11,24 @@ import (
 )
 
 // checkLinear asks porcupine for an order of all appends and all leaders' answers that agrees with real time. Where an
-// append of unknown outcome lies is known from the final log; one that lies nowhere did not happen.
-func (w *world) checkLinear(tp broker.TopicPartition, final dump) {
+// append of unknown outcome lies is known from what was committed, retained or not; one that lies nowhere did not happen.
+func (w *world) checkLinear(tp broker.TopicPartition) {
 	calls := map[int64]*send{}
 	for _, s := range w.history.sends {
 		if s.tp == tp {
 			calls[s.values[0]] = s
 		}
 	}
-	if final.start > 0 {
-		return // what lies below is known to nobody any more
-	}
 	var ops []porcupine.Operation
 	until := int64(math.MaxInt64)
-	for i, b := range final.batches {
+	committed := w.inside.ledger(tp).batches
+	for o := 0; o < len(committed); o += len(committed[o].values) {
+		b := committed[o]
 		s := calls[b.values[0]]
 		if s == nil {
 			continue
 		}
-		if i == linear.OpsMax { // A longer history is checked as far as here.
+		if len(ops) == linear.OpsMax { // A longer history is checked as far as here.
 			until = int64(s.call)
 			break
 		}

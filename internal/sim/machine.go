@@ -85,7 +85,7 @@ func (p *process) local(d micros) micros { return d * 1000 / micros(p.m.rate) }
 // start begins a process on what the disk holds.
 func (m *machine) start() {
 	w := m.w
-	if m.process != nil {
+	if m.process != nil || m.raft == 0 {
 		return
 	}
 	p := &process{
@@ -205,7 +205,12 @@ func (f *flusher) begin() {
 		}
 	}
 	fails := p.m.disk.failNext && len(group) > 0
-	p.after(p.m.disk.syncTime(w), func() {
+	takes := p.m.disk.syncTime(w)
+	if len(group) > 0 {
+		takes += p.m.disk.hang
+		p.m.disk.hang = 0
+	}
+	p.after(takes, func() {
 		f.busy = false
 		if fails && p.failSync(group) {
 			return

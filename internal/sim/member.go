@@ -164,6 +164,9 @@ func (m *member) finish(rd raft.Ready) {
 		m.restore(rd.Snapshot)
 	}
 	for _, e := range rd.CommittedEntries {
+		if e.GetType() != raftpb.EntryNormal {
+			m.disk.saveCommit(e.GetIndex())
+		}
 		m.apply(e)
 	}
 	m.raw.Advance(rd)
@@ -208,6 +211,7 @@ func (m *member) publish() {
 		m.p.onImage(m.applied)
 	}
 	m.control.answer()
+	m.control.followMembers()
 }
 
 func (m *member) snapshot() {

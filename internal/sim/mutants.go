@@ -49,42 +49,47 @@ var Trials = []Trial{
 	{mutant.RoleFromOldImage, "roles from an image before the registration", ""},
 }
 
-// TryMutants breaks every rule in turn, or only one, and plays up to so many seeds, until one notices. It reports whether every mutant
-// that has no excuse was noticed.
+// TryMutants breaks every rule in turn, or only one, and plays the scenarios and up to so many seeds, until one notices. It
+// prints who did, as what, and the command that plays it again, and reports whether every mutant that has no excuse was
+// noticed.
 func TryMutants(out io.Writer, seeds uint64, only mutant.Mutant) bool {
 	all := make([]uint64, seeds)
 	for i := range all {
 		all[i] = uint64(i) + 1
 	}
 	good := true
-	fmt.Fprintf(out, "| mutant | rule broken | noticed by | as |\n|---|---|---|---|\n")
+	fmt.Fprintf(out, "| mutant | rule broken | noticed by | as | again |\n|---|---|---|---|---|\n")
 	for _, t := range Trials {
 		if only != 0 && only != t.Mutant {
 			continue
 		}
 		mutant.Choose(t.Mutant)
-		by, as := notice(all)
-		if as == "" {
+		by, as, again := notice(all)
+		switch {
+		case as != "":
+			again = fmt.Sprintf("`%s -mutant %d`", again, t.Mutant)
+		case t.Excused != "":
 			by, as = fmt.Sprintf("none of %d seeds", seeds), t.Excused
-			good = good && t.Excused != ""
+		default:
+			by, good = fmt.Sprintf("NOT NOTICED by %d seeds", seeds), false
 		}
-		fmt.Fprintf(out, "| m%d | %s | %s | %s |\n", t.Mutant, t.Name, by, as)
+		fmt.Fprintf(out, "| m%d | %s | %s | %s | %s |\n", t.Mutant, t.Name, by, as, again)
 	}
 	mutant.Choose(0)
 	return good
 }
 
-// notice returns who noticed first.
-func notice(seeds []uint64) (by, as string) {
+// notice returns who noticed first, as what, and what plays it again.
+func notice(seeds []uint64) (by, as, again string) {
 	for _, s := range Scenarios {
 		if r := s.Play(nil); r.Violation != nil {
-			return "scenario " + s.Name, r.Violation.Kind
+			return "scenario " + s.Name, r.Violation.Kind, ReplayScenario(s.Name)
 		}
 	}
 	for r := range PlayAll(seeds) {
 		if r.Violation != nil {
-			return fmt.Sprintf("seed %d", r.Seed), r.Violation.Kind
+			return fmt.Sprintf("seed %d", r.Seed), r.Violation.Kind, Replay(r.Seed)
 		}
 	}
-	return "", ""
+	return "", "", ""
 }

@@ -12,7 +12,9 @@ type link struct{ from, to broker.NodeID }
 // network carries datagrams and sessions between nodes. A link is one direction.
 type network struct {
 	w        *world
-	blocked  map[link]int // by how many faults
+	blocked  map[link]int      // by how many faults
+	stalled  map[link][]func() // what waits on a link that carries nothing for now; a key is a stalled link
+	copied   map[link][]func() // what is kept of a link to be delivered a second time; only scenarios do
 	slow     map[link]micros
 	loss     int // datagrams lost, in thousandths
 	double   int // datagrams doubled, in thousandths
@@ -22,19 +24,55 @@ type network struct {
 }
 
 func newNetwork(w *world) network {
-	return network{w: w, blocked: map[link]int{}, slow: map[link]micros{}, jitter: 300}
+	return network{w: w, blocked: map[link]int{}, stalled: map[link][]func(){}, copied: map[link][]func(){},
+		slow: map[link]micros{}, jitter: 300}
 }
 
-func (n *network) open(from, to broker.NodeID) bool { return n.blocked[link{from, to}] == 0 }
+// open reports that what leaves now arrives.
+func (n *network) open(from, to broker.NodeID) bool {
+	_, stalled := n.stalled[link{from, to}]
+	return n.blocked[link{from, to}] == 0 && !stalled
+}
+
+// stall holds everything on a link until it goes on: nothing is lost, and everything is late.
+func (n *network) stall(from, to broker.NodeID) {
+	if _, already := n.stalled[link{from, to}]; !already {
+		n.stalled[link{from, to}] = nil
+	}
+}
+
+func (n *network) goOn(from, to broker.NodeID) {
+	waiting := n.stalled[link{from, to}]
+	delete(n.stalled, link{from, to})
+	for _, f := range waiting {
+		n.w.after(n.delay(from, to), f)
+	}
+	n.resumed(from, to)
+}
+
+func (n *network) resumed(from, to broker.NodeID) {
+	if n.open(from, to) {
+		for _, s := range n.sessions {
+			s.resume(from)
+		}
+	}
+}
 
 func (n *network) block(from, to broker.NodeID) { n.blocked[link{from, to}]++ }
 
 func (n *network) unblock(from, to broker.NodeID) {
 	n.blocked[link{from, to}]--
-	if n.open(from, to) {
-		for _, s := range n.sessions {
-			s.resume(from)
-		}
+	n.resumed(from, to)
+}
+
+// copyAll begins to keep a copy of what a link carries; deliverCopies lets the copies arrive, and ends it.
+func (n *network) copyAll(from, to broker.NodeID) { n.copied[link{from, to}] = []func(){} }
+
+func (n *network) deliverCopies(from, to broker.NodeID) {
+	copies := n.copied[link{from, to}]
+	delete(n.copied, link{from, to})
+	for _, f := range copies {
+		n.w.after(n.delay(from, to), f)
 	}
 }
 
@@ -54,13 +92,22 @@ func (n *network) datagram(from, to broker.NodeID, f func()) {
 		n.w.after(1, f)
 		return
 	}
-	if !n.open(from, to) || n.w.chance(n.loss) {
+	way := link{from, to}
+	if n.blocked[way] > 0 || n.w.chance(n.loss) {
 		return
 	}
 	arrive := func() {
-		if n.open(from, to) {
+		waiting, stalled := n.stalled[way]
+		switch {
+		case n.blocked[way] > 0:
+		case stalled:
+			n.stalled[way] = append(waiting, f)
+		default:
 			f()
 		}
+	}
+	if copies, kept := n.copied[way]; kept {
+		n.copied[way] = append(copies, f)
 	}
 	n.w.after(n.delay(from, to), arrive)
 	if n.w.chance(n.double) {

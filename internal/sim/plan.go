@@ -48,6 +48,9 @@ func newPlan(seed uint64) plan {
 	if rng.IntN(3) == 0 {
 		p.brokers = 5
 	}
+	if rng.IntN(4) == 0 {
+		p.voters = 1
+	}
 	p.layouts = []layout{{3, "2"}}
 	switch rng.IntN(6) {
 	case 0, 1:
@@ -84,14 +87,6 @@ func newPlan(seed uint64) plan {
 		p.weather = []fault{faultKill, faultPower, faultCut}
 	}
 	return p
-}
-
-func (w *world) voters() []broker.NodeID {
-	ids := make([]broker.NodeID, w.plan.voters)
-	for i := range ids {
-		ids[i] = w.machines[i].id
-	}
-	return ids
 }
 
 // topicConfigs are the configs of a layout's topic.

@@ -41,6 +41,12 @@ func (d *raftDisk) saveVote(h *raftpb.HardState) {
 	}
 }
 
+// saveCommit makes the commit index durable before a change of the members takes effect: a restart must not take those of
+// before for those of now.
+func (d *raftDisk) saveCommit(index uint64) {
+	d.vote.commit, d.oldVote.commit = max(d.vote.commit, index), max(d.oldVote.commit, index)
+}
+
 // write appends entries to the file. What they replace is cut, durably, first.
 func (d *raftDisk) write(entries []*raftpb.Entry) {
 	if len(entries) == 0 {

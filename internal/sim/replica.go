@@ -255,13 +255,14 @@ func (r *replicaOwner) act(fx partition.Effects) {
 	if fx.Proposal != nil {
 		r.propose(fx.Proposal)
 	}
+	r.p.world().inside.bounded(r)
 	if fx.Deposed && !mutant.Is(mutant.WaitersKept) {
 		r.failWaiters()
 	}
 }
 
 func (r *replicaOwner) onHighWatermark(high broker.Offset) {
-	r.high = max(r.high, high)
+	r.raise(high)
 	var left []waiter
 	done := r.waiters
 	r.waiters = nil
@@ -280,6 +281,14 @@ func (r *replicaOwner) onHighWatermark(high broker.Offset) {
 	r.waiters = append(left, r.waiters...)
 	if r.leader != nil {
 		r.markLater()
+	}
+}
+
+// raise follows the rules' high watermark.
+func (r *replicaOwner) raise(high broker.Offset) {
+	if from := r.high; high > from {
+		r.high = high
+		r.p.world().inside.advanced(r, from)
 	}
 }
 
@@ -340,6 +349,7 @@ func (r *replicaOwner) truncate(at broker.Offset) {
 	r.high = max(min(r.high, at), r.log.start)
 	delete(r.p.flusher.journal, r.tp)
 	r.foldProducers()
+	r.p.world().inside.candidates(r.tp)
 }
 
 // reset discards everything.
@@ -389,6 +399,9 @@ func (r *replicaOwner) propose(pr *partition.Proposal) {
 	leader := r.leader
 	r.p.ask(req, func(reply controller.Reply, err error) {
 		r.proposing = false
+		if altered, ok := reply.(controller.PartitionsAltered); ok && altered.Results[0].Err == nil {
+			r.p.world().inside.answered(altered.Results[0].State)
+		}
 		if r.leader != leader || leader.Pending() != pr {
 			return
 		}

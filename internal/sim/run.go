@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -47,7 +48,7 @@ func Run(seed uint64, out io.Writer) (result Result) {
 	w := newWorld(newPlan(seed), out)
 	defer func() {
 		if r := recover(); r != nil {
-			w.fail("panic", "%v", r)
+			w.fail("panic", "%v\n%s", r, debug.Stack())
 		}
 		result = w.result()
 	}()
@@ -56,35 +57,39 @@ func Run(seed uint64, out io.Writer) (result Result) {
 }
 
 func newWorld(p plan, out io.Writer) *world {
-	w := &world{plan: p, rng: mathrand.New(mathrand.NewPCG(p.seed, 2)), lastRaft: 1000}
+	w := &world{plan: p, rng: mathrand.New(mathrand.NewPCG(p.seed, 2))}
 	w.trace.out = out
 	w.net = newNetwork(w)
 	w.net.loss, w.net.double = p.loss, p.double
 	w.faults.w = w
-	w.format = w.formatted()
+	w.inside = newInside(w)
 	for n := 1; n <= p.brokers; n++ {
 		m := &machine{w: w, id: broker.NodeID(n), raft: broker.RaftID(n), rate: 1000, disk: newDisk(w)}
-		m.disk.raft, m.disk.base = newRaftDisk(w.format), p.slowDisks[n-1]
+		m.disk.base = p.slowDisks[n-1]
 		w.machines = append(w.machines, m)
+	}
+	w.format = w.formatted()
+	for _, m := range w.machines {
+		m.disk.raft = newRaftDisk(w.format)
 	}
 	return w
 }
 
-// formatted is the snapshot that a new cluster begins with.
+// formatted is the snapshot that a new cluster begins with: every machine is a member, the first ones are voters.
 func (w *world) formatted() *raftpb.Snapshot {
-	img, _, err := metadata.Fold(metadata.NewImage(), 1, 1, []*metadata.Fact{
-		metadata.ClusterFact(w.plan.cluster), metadata.FeatureLevelFact(metadata.FeatureLevel),
-	})
+	facts := []*metadata.Fact{metadata.ClusterFact(w.plan.cluster), metadata.FeatureLevelFact(metadata.FeatureLevel)}
+	conf := &raftpb.ConfState{}
+	for i, m := range w.machines {
+		member := &metadata.Node{ID: m.id, Raft: m.raft, Directory: m.disk.directory, Voter: i < w.plan.voters}
+		if facts = append(facts, metadata.NodeFact(member)); member.Voter {
+			conf.Voters = append(conf.Voters, uint64(m.raft))
+		} else {
+			conf.Learners = append(conf.Learners, uint64(m.raft))
+		}
+	}
+	img, _, err := metadata.Fold(metadata.NewImage(), 1, 1, facts)
 	if err != nil {
 		panic(err)
-	}
-	conf := &raftpb.ConfState{}
-	for n := 1; n <= w.plan.brokers; n++ {
-		if n <= w.plan.voters {
-			conf.Voters = append(conf.Voters, uint64(n))
-		} else {
-			conf.Learners = append(conf.Learners, uint64(n))
-		}
 	}
 	data, err := metadata.EncodeSnapshot(img, namedConf(conf))
 	if err != nil {
@@ -186,6 +191,11 @@ func (w *world) well() bool { return w.ills() == "" }
 func (w *world) ills() string {
 	img := w.watch.newest
 	w.finishMoves()
+	for _, m := range w.machines {
+		if m.process == nil {
+			return fmt.Sprintf("node %d is down", m.id)
+		}
+	}
 	for _, b := range img.Brokers() {
 		if b.Fenced || b.Stopping {
 			return fmt.Sprintf("node %d is fenced or stopping", b.Node)

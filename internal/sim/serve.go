@@ -60,6 +60,7 @@ func (p *process) produce(q produceRequest, answer func(produced)) {
 		answer(produced{err: broker.Errorf(broker.StorageError, "the disk is full")})
 		return
 	}
+	p.world().inside.appends(r)
 	r.log.append(b)
 	r.fold(b)
 	r.leader.OnAppend(r.log.end, p.nowMs())

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 )
@@ -11,11 +10,6 @@ const (
 	fixedSeeds = 400
 	freshSeeds = 20
 )
-
-// replay is the command that plays a seed again.
-func replay(seed uint64) string {
-	return fmt.Sprintf("go run ./internal/sim/play -seed %d -trace", seed)
-}
 
 // TestClustersKeepTheirPromises plays the fixed seeds and a few fresh ones, on as many cores as there are.
 func TestClustersKeepTheirPromises(t *testing.T) {
@@ -34,7 +28,7 @@ func TestClustersKeepTheirPromises(t *testing.T) {
 	for r := range PlayAll(seeds) {
 		total.Add(r)
 		if r.Violation != nil {
-			t.Errorf("seed %d: %v\nreplay: %s", r.Seed, r.Violation, replay(r.Seed))
+			t.Errorf("seed %d: %v\nreplay: %s", r.Seed, r.Violation, Replay(r.Seed))
 		}
 	}
 	t.Log(total)
@@ -68,7 +62,7 @@ func TestASeedIsARun(t *testing.T) {
 func TestScenariosKeepTheirPromises(t *testing.T) {
 	for _, s := range Scenarios {
 		if r := s.Play(nil); r.Violation != nil {
-			t.Errorf("%s: %v", s.Name, r.Violation)
+			t.Errorf("%s: %v\nreplay: %s", s.Name, r.Violation, ReplayScenario(s.Name))
 		}
 	}
 }

@@ -10,6 +10,16 @@ import (
 	"github.com/millrace-io/millrace/internal/task"
 )
 
+// Replay is the command that plays a seed again, event for event.
+func Replay(seed uint64) string {
+	return fmt.Sprintf("go run ./internal/sim/play -seed %d -trace", seed)
+}
+
+// ReplayScenario is the command that plays a scenario again.
+func ReplayScenario(name string) string {
+	return fmt.Sprintf("go run ./internal/sim/play -scenario %s -trace", name)
+}
+
 // Total sums runs up.
 type Total struct {
 	Runs, Events, Sends, Acked, Reads, Images, Faults, Undecided int

@@ -33,16 +33,24 @@ func (v *imageWatch) publish(w *world, node broker.NodeID, img *metadata.Image) 
 	if v.newest == nil || img.Index() > v.newest.Index() {
 		v.compare(w, img)
 		v.newest = img
+		w.inside.published()
 	}
 }
 
 func (v *imageWatch) compare(w *world, img *metadata.Image) {
 	if v.newest != nil {
 		for _, b := range v.newest.Brokers() {
-			if now, ok := img.Broker(b.Node); ok && now.Epoch < b.Epoch {
-				w.fail("broker-epoch", "node %d had broker epoch %d and has %d", b.Node, b.Epoch, now.Epoch)
+			if now, ok := img.Broker(b.Node); ok && (now.Epoch < b.Epoch || now.Epoch == b.Epoch && now.Incarnation != b.Incarnation) {
+				w.fail("broker-epoch", "node %d had broker epoch %d and has %d, incarnations %s and %s", b.Node, b.Epoch, now.Epoch, b.Incarnation, now.Incarnation)
 			}
 		}
+	}
+	directories := map[broker.DirectoryID]broker.NodeID{}
+	for _, b := range img.Brokers() {
+		if other, taken := directories[b.Directory]; taken {
+			w.fail("broker-epoch", "nodes %d and %d are registered with one directory", other, b.Node)
+		}
+		directories[b.Directory] = b.Node
 	}
 	for _, tp := range w.topics {
 		p, ok := img.Partition(tp)
@@ -81,8 +89,8 @@ func hygiene(w *world, img *metadata.Image, p *metadata.Partition) {
 		}
 	}
 	for _, n := range p.ISR {
-		if b, ok := img.Broker(n); slices.Contains(p.ELR, n) || !ok || b.Fenced {
-			w.fail("isr", "node %d is in the ISR %v of %d, and fenced or in its ELR %v", n, p.ISR, p.Partition, p.ELR)
+		if b, ok := img.Broker(n); slices.Contains(p.ELR, n) || !ok || b.Fenced || b.Stopping {
+			w.fail("isr", "node %d is in the ISR %v of %d, and fenced, stopping or in its ELR %v", n, p.ISR, p.Partition, p.ELR)
 		}
 	}
 	if p.Leader != broker.NoNode && !slices.Contains(p.ISR, p.Leader) {

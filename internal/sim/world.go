@@ -37,8 +37,8 @@ type world struct {
 	broken    *Violation
 	topics    []broker.TopicPartition // the partitions under load
 	watch     imageWatch
+	inside    inside
 	format    *raftpb.Snapshot // what a new directory's metadata begins with
-	lastRaft  broker.RaftID
 	undecided int
 }
 

@@ -68,6 +68,22 @@ func TestTrafficComparesTheValuesThatAFieldHad(t *testing.T) {
 	if pairs, _ := run.Compare(); len(pairs) != 1 || Differing(pairs) != 0 || len(pairs[0].Found) != 1 {
 		t.Errorf("a rebalance that only one run saw: %+v", pairs)
 	}
+	epoch := func(member int32) Exchange {
+		resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
+		resp.MemberEpoch = member
+		return answered("", resp)
+	}
+	for _, tc := range []struct {
+		ours      []Exchange
+		differing int
+	}{
+		{[]Exchange{epoch(-1), epoch(1), epoch(9)}, 0}, {[]Exchange{epoch(-1), epoch(2), epoch(10)}, 0}, {[]Exchange{epoch(-1), epoch(3), epoch(9)}, 1},
+	} {
+		run = Traffic{Client: "c", Kafka: []Exchange{epoch(10), epoch(2), epoch(-1)}, Ours: tc.ours}
+		if pairs, _ := run.Compare(); Differing(pairs) != tc.differing {
+			t.Errorf("epochs of a group: %+v, want %d that differ", pairs, tc.differing)
+		}
+	}
 	leave := func(code int16) Exchange {
 		resp := kmsg.NewPtrLeaveGroupResponse()
 		resp.ErrorCode = code

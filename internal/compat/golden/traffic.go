@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -35,6 +36,8 @@ var varying = []rule{
 	{path: "Metadata.Topics[]", kind: free, why: "when it was asked"},
 	{path: "Metadata.Topics.ErrorCode", kind: free, why: "how soon a new topic is known"},
 	{path: "Metadata.Topics.Partitions.ErrorCode", kind: free, why: "how soon a new topic is led"},
+	{path: "Produce.Topics.Partitions.ErrorCode", kind: begins, kafka: "6", ours: "6", why: "how soon a new topic is led"},
+	{path: "Produce.Topics.Partitions.LogStartOffset", kind: begins, kafka: "-1", ours: "-1", why: "how soon a new topic is led"},
 	{path: "FindCoordinator.ErrorCode", kind: free, why: "how soon there is a coordinator: Kafka makes its topic when it is first asked"},
 	{path: "FindCoordinator.NodeID", kind: free, why: "how soon there is a coordinator"},
 	{path: "FindCoordinator.Host", kind: free, why: "how soon there is a coordinator"},
@@ -133,6 +136,8 @@ func contrast(label, path string, kafka, ours map[string]bool) (Difference, bool
 			if only(kafka, ours, r.kafka) && only(ours, kafka, r.ours) {
 				d.Allowed = r.why
 			}
+		case r.kind == oneMore && isOneMore(byNumber(kafka), byNumber(ours)):
+			d.Allowed = r.why
 		}
 	}
 	return d, true
@@ -146,6 +151,18 @@ func only(a, b map[string]bool, text string) bool {
 		}
 	}
 	return true
+}
+
+// byNumber writes the numbers of a set in their order.
+func byNumber(values map[string]bool) string {
+	return strings.Join(slices.SortedFunc(maps.Keys(values), func(a, b string) int {
+		x, errX := strconv.Atoi(a)
+		y, errY := strconv.Atoi(b)
+		if errX != nil || errY != nil {
+			return cmp.Compare(a, b)
+		}
+		return cmp.Compare(x, y)
+	}), " ")
 }
 
 func empties(values map[string]bool) map[bool]bool {

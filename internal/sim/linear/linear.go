@@ -28,7 +28,7 @@ type committed struct {
 }
 
 // OpsMax is how many operations are worth asking about at once.
-const OpsMax = 400
+const OpsMax = 4000
 
 // model is a log that is appended to in the order of offsets. A leader answers with its end; one that was deposed and does
 // not know may answer with an earlier one (RH9), until it knows nobody answers acks=all in its name.

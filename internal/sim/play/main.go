@@ -82,7 +82,7 @@ func run(o options) bool {
 		total.Add(r)
 		if r.Violation != nil {
 			broken++
-			fmt.Printf("seed %d: %v\nreplay: go run ./internal/sim/play -seed %d -trace%s\n", r.Seed, r.Violation, r.Seed, suffix(o))
+			fmt.Printf("seed %d: %v\nreplay: %s%s\n", r.Seed, r.Violation, sim.Replay(r.Seed), suffix(o))
 		}
 		if total.Runs%1000 == 0 {
 			fmt.Printf("%v, %d broken, %.0f s\n", total, broken, time.Since(began).Seconds())

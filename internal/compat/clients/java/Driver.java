@@ -63,7 +63,7 @@ public final class Driver {
 
     private static void create() throws Exception {
         try (Admin admin = Admin.create(base())) {
-            NewTopic topic = new NewTopic(ASKED.get("topic"), Optional.of(Integer.parseInt(ASKED.get("partitions"))), Optional.empty());
+            NewTopic topic = new NewTopic(ASKED.get("topic"), Integer.parseInt(ASKED.get("partitions")), Short.parseShort(ASKED.get("replicas")));
             admin.createTopics(List.of(topic)).all().get();
         }
     }

@@ -17,7 +17,7 @@ const record = ({ partition, message }) =>
 async function create() {
   const admin = kafka.admin()
   await admin.connect()
-  await admin.createTopics({ topics: [{ topic: asked.topic, numPartitions: Number(asked.partitions) }], waitForLeaders: true })
+  await admin.createTopics({ topics: [{ topic: asked.topic, numPartitions: Number(asked.partitions), replicationFactor: Number(asked.replicas) }], waitForLeaders: true })
   await admin.disconnect()
 }
 

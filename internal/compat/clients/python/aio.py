@@ -23,7 +23,7 @@ def security(asked):
 async def create(asked):
     admin = AIOKafkaAdminClient(bootstrap_servers=asked.bootstrap, **security(asked))
     await admin.start()
-    await admin.create_topics([NewTopic(asked.topic, asked.partitions, 1)])
+    await admin.create_topics([NewTopic(asked.topic, asked.partitions, asked.replicas)])
     await admin.close()
 
 

@@ -18,7 +18,7 @@ def security(asked):
 
 def create(asked):
     admin = AdminClient({"bootstrap.servers": asked.bootstrap, **security(asked)})
-    for made in admin.create_topics([NewTopic(asked.topic, asked.partitions, 1)]).values():
+    for made in admin.create_topics([NewTopic(asked.topic, asked.partitions, asked.replicas)]).values():
         made.result(20)
 
 

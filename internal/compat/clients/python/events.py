@@ -18,7 +18,7 @@ class Asked:
         for argument in argv[2:]:
             name, value = argument.split("=", 1)
             setattr(self, name, value)
-        for name in ("partition", "offset", "count", "partitions"):
+        for name in ("partition", "offset", "count", "partitions", "replicas"):
             if hasattr(self, name):
                 setattr(self, name, int(getattr(self, name)))
 

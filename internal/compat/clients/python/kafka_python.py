@@ -19,7 +19,7 @@ def security(asked):
 
 def create(asked):
     admin = KafkaAdminClient(bootstrap_servers=asked.bootstrap, **security(asked))
-    admin.create_topics([NewTopic(name=asked.topic, num_partitions=asked.partitions, replication_factor=1)])
+    admin.create_topics([NewTopic(name=asked.topic, num_partitions=asked.partitions, replication_factor=asked.replicas)])
     admin.close()
 
 

@@ -53,7 +53,7 @@ func create(ctx context.Context, asked driver.Asked) error {
 		return err
 	}
 	defer client.Close()
-	_, err = kadm.NewClient(client).CreateTopic(ctx, int32(asked.Int("partitions")), 1, nil, asked["topic"])
+	_, err = kadm.NewClient(client).CreateTopic(ctx, int32(asked.Int("partitions")), int16(asked.Int("replicas")), nil, asked["topic"])
 	return err
 }
 

@@ -48,7 +48,7 @@ func create(ctx context.Context, asked driver.Asked) error {
 	if err != nil {
 		return err
 	}
-	err = connection.CreateTopics(kafka.TopicConfig{Topic: asked["topic"], NumPartitions: asked.Int("partitions"), ReplicationFactor: 1})
+	err = connection.CreateTopics(kafka.TopicConfig{Topic: asked["topic"], NumPartitions: asked.Int("partitions"), ReplicationFactor: asked.Int("replicas")})
 	return errors.Join(err, connection.Close())
 }
 

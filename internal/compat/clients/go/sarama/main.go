@@ -53,7 +53,7 @@ func create(_ context.Context, asked driver.Asked) error {
 	if err != nil {
 		return err
 	}
-	err = admin.CreateTopic(asked["topic"], &sarama.TopicDetail{NumPartitions: int32(asked.Int("partitions")), ReplicationFactor: 1}, false)
+	err = admin.CreateTopic(asked["topic"], &sarama.TopicDetail{NumPartitions: int32(asked.Int("partitions")), ReplicationFactor: int16(asked.Int("replicas"))}, false)
 	return errors.Join(err, admin.Close())
 }
 
