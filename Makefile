@@ -7,8 +7,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 KILLS ?= 50
 SEEDS ?= 10000
 FROM ?= 1
+BUBBLES ?= 200
 
-.PHONY: build test race lint generate builtins builtins-check chaos kills crashes compat bench sim mutants
+.PHONY: build test race lint generate builtins builtins-check chaos kills crashes compat bench sim bubble mutants
 
 build:
 	go build -o $(BIN)/ ./cmd/...
@@ -60,6 +61,10 @@ crashes:
 # sim plays whole clusters in virtual time, a seed each; mutants does so with one rule broken at a time.
 sim:
 	go run ./internal/sim/play -from $(FROM) -seeds $(SEEDS)
+
+# bubble runs whole nodes, with QUIC and Kafka clients, in virtual time over a simulated network and crashing disks, a seed each.
+bubble:
+	MILLRACE_SEED=$(FROM)+$(BUBBLES) go test -tags synctests -v -count=1 -timeout 0 -run TestClustersKeepTheirPromises ./internal/sim/bubble
 
 mutants:
 	go run ./internal/sim/play -mutants -seeds 1000

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -184,6 +185,23 @@ func TestX10WriteThatNobodyReadsHasALimit(t *testing.T) {
 		synctest.Wait()
 		if _, err := c.Write([]byte{0}); err == nil {
 			t.Errorf("the connection is open %s after an answer that nobody took", time.Since(start))
+		}
+	})
+}
+
+// A connection that a stopping server does not serve stays as it is until the server goes: clients take one that ends without
+// an answer for a mistake in their configuration, and give up what they have.
+func TestAStoppingServerEndsNoConnectionThatItDoesNotServe(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *face, dial func() *rawConn) {
+		if err := f.server.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		late := dial()
+		if err := late.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := late.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the connection was ended: %v", err)
 		}
 	})
 }

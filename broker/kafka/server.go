@@ -253,6 +253,11 @@ func (s *Server) accept(ctx context.Context, listener *Listener) error {
 			return fmt.Errorf("accept on listener %s: %w", listener.Name, err)
 		}
 		if !s.admit(conn) {
+			if s.draining.Load() {
+				// A client takes the end of a connection that answered nothing for a mistake of its own, and gives its
+				// records up; that the server went is something it tries again after.
+				<-ctx.Done()
+			}
 			_ = conn.Close() // refused: there is nobody to tell
 			continue
 		}

@@ -19,7 +19,7 @@ import (
 // sentence, and its directory never comes back.
 func TestADecommissionedNodeIsGone(t *testing.T) {
 	c := newTrio(t)
-	token, address, err := c.nodes[0].cluster.invite(4)
+	token, address, err := c.nodes[0].cluster.invite(t.Context(), 4)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,9 +25,9 @@ import (
 type listeners struct {
 	addresses Addresses
 	client    net.Listener // TCP
-	clientUDP *net.UDPConn
+	clientUDP net.PacketConn
 	cluster   net.Listener
-	clusterU  *net.UDPConn
+	clusterU  net.PacketConn
 	adminTCP  net.Listener
 	server    *http.Server
 	quic      *transport.QUICListener
@@ -36,13 +36,13 @@ type listeners struct {
 func (n *Node) bind(ctx context.Context) (*listeners, error) {
 	l := &listeners{}
 	var err error
-	if l.client, l.clientUDP, err = transport.Bind(ctx, n.config.Client.Bind, n.component("client")); err != nil {
+	if l.client, l.clientUDP, err = n.seams.Net.Bind(ctx, n.config.Client.Bind, n.component("client")); err != nil {
 		return nil, bindError("listeners.client.bind", err)
 	}
-	if l.cluster, l.clusterU, err = transport.Bind(ctx, n.config.Cluster.Bind, n.component("cluster")); err != nil {
+	if l.cluster, l.clusterU, err = n.seams.Net.Bind(ctx, n.config.Cluster.Bind, n.component("cluster")); err != nil {
 		return nil, errors.Join(bindError("listeners.cluster.bind", err), l.close())
 	}
-	if l.adminTCP, err = new(net.ListenConfig).Listen(ctx, "tcp", n.config.Admin.Bind); err != nil {
+	if l.adminTCP, err = n.seams.Net.Listen(ctx, n.config.Admin.Bind); err != nil {
 		return nil, errors.Join(bindError("listeners.admin.bind", err), l.close())
 	}
 	l.addresses = Addresses{Client: l.client.Addr().String(), Cluster: l.cluster.Addr().String(), Admin: l.adminTCP.Addr().String()}
@@ -66,7 +66,7 @@ func (l *listeners) close() error {
 			closers = append(closers, tcp)
 		}
 	}
-	for _, udp := range []*net.UDPConn{l.clientUDP, l.clusterU} {
+	for _, udp := range []net.PacketConn{l.clientUDP, l.clusterU} {
 		if udp != nil {
 			closers = append(closers, udp)
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/quorum"
+	"github.com/millrace-io/millrace/internal/transport"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -135,7 +136,7 @@ type JoinSpec struct {
 
 // Join makes an empty directory that of a new member of a running cluster, a learner. Like Format it writes node.meta last.
 // A join that was broken off is repeated with a new token.
-func Join(ctx context.Context, files vfs.FS, spec JoinSpec) (Identity, error) {
+func Join(ctx context.Context, seams Seams, spec JoinSpec) (Identity, error) {
 	t, err := parseToken(spec.Token)
 	if err != nil {
 		return Identity{}, err
@@ -143,19 +144,19 @@ func Join(ctx context.Context, files vfs.FS, spec JoinSpec) (Identity, error) {
 	if spec.Node < 0 {
 		return Identity{}, fmt.Errorf("node id %d: give a number from 0 up", spec.Node)
 	}
-	if err := makeDurableDir(files, spec.Data); err != nil {
+	if err := makeDurableDir(seams.FS, spec.Data); err != nil {
 		return Identity{}, fmt.Errorf("make the data directory: %w", err)
 	}
-	lock, err := files.Lock(filepath.Join(spec.Data, lockName))
+	lock, err := seams.FS.Lock(filepath.Join(spec.Data, lockName))
 	if err != nil {
 		return Identity{}, fmt.Errorf("data directory %s: %w", spec.Data, err)
 	}
-	id, err := joinWith(ctx, files, spec, t)
+	id, err := joinWith(ctx, seams, spec, t)
 	return id, errors.Join(err, lock.Close())
 }
 
-func joinWith(ctx context.Context, files vfs.FS, spec JoinSpec, t token) (Identity, error) {
-	id := Identity{Node: spec.Node}
+func joinWith(ctx context.Context, seams Seams, spec JoinSpec, t token) (Identity, error) {
+	id, files := Identity{Node: spec.Node}, seams.FS
 	if err := checkUnused(files, spec.Data); err != nil {
 		return id, err
 	}
@@ -170,7 +171,7 @@ func joinWith(ctx context.Context, files vfs.FS, spec JoinSpec, t token) (Identi
 	if err != nil {
 		return id, fmt.Errorf("make a certificate request: %w", err)
 	}
-	ca, welcome, err := askToJoin(ctx, spec, t, joinRequest{
+	ca, welcome, err := askToJoin(ctx, seams.Net, spec, t, joinRequest{
 		Ticket: t.ticket[:], Node: spec.Node, Directory: id.Directory.String(), Hosts: spec.Hosts, Request: request,
 	})
 	if err != nil {
@@ -191,18 +192,21 @@ func joinWith(ctx context.Context, files vfs.FS, spec JoinSpec, t token) (Identi
 
 // askToJoin talks to the cluster. It shows its token only to a server whose certificate comes from the authority that the
 // token names.
-func askToJoin(ctx context.Context, spec JoinSpec, t token, r joinRequest) (ca []byte, welcome joinAnswer, err error) {
+func askToJoin(ctx context.Context, network transport.Network, spec JoinSpec, t token, r joinRequest) (ca []byte, welcome joinAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
-	dialer := tls.Dialer{Config: &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{alpnJoin},
-		InsecureSkipVerify: true, // The authority comes first; the chain is checked against it below.
-	}}
-	conn, err := dialer.DialContext(ctx, "tcp", spec.Cluster)
+	raw, err := network.Dial(ctx, spec.Cluster)
 	if err != nil {
 		return nil, welcome, err
 	}
+	conn := tls.Client(raw, &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{alpnJoin},
+		InsecureSkipVerify: true, // The authority comes first; the chain is checked against it below.
+	})
 	defer conn.Close()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, welcome, err
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
 			return nil, welcome, err
@@ -213,7 +217,7 @@ func askToJoin(ctx context.Context, spec JoinSpec, t token, r joinRequest) (ca [
 	if err := decoder.Decode(&greeting); err != nil {
 		return nil, welcome, fmt.Errorf("it does not talk as a cluster listener does: %w", err)
 	}
-	if err := checkServer(greeting.Authority, conn.(*tls.Conn).ConnectionState(), t); err != nil {
+	if err := checkServer(greeting.Authority, conn.ConnectionState(), t); err != nil {
 		return nil, welcome, err
 	}
 	if err := json.NewEncoder(conn).Encode(r); err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/millrace-io/millrace/broker/quorum"
 	"github.com/millrace-io/millrace/broker/replica"
 	"github.com/millrace-io/millrace/internal/task"
+	"github.com/millrace-io/millrace/internal/transport"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -32,6 +33,7 @@ const Version = "0.1.0"
 // Seams are where a node touches the world; a simulation has its own.
 type Seams struct {
 	FS     vfs.FS
+	Net    transport.Network
 	Now    func() time.Time
 	Random io.Reader
 	Dialer peer.Dialer // of lifelines, which are TCP connections to other nodes
@@ -39,7 +41,7 @@ type Seams struct {
 
 // SystemSeams returns the operating system's.
 func SystemSeams() Seams {
-	return Seams{FS: vfs.OS{}, Now: time.Now, Random: rand.Reader, Dialer: new(net.Dialer)}
+	return Seams{FS: vfs.OS{}, Net: transport.System{}, Now: time.Now, Random: rand.Reader, Dialer: new(net.Dialer)}
 }
 
 // Node is a running node. Its methods are safe for concurrent use.
@@ -526,6 +528,7 @@ func (n *Node) standDown() {
 	// A disk that fails meanwhile answers nobody any more.
 	stop := context.AfterFunc(n.base.Context(), cancel)
 	defer stop()
+	_ = n.bound.client.Close() // Whoever dials now goes elsewhere at once.
 	if err := n.kafka.Drain(ctx); err != nil {
 		n.logger.Warn().Err(err).Msg("clients are cut off")
 	}

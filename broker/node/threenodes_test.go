@@ -51,7 +51,7 @@ func (c *trio) join(i int) {
 		c.t.Fatal(err)
 	}
 	s := newSeat(c.t, vfs.OS{}, c.t.TempDir())
-	if _, err := Join(c.t.Context(), s.fs, JoinSpec{Data: s.config.Data, Node: broker.NodeID(i + 1), Cluster: address, Token: token}); err != nil {
+	if _, err := Join(c.t.Context(), SystemSeams(), JoinSpec{Data: s.config.Data, Node: broker.NodeID(i + 1), Cluster: address, Token: token}); err != nil {
 		c.t.Fatal(err)
 	}
 	s.config.Seeds = []string{address}

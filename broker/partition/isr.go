@@ -44,10 +44,23 @@ func (l *Leader) OnTick(nowMs int64) Effects {
 		}
 	}
 	fx := Effects{HighWatermark: l.advance()}
-	if l.pending == nil {
+	switch {
+	case l.pending == nil:
 		fx.Proposal = l.propose(nowMs)
+	case l.hopeless():
+		fx.Proposal = l.Withdraw().Proposal
 	}
 	return fx
+}
+
+// hopeless reports that the pending proposal names a newcomer that may not join, or another incarnation of it. The controller
+// refuses it for as long as that is so, and since the newcomer was in no ISR nothing else raises the partition epoch: without
+// a withdrawal the proposal would be pending for good, and nobody could join or leave.
+func (l *Leader) hopeless() bool {
+	return slices.ContainsFunc(l.pending.ISR, func(m Member) bool {
+		f := l.follower(m.Node)
+		return f != nil && !slices.Contains(l.image.ISR, m.Node) && (f.Fenced || f.Stopping || f.Broker != m.Broker)
+	})
 }
 
 // Withdraw replaces the pending proposal by the committed ISR. Its commit raises the partition epoch and so kills every

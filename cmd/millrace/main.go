@@ -106,7 +106,7 @@ func joinCommand() *cobra.Command {
 			spec.Node = broker.NodeID(id)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
-			identity, err := node.Join(ctx, vfs.OS{}, spec)
+			identity, err := node.Join(ctx, node.SystemSeams(), spec)
 			if err != nil {
 				return fmt.Errorf("join: %w", err)
 			}

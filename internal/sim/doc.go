@@ -20,7 +20,7 @@
 //	replica.go   one replica's owner: roles and images; lead.go, follow.go its two sides; repair.go new identities
 //	client.go    producers, reader.go readers; history.go what they saw
 //	quorum.go    who votes, and how that changes
-//	faults.go    what goes wrong; check.go what must hold nevertheless; linear.go the part that porcupine judges
+//	faults.go    what goes wrong; check.go what must hold nevertheless; linear.go what porcupine is asked
 //	inside.go    what must hold at every step, of what only the whole can see
 //	scenario.go  interleavings that random runs do not find, by hand; steps.go what they do
 //

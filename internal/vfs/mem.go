@@ -434,18 +434,23 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 		return nil, fmt.Errorf("lock %s: %w", name, ErrLocked)
 	}
 	m.locks[name] = true
-	return memLock{fs: m, name: name}, nil
+	return &memLock{fs: m, name: name}, nil
 }
 
+// memLock is a lock that is held until it is closed for the first time: by then the name may be another's.
 type memLock struct {
-	fs   *Mem
-	name string
+	fs       *Mem
+	name     string
+	released bool
 }
 
-func (l memLock) Close() error {
+func (l *memLock) Close() error {
 	l.fs.mu.Lock()
 	defer l.fs.mu.Unlock()
-	delete(l.fs.locks, l.name)
+	if !l.released {
+		l.released = true
+		delete(l.fs.locks, l.name)
+	}
 	return nil
 }
 

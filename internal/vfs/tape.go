@@ -66,11 +66,11 @@ func (t *Tape) change(e Entry, do func() error) error {
 // Process is the file system as one process sees it, until it is killed. It implements FS.
 type Process struct {
 	FS
-	tape *Tape
+	tape *Tape // nil: nothing is written down
 
-	mu     sync.Mutex
-	killed bool        // guarded by mu
-	locks  []io.Closer // guarded by mu
+	mu     sync.RWMutex // read-locked over every change, so that none is under way when Kill returns
+	killed bool         // guarded by mu
+	locks  []io.Closer  // guarded by mu
 }
 
 // ErrKilled is what a killed process gets for every operation.
@@ -78,6 +78,9 @@ var ErrKilled = errors.New("the process was killed")
 
 // Process returns the file system for one process.
 func (t *Tape) Process() *Process { return &Process{FS: t.mem, tape: t} }
+
+// Process returns the file system for one process, without a tape.
+func (m *Mem) Process() *Process { return &Process{FS: m} }
 
 // Kill lets every later change fail without effect and gives the locks back: what was written stays, as behind kill -9.
 func (p *Process) Kill() error {
@@ -92,22 +95,28 @@ func (p *Process) Kill() error {
 }
 
 func (p *Process) change(e Entry, do func() error) error {
-	return p.tape.change(e, func() error {
-		p.mu.Lock()
-		killed := p.killed
-		p.mu.Unlock()
-		if killed {
+	alive := func() error {
+		p.mu.RLock()
+		defer p.mu.RUnlock()
+		if p.killed {
 			return memError(e.Op.Kind, e.Op.Name, ErrKilled)
 		}
 		return do()
-	})
+	}
+	if p.tape == nil {
+		return alive()
+	}
+	return p.tape.change(e, alive)
 }
 
 func (p *Process) open(kind Kind, name string, open func(string) (File, error)) (File, error) {
-	p.tape.mu.Lock()
-	p.tape.files++
-	f := &tapeFile{process: p, name: name, number: p.tape.files}
-	p.tape.mu.Unlock()
+	f := &tapeFile{process: p, name: name}
+	if p.tape != nil {
+		p.tape.mu.Lock()
+		p.tape.files++
+		f.number = p.tape.files
+		p.tape.mu.Unlock()
+	}
 	err := p.change(Entry{Op: Op{Kind: kind, Name: name}, file: f.number}, func() (err error) {
 		f.File, err = open(name)
 		return err
@@ -160,15 +169,20 @@ func (p *Process) OpenVolume(dir string) (Volume, error) {
 
 // Lock implements FS.
 func (p *Process) Lock(name string) (lock io.Closer, err error) {
-	err = p.change(Entry{Op: Op{Kind: OpCreate, Name: name}}, func() error {
-		if lock, err = p.FS.Lock(name); err == nil {
-			p.mu.Lock()
-			p.locks = append(p.locks, lock)
-			p.mu.Unlock()
-		}
+	err = p.change(Entry{Op: Op{Kind: OpCreate, Name: name}}, func() (err error) {
+		lock, err = p.FS.Lock(name)
 		return err
 	})
-	return lock, err
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.killed {
+		return nil, errors.Join(memError(OpCreate, name, ErrKilled), lock.Close())
+	}
+	p.locks = append(p.locks, lock)
+	return lock, nil
 }
 
 // tapeFile is an open file of a process.
