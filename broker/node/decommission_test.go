@@ -24,7 +24,7 @@ func TestADecommissionedNodeIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	fourth := newSeat(t, vfs.OS{}, t.TempDir())
-	if _, err := Join(t.Context(), fourth.fs, JoinSpec{Data: fourth.config.Data, Node: 4, Cluster: address, Token: token}); err != nil {
+	if _, err := Join(t.Context(), SystemSeams(), JoinSpec{Data: fourth.config.Data, Node: 4, Cluster: address, Token: token}); err != nil {
 		t.Fatal(err)
 	}
 	fourth.config.Seeds = []string{address}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
-	"github.com/millrace-io/millrace/internal/vfs"
 )
 
 // RM7: a token is good for one node of one cluster, for an hour; nothing about it can be changed.
@@ -60,7 +59,7 @@ func TestATokenOutlivesWhoMadeIt(t *testing.T) {
 	c.await("node 2 reaches the holder of the key", func() bool { return len(c.nodes[1].cluster.fabric.Connected()) == 2 })
 	join := func(token string) error {
 		at := c.nodes[1].Addresses().Cluster // Nor does this one.
-		_, err := Join(t.Context(), vfs.OS{}, JoinSpec{Data: t.TempDir(), Node: 4, Cluster: at, Token: token})
+		_, err := Join(t.Context(), SystemSeams(), JoinSpec{Data: t.TempDir(), Node: 4, Cluster: at, Token: token})
 		return err
 	}
 	if err := join(token); err != nil {

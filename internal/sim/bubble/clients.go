@@ -103,6 +103,7 @@ func (r *run) join(number int) func(context.Context) error {
 		options = append(options, kgo.ConsumerGroup(group), kgo.DisableAutoCommit(), kgo.SessionTimeout(6*time.Second),
 			kgo.HeartbeatInterval(time.Second), kgo.RebalanceTimeout(6*time.Second))
 		if r.plan.consumers {
+			//lint:ignore SA1029 the key is franz-go's
 			options = append(options, kgo.WithContext(context.WithValue(r.ctx, "opt_in_kafka_next_gen_balancer_beta", true)))
 		}
 	}
