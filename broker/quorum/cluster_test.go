@@ -119,7 +119,7 @@ func (w *wire) converge(t *testing.T, ctx context.Context) {
 func registerAt(t *testing.T, ctx context.Context, n *Node, id broker.NodeID) broker.BrokerEpoch {
 	t.Helper()
 	return submit[controller.BrokerRegistered](t, ctx, n, controller.RegisterBroker{
-		Node: id, Directory: broker.DirectoryID{byte(id)}, Incarnation: broker.UUID{byte(id)},
+		Node: id, Raft: broker.RaftID(id), Directory: broker.DirectoryID{byte(id)}, Incarnation: broker.UUID{byte(id)},
 	}).Epoch
 }
 

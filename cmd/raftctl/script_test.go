@@ -25,8 +25,19 @@ func TestScriptsWithBrokers(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", millrace, "../millrace").CombinedOutput(); err != nil {
 		t.Fatalf("build the broker: %v\n%s", err, out)
 	}
+	scripts, err := filepath.Glob(filepath.Join("testdata", "script", "*.txtar"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	// One at a time: each starts a whole cluster, and two that look for free ports side by side find the same ones.
+	for _, script := range scripts {
+		t.Run(filepath.Base(script), func(t *testing.T) { runScript(t, millrace, script) })
+	}
+}
+
+func runScript(t *testing.T, millrace, script string) {
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"),
+		Files: []string{script},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("PATH", filepath.Dir(millrace)+string(os.PathListSeparator)+env.Getenv("PATH"))
