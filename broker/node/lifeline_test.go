@@ -10,17 +10,20 @@ import (
 	"testing"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/internal/transport"
 )
 
 // cutter is a dialler of lifelines that can cut them, or make none.
 type cutter struct {
+	transport.System
 	mu    sync.Mutex
 	none  bool
 	conns []net.Conn
 }
 
-func (c *cutter) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+// Dial implements transport.Network.
+func (c *cutter) Dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := c.System.Dial(ctx, address)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil && c.none {
