@@ -72,6 +72,9 @@ const died = "a node's process has ended"
 // RH7: every voter is told of a process that ends by its lifeline, and the controller fences it without waiting for silence.
 func TestADeadProcessIsFencedByItsLifeline(t *testing.T) {
 	c := newTrio(t)
+	c.await("everybody's lifelines to everybody", func() bool {
+		return !slices.ContainsFunc(c.nodes[:], func(n *Node) bool { return len(n.cluster.fabric.Lifelines()) < 2 })
+	})
 	_ = c.nodes[2].stop(false) // As kill -9: it tells nobody.
 	c.nodes[2] = nil
 	c.await("both others know of the death", func() bool {
