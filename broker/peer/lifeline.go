@@ -118,14 +118,14 @@ func (f *Fabric) welcomeLifeline(conn *tls.Conn) (Peer, error) {
 	if err != nil {
 		return Peer{}, fmt.Errorf("read the HELLO of %s: %w", conn.RemoteAddr(), err)
 	}
-	p, why := f.examine(h, conn.ConnectionState(), conn.RemoteAddr())
-	if why == "" && h.Kind != KindLifeline {
-		why = fmt.Sprintf("a connection of kind %q is none that TCP carries", h.Kind)
+	p, err := f.examine(h, conn.ConnectionState(), conn.RemoteAddr())
+	if err == nil && h.Kind != KindLifeline {
+		err = fmt.Errorf("a connection of kind %q is none that TCP carries", h.Kind)
 	}
-	if why != "" {
+	if err != nil {
 		f.handler.OnRefused()
-		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: why}
-		_ = writeHello(conn, hello{From: f.self.Node, Cluster: f.self.Cluster.String(), Refused: why}) // if it is still there
+		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: err.Error()}
+		_ = writeHello(conn, f.self.refusal(err)) // if it is still there
 		return Peer{}, refusal
 	}
 	answer := f.self.hello(p.Node, KindLifeline, "")
