@@ -169,6 +169,12 @@ func (t *trial) damage(name string) (how string, err error) {
 // orAnew waits until a node that was started serves and is in sync, and gives it an empty disk and a new place among the
 // voters if it does not.
 func (t *trial) orAnew(ctx context.Context, n *node) error {
+	select {
+	case <-n.Exited():
+		t.say("node %d refuses: %s", n.id, lastLine(n.Tail()))
+		return t.anew(ctx, n)
+	case <-time.After(time.Second): // Who refuses does so sooner.
+	}
 	healCtx, cancel := context.WithTimeout(ctx, 12*time.Second)
 	err := t.healthy(healCtx)
 	cancel()
@@ -176,7 +182,7 @@ func (t *trial) orAnew(ctx context.Context, n *node) error {
 		return nil
 	}
 	if n.gone() {
-		t.say("node %d refuses: %s", n.id, lastLine(n.Tail()))
+		t.say("node %d ended: %s", n.id, lastLine(n.Tail()))
 	} else {
 		t.say("node %d does not come back by itself: %v", n.id, err)
 	}
