@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +110,24 @@ func TestANewcomerTakesThePlaceOfItsNodesLostDisk(t *testing.T) {
 		if got := promotion(c.members); !slices.Equal(got.Promote, c.promote) || !slices.Equal(got.Remove, c.remove) {
 			t.Errorf("%s: promotes %d and removes %d, want %d and %d", c.name, got.Promote, got.Remove, c.promote, c.remove)
 		}
+	}
+}
+
+func TestAVolumeThatIsFilledTwiceIsEmptiedTwice(t *testing.T) {
+	volume := t.TempDir()
+	var faults faultState
+	for range 2 {
+		_, remove, err := newBallast(volume)
+		if err != nil {
+			t.Fatal(err)
+		}
+		faults.undoBy(remove)
+	}
+	if err := errors.Join(faults.undo()...); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(volume); err != nil || len(left) > 0 {
+		t.Errorf("%v is left: %v", left, err)
 	}
 }
 
