@@ -75,7 +75,7 @@ func (n *Node) newClusterRoom() (*clusterRoom, error) {
 	self := peer.Self{
 		Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory, Incarnation: n.incarnation,
 	}
-	c.fabric = peer.New(self, peers, peer.Lifelines{Dialer: n.seams.Dialer, Client: lifelines}, c, c.logger)
+	c.fabric = peer.New(self, peers, peer.Lifelines{Dial: n.seams.Net.Dial, Client: lifelines}, c, c.logger)
 	return c, nil
 }
 

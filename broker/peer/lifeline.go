@@ -24,15 +24,10 @@ const ALPNLifeline = "millrace-lifeline/1"
 // heartbeats alone.
 const lifelinesMax = 256
 
-// Dialer opens TCP connections; *net.Dialer is one.
-type Dialer interface {
-	DialContext(ctx context.Context, network, address string) (net.Conn, error)
-}
-
 // Lifelines is what a fabric makes lifelines with.
 type Lifelines struct {
-	Dialer Dialer
-	Client *tls.Config // the dialling side's
+	Dial   func(ctx context.Context, address string) (net.Conn, error) // opens a TCP connection
+	Client *tls.Config                                                 // the dialling side's
 }
 
 // lifeline is one that stands.
@@ -67,7 +62,7 @@ func (f *Fabric) releaseLifeline(t Target, stood bool) {
 func (f *Fabric) holdLifeline(ctx context.Context, t Target) error {
 	limited, cancel := context.WithTimeout(ctx, handshakeWithin)
 	defer cancel()
-	plain, err := f.lines.Dialer.DialContext(limited, "tcp", t.Address)
+	plain, err := f.lines.Dial(limited, t.Address)
 	if err != nil {
 		return nil
 	}

@@ -161,7 +161,7 @@ func (a *authority) open(cluster broker.ClusterID, node broker.NodeID, self Self
 		a.t.Fatal(err)
 	}
 	h := &house{address: socket.LocalAddr().String(), beats: map[broker.NodeID]Heartbeat{}}
-	h.fabric = New(self, peers, Lifelines{Dialer: new(net.Dialer), Client: client}, h, zerolog.New(&h.log))
+	h.fabric = New(self, peers, Lifelines{Dial: transport.System{}.Dial, Client: client}, h, zerolog.New(&h.log))
 	h.fabric.Start(context.Background())
 	lines := task.NewGroup(context.Background())
 	lines.Go("accept lifelines", func(ctx context.Context) error { return h.acceptLifelines(lines, tls.NewListener(tcp, server)) })

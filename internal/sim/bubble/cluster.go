@@ -97,7 +97,7 @@ func newMachine(id broker.NodeID) *machine {
 }
 
 func (c *cluster) seams(m *machine, process *vfs.Process) node.Seams {
-	return node.Seams{FS: process, Net: c.host(m), Now: time.Now, Random: cryptorand.Reader, Dialer: c.host(m)}
+	return node.Seams{FS: process, Net: c.host(m), Now: time.Now, Random: cryptorand.Reader}
 }
 
 // start starts a process on a machine where none runs. It does not wait.
