@@ -158,7 +158,7 @@ func electLeaders(head *metadata.Image, r ElectLeaders) (Decision, error) {
 			continue
 		}
 		preferred := p.Replicas[0].Node
-		if !slices.Contains(p.ISR, preferred) || !brokers.active(preferred) || brokers.drained(preferred) {
+		if !brokers.mayBeGiven(p, preferred) {
 			reply.Results[i] = broker.Errorf(broker.PreferredLeaderNotAvailable, "node %d is not in sync on %s, not running, or drained", preferred, tp)
 			continue
 		}

@@ -21,10 +21,11 @@ type cluster struct {
 	nowMs   int64
 	topics  []broker.TopicID // in the order of their making
 	entries int
+	homing  map[broker.NodeID]*Homing
 }
 
 func newCluster(seed byte) *cluster {
-	return &cluster{core: New(Config{}, rand.NewChaCha8([32]byte{seed})), img: metadata.NewImage(), nowMs: 1_000_000}
+	return &cluster{core: New(Config{}, rand.NewChaCha8([32]byte{seed})), img: metadata.NewImage(), nowMs: 1_000_000, homing: map[broker.NodeID]*Homing{}}
 }
 
 func (c *cluster) decide(req Request) (Reply, error) {
@@ -216,6 +217,16 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 		return c.decide(ReportFailedReplicas{Node: node, Epoch: epoch, Replicas: []ReplicaRef{{tp, rid}}})
 	case "yield":
 		return c.decide(YieldLeads{Node: node, Epoch: epoch})
+	case "home":
+		c.nowMs += intArg(t, d, "after", 0)
+		if c.homing[node] == nil {
+			c.homing[node] = NewHoming(node, 1000)
+		}
+		due := c.homing[node].OnTick(c.nowMs, c.img, !d.HasArg("short-of-space"))
+		if due == nil {
+			return LeadersElected{}, nil
+		}
+		return c.decide(ElectLeaders{Partitions: due})
 	case "create":
 		req := CreateTopic{
 			Name: "t", Partitions: 1, ReplicationFactor: -1, Assignment: map[int32][]broker.NodeID{}, Configs: map[string]string{},

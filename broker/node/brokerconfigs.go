@@ -38,6 +38,7 @@ func (n *Node) brokerConfigs() []kafka.BrokerConfig {
 	return documented([]kafka.BrokerConfig{
 		text("advertised.listeners", advertised),
 		flag("allow.everyone.if.no.acl.found", c.AllowUnlessRuled),
+		flag("auto.leader.rebalance.enable", c.LeaderRebalance),
 		text("broker.rack", c.Rack),
 		millis("connections.max.reauth.ms", c.ReauthMax),
 		millis("group.consumer.heartbeat.interval.ms", c.GroupConsumer.Heartbeat.Default),
@@ -55,6 +56,7 @@ func (n *Node) brokerConfigs() []kafka.BrokerConfig {
 		millis("log.cleaner.backoff.ms", c.CleanerBackoff),
 		number("log.cleaner.dedupe.buffer.size", c.CleanerBytes),
 		number("log.cleaner.io.max.bytes.per.second", c.CleanerBytesPerSecond),
+		number("leader.imbalance.check.interval.seconds", int64(c.LeaderRebalanceAfter/time.Second)),
 		text("log.dirs", c.Data),
 		number("log.retention.bytes", c.RetentionBytes),
 		millis("log.retention.check.interval.ms", c.RetentionCheck),

@@ -49,6 +49,8 @@ type Config struct {
 	ScrubBytesPerSecond    int64         // log.scrub.io.max.bytes.per.second; 0: never
 	DefaultPartitions      int32         // num.partitions
 	AutoCreateTopics       bool
+	LeaderRebalance        bool          // auto.leader.rebalance.enable
+	LeaderRebalanceAfter   time.Duration // leader.imbalance.check.interval.seconds
 	GroupInitialRebalance  time.Duration
 	GroupMinSession        time.Duration
 	GroupMaxSession        time.Duration
@@ -103,6 +105,8 @@ func settings() []setting {
 		{"log.scrub.io.max.bytes.per.second", "8388608", "how fast; 0: never", integer(0, 1<<40, func(c *Config, v int64) { c.ScrubBytesPerSecond = v })},
 		{"num.partitions", "1", "partitions of a topic that does not say", integer(1, 10000, func(c *Config, v int64) { c.DefaultPartitions = int32(v) })},
 		{"auto.create.topics.enable", "false", "make topics that clients ask metadata for", boolean(func(c *Config, v bool) { c.AutoCreateTopics = v })},
+		{"auto.leader.rebalance.enable", "true", "this node leads again, some time after it was away, where it is the preferred leader: the first replica of a partition", boolean(func(c *Config, v bool) { c.LeaderRebalance = v })},
+		{"leader.imbalance.check.interval.seconds", "300", "how long this node must have been in sync without a break, and not short of space, before it leads again where it is the preferred leader", integer(1, 1<<31-1, func(c *Config, v int64) { c.LeaderRebalanceAfter = time.Duration(v) * time.Second })},
 		{"group.initial.rebalance.delay.ms", "0", "wait for more members before a new group's first generation", millis(0, func(c *Config, v time.Duration) { c.GroupInitialRebalance = v })},
 		{"group.min.session.timeout.ms", "100", "shortest session timeout a member may ask for", millis(1, func(c *Config, v time.Duration) { c.GroupMinSession = v })},
 		{"group.max.session.timeout.ms", "1800000", "longest session timeout a member may ask for", millis(1, func(c *Config, v time.Duration) { c.GroupMaxSession = v })},

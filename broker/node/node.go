@@ -254,6 +254,9 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	n.rooms.Go("space", n.watchSpace)
 	n.rooms.Go("in-sync replicas", n.watchISRs)
 	n.rooms.Go("failed replicas", n.reportFailed)
+	if n.config.LeaderRebalance {
+		n.rooms.Go("lead again", n.leadAgain)
+	}
 	if err := n.unfence(ctx, previous); err != nil {
 		return err
 	}

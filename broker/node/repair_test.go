@@ -374,7 +374,7 @@ func (s scarce) Space(string) (free, total uint64, err error) {
 }
 
 // F14 on a cluster: a node that is short of space takes no records, so it leads nothing that another can lead; producers go
-// on, everything can be read, and the node leads again when it has space and is asked to.
+// on, everything can be read, and the node leads again when it has space and another has none.
 func TestANodeShortOfSpaceHandsItsPartitionsOver(t *testing.T) {
 	c := newClinic(t)
 	var full [3]atomic.Bool
