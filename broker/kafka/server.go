@@ -58,7 +58,7 @@ type Limits struct {
 	PipelineDepth          int           // Produce requests of one connection that wait for replicas; default 64
 	PipelineBytesMax       int           // bytes of them; one larger request passes alone; default 32 MiB
 	RequestBytesMax        int           // of the larger requests of all connections (queued.max.request.bytes); default 512 MiB
-	ResponseBytesMax       int           // of records in all responses under way; beyond it responses get short; default 256 MiB
+	ResponseBytesMax       int           // of records in all responses under way; beyond it responses get short; default 192 MiB
 	Connections            int           // open at a time, over all listeners; default 16,384
 	ConnectionsPerIP       int           // open at a time from one address; default 4,096
 	Idle                   time.Duration // connections.max.idle.ms; default 10 min
@@ -81,7 +81,7 @@ func (l Limits) withDefaults() Limits {
 		PipelineDepth:          orDefault(l.PipelineDepth, 64),
 		PipelineBytesMax:       orDefault(l.PipelineBytesMax, 32<<20),
 		RequestBytesMax:        orDefault(l.RequestBytesMax, 512<<20),
-		ResponseBytesMax:       orDefault(l.ResponseBytesMax, 256<<20),
+		ResponseBytesMax:       orDefault(l.ResponseBytesMax, 192<<20),
 		Connections:            orDefault(l.Connections, 16384),
 		ConnectionsPerIP:       orDefault(l.ConnectionsPerIP, 4096),
 		Idle:                   orDefault(l.Idle, 10*time.Minute),

@@ -36,9 +36,10 @@ type clusterRoom struct {
 	joining chan struct{} // a place for each newcomer that is being let in
 	look    chan struct{} // wakes the watch of brokers
 
-	heard    sync.Mutex
-	detector *controller.Detector                // guarded by heard
-	inquests map[broker.UUID]*controller.Inquest // guarded by heard: by incarnation
+	heard      sync.Mutex
+	detector   *controller.Detector                // guarded by heard
+	inquests   map[broker.UUID]*controller.Inquest // guarded by heard: by incarnation
+	disownedBy map[broker.NodeID]bool              // guarded by heard: who says that this node was removed from the cluster
 
 	set atomic.Pointer[replica.Set] // nil until partitions may be followed
 
@@ -59,6 +60,7 @@ func (n *Node) newClusterRoom() (*clusterRoom, error) {
 		node: n, logger: n.component("cluster"), serving: make(chan struct{}, snapshotsServedMax),
 		joining: make(chan struct{}, joinsAtOnceMax), look: make(chan struct{}, 1),
 		detector: controller.NewDetector(n.sinceStart().Milliseconds()), inquests: map[broker.UUID]*controller.Inquest{},
+		disownedBy: map[broker.NodeID]bool{},
 	}
 	server, client, err := n.peerTLS()
 	if err != nil {
@@ -75,7 +77,7 @@ func (n *Node) newClusterRoom() (*clusterRoom, error) {
 	self := peer.Self{
 		Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory, Incarnation: n.incarnation,
 	}
-	c.fabric = peer.New(self, peers, peer.Lifelines{Dialer: n.seams.Dialer, Client: lifelines}, c, c.logger)
+	c.fabric = peer.New(self, peers, peer.Lifelines{Dial: n.seams.Net.Dial, Client: lifelines}, c, c.logger)
 	return c, nil
 }
 
@@ -268,13 +270,34 @@ func (c *clusterRoom) Admit(p peer.Peer) error {
 	m, known := image.Node(p.Raft)
 	switch {
 	case !known && broker.Index(p.Raft) <= image.Index():
-		return fmt.Errorf("raft id %d of node %d is no member of the cluster: it was removed, or replaced; join again with an empty directory", p.Raft, p.Node)
+		return fmt.Errorf("raft id %d of node %d is no member of the cluster: %w; join again with an empty directory", p.Raft, p.Node, peer.ErrRemoved)
 	case known && m.ID != p.Node:
 		return fmt.Errorf("raft id %d belongs to node %d, not to node %d", p.Raft, m.ID, p.Node)
 	case known && m.Directory != p.Directory:
 		return fmt.Errorf("raft id %d belongs to directory %s, not to directory %s", p.Raft, m.Directory, p.Directory)
 	}
 	return nil
+}
+
+// OnRemoved implements peer.Handler. A node that was away when it was removed learns it from those that were there: when most
+// of the voters that it knows say so, it ends. One alone may have been made a cluster of its own (recover --unsafe).
+func (c *clusterRoom) OnRemoved(by broker.NodeID) {
+	voters, agree := 0, 0
+	image := c.node.quorum.Image()
+	c.heard.Lock()
+	c.disownedBy[by] = true
+	for _, m := range image.Nodes() {
+		if m.Voter {
+			voters++
+			if c.disownedBy[m.ID] {
+				agree++
+			}
+		}
+	}
+	c.heard.Unlock()
+	if agree > voters/2 {
+		c.node.fail(c.node.errRemoved())
+	}
 }
 
 // OnRefused implements peer.Handler.

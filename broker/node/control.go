@@ -267,6 +267,10 @@ func (n *Node) checkMember(image *metadata.Image) error {
 	if _, member := image.Node(n.identity.Raft); member || image.Index() < broker.Index(n.identity.Raft) {
 		return nil
 	}
+	return n.errRemoved()
+}
+
+func (n *Node) errRemoved() error {
 	return fmt.Errorf("this node was decommissioned or removed: raft id %d is no member of the cluster any more, and its directory cannot come back; join again with an empty one", n.identity.Raft)
 }
 

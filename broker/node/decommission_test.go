@@ -74,3 +74,34 @@ func TestADecommissionedNodeIsGone(t *testing.T) {
 		t.Errorf("it started again: %v", err)
 	}
 }
+
+// Who was away when it was removed learns it from those that were there, and ends: its own metadata will never tell.
+func TestANodeThatWasRemovedWhileItWasAwayEnds(t *testing.T) {
+	c := newTrio(t)
+	token, address, err := c.nodes[0].cluster.invite(t.Context(), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fourth := newSeat(t, vfs.OS{}, t.TempDir())
+	if _, err := Join(t.Context(), SystemSeams(), JoinSpec{Data: fourth.config.Data, Node: 4, Cluster: address, Token: token}); err != nil {
+		t.Fatal(err)
+	}
+	fourth.config.Seeds = []string{address}
+	fourth.stop(fourth.start())
+	for _, m := range c.nodes[0].quorum.Image().Nodes() {
+		if m.ID == 4 {
+			c.await("node 4 is removed", func() bool {
+				_, err := c.nodes[1].cluster.Submit(t.Context(), controller.AlterMembers{Remove: []broker.RaftID{m.Raft}})
+				return err == nil
+			})
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if again, err := fourth.tryStart(ctx); err == nil || !strings.Contains(err.Error(), "was decommissioned or removed") {
+		if again != nil {
+			_ = again.Stop()
+		}
+		t.Errorf("it started again: %v", err)
+	}
+}

@@ -10,17 +10,20 @@ import (
 	"testing"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/internal/transport"
 )
 
 // cutter is a dialler of lifelines that can cut them, or make none.
 type cutter struct {
+	transport.System
 	mu    sync.Mutex
 	none  bool
 	conns []net.Conn
 }
 
-func (c *cutter) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+// Dial implements transport.Network.
+func (c *cutter) Dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := c.System.Dial(ctx, address)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil && c.none {
@@ -69,6 +72,9 @@ const died = "a node's process has ended"
 // RH7: every voter is told of a process that ends by its lifeline, and the controller fences it without waiting for silence.
 func TestADeadProcessIsFencedByItsLifeline(t *testing.T) {
 	c := newTrio(t)
+	c.await("everybody's lifelines to everybody", func() bool {
+		return !slices.ContainsFunc(c.nodes[:], func(n *Node) bool { return len(n.cluster.fabric.Lifelines()) < 2 })
+	})
 	_ = c.nodes[2].stop(false) // As kill -9: it tells nobody.
 	c.nodes[2] = nil
 	c.await("both others know of the death", func() bool {

@@ -20,7 +20,6 @@ import (
 	"github.com/millrace-io/millrace/broker/coordinator"
 	"github.com/millrace-io/millrace/broker/delivery"
 	"github.com/millrace-io/millrace/broker/kafka"
-	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/broker/quorum"
 	"github.com/millrace-io/millrace/broker/replica"
 	"github.com/millrace-io/millrace/internal/task"
@@ -37,12 +36,11 @@ type Seams struct {
 	Net    transport.Network
 	Now    func() time.Time
 	Random io.Reader
-	Dialer peer.Dialer // of lifelines, which are TCP connections to other nodes
 }
 
 // SystemSeams returns the operating system's.
 func SystemSeams() Seams {
-	return Seams{FS: vfs.OS{}, Net: transport.System{}, Now: time.Now, Random: rand.Reader, Dialer: new(net.Dialer)}
+	return Seams{FS: vfs.OS{}, Net: transport.System{}, Now: time.Now, Random: rand.Reader}
 }
 
 // Node is a running node. Its methods are safe for concurrent use.

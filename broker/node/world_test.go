@@ -59,7 +59,7 @@ func (s *seat) tryStart(ctx context.Context) (*Node, error) {
 	seams := SystemSeams()
 	seams.FS = s.fs
 	if s.dialer != nil {
-		seams.Dialer = s.dialer
+		seams.Net = s.dialer
 	}
 	return Start(ctx, s.config, seams, zerolog.New(&s.log))
 }

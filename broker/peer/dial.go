@@ -130,6 +130,10 @@ func (f *Fabric) greet(ctx context.Context, t Target, kind, subject string) (_ *
 // recognise says who answered, or why this node will not have it.
 func (f *Fabric) recognise(t Target, answer hello, state tls.ConnectionState) (Peer, error) {
 	if answer.Refused != "" {
+		// The word of a node of this cluster, as its certificate says.
+		if cluster, by, err := nodeOfConnection(state); answer.Removed && err == nil && cluster == f.self.Cluster {
+			f.handler.OnRemoved(by)
+		}
 		return Peer{}, &RefusedError{Address: t.Address, By: fmt.Sprintf("node %d", answer.From), Why: answer.Refused}
 	}
 	refuse := func(why string) (Peer, error) {
@@ -149,8 +153,8 @@ func (f *Fabric) recognise(t Target, answer hello, state tls.ConnectionState) (P
 	if peer.Incarnation == f.self.Incarnation {
 		return peer, nil
 	}
-	if why := f.admit(peer); why != "" {
-		return refuse(why)
+	if err := f.admit(peer); err != nil {
+		return refuse(err.Error())
 	}
 	return peer, nil
 }

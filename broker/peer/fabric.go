@@ -57,8 +57,11 @@ type Handler interface {
 	Heartbeat() Heartbeat
 	// Targets are whom this node is to be connected to.
 	Targets() []Target
-	// Admit says why a peer whose certificate is good may not connect; nil if it may.
+	// Admit says why a peer whose certificate is good may not connect; nil if it may. The error wraps ErrRemoved where the
+	// peer is no member of the cluster and never will be again.
 	Admit(p Peer) error
+	// OnRemoved is told that a node of the cluster says so of this one. It must not block.
+	OnRemoved(by broker.NodeID)
 	// OnRefused counts a refusal.
 	OnRefused()
 	// OnLifelineClosed is told that the only lifeline of a process has closed. It may block.
@@ -185,11 +188,11 @@ func (f *Fabric) serve(ctx context.Context, conn *transport.Connection) (err err
 	if err != nil {
 		return fmt.Errorf("read the HELLO of %s: %w", conn.RemoteAddr(), err)
 	}
-	peer, why := f.examine(h, conn.TLS(), conn.RemoteAddr())
-	if why != "" {
+	peer, err := f.examine(h, conn.TLS(), conn.RemoteAddr())
+	if err != nil {
 		f.handler.OnRefused()
-		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: why}
-		return errors.Join(refusal, f.refuse(first, why))
+		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: err.Error()}
+		return errors.Join(refusal, f.refuse(first, err))
 	}
 	answer := f.self.hello(peer.Node, h.Kind, "")
 	answer.Version = commonVersion(h.Versions)
@@ -210,8 +213,8 @@ func (f *Fabric) serve(ctx context.Context, conn *transport.Connection) (err err
 }
 
 // refuse sends a refusal and waits until the other side has read it, which then closes.
-func (f *Fabric) refuse(first *transport.Stream, why string) error {
-	if err := writeHello(first, hello{From: f.self.Node, Cluster: f.self.Cluster.String(), Refused: why}); err != nil {
+func (f *Fabric) refuse(first *transport.Stream, why error) error {
+	if err := writeHello(first, f.self.refusal(why)); err != nil {
 		return nil // it has gone
 	}
 	_, _ = first.Read(make([]byte, 1)) // its end, or the deadline
@@ -219,35 +222,35 @@ func (f *Fabric) refuse(first *transport.Stream, why string) error {
 }
 
 // examine says who dialled, or why it is refused.
-func (f *Fabric) examine(h hello, state tls.ConnectionState, from net.Addr) (Peer, string) {
+func (f *Fabric) examine(h hello, state tls.ConnectionState, from net.Addr) (Peer, error) {
 	if why := f.self.checkHello(h, state); why != "" {
-		return Peer{}, why
+		return Peer{}, errors.New(why)
 	}
 	if commonVersion(h.Versions) == 0 {
-		return Peer{}, fmt.Sprintf("node %d talks versions %v of the protocol, this node %v: run programs of neighbouring releases", h.From, h.Versions, versions)
+		return Peer{}, fmt.Errorf("node %d talks versions %v of the protocol, this node %v: run programs of neighbouring releases", h.From, h.Versions, versions)
 	}
 	peer, err := h.peerOf(from.String())
 	if err != nil {
-		return peer, err.Error()
+		return peer, err
 	}
 	return peer, f.admit(peer)
 }
 
-func (f *Fabric) admit(peer Peer) string {
+func (f *Fabric) admit(peer Peer) error {
 	if peer.Raft == f.self.Raft && peer.Incarnation != f.self.Incarnation {
-		return fmt.Sprintf("raft id %d is this node's own: directory %s was copied; remove the copy", peer.Raft, peer.Directory)
+		return fmt.Errorf("raft id %d is this node's own: directory %s was copied; remove the copy", peer.Raft, peer.Directory)
 	}
 	if err := f.handler.Admit(peer); err != nil {
-		return err.Error()
+		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, l := range f.links[peer.Raft] {
 		if l.peer.Incarnation != peer.Incarnation && time.Since(l.heardAt()) < aliveWithin {
-			return fmt.Sprintf("directory %s of node %d is in use by a process at %s: a directory cannot be copied", peer.Directory, peer.Node, l.peer.Address)
+			return fmt.Errorf("directory %s of node %d is in use by a process at %s: a directory cannot be copied", peer.Directory, peer.Node, l.peer.Address)
 		}
 	}
-	return ""
+	return nil
 }
 
 // keep runs a control connection until it ends.

@@ -61,7 +61,11 @@ type hello struct {
 	Subject     string        `json:"subject,omitempty"` // what a connection of its kind is about
 	Version     int           `json:"version,omitempty"` // of an answer
 	Refused     string        `json:"refused,omitempty"` // of an answer: why
+	Removed     bool          `json:"removed,omitempty"` // of a refusal: whoever dialled was removed from the cluster
 }
+
+// ErrRemoved is wrapped by a refusal of a member that was removed from the cluster.
+var ErrRemoved = errors.New("it was removed, or replaced")
 
 // RefusedError says that one side would not have the other.
 type RefusedError struct {
@@ -79,6 +83,10 @@ func (s Self) hello(to broker.NodeID, kind, subject string) hello {
 		Cluster: s.Cluster.String(), From: s.Node, To: to, Raft: s.Raft, Directory: s.Directory.String(),
 		Incarnation: s.Incarnation.String(), Kind: kind, Versions: versions, Subject: subject,
 	}
+}
+
+func (s Self) refusal(why error) hello {
+	return hello{From: s.Node, Cluster: s.Cluster.String(), Refused: why.Error(), Removed: errors.Is(why, ErrRemoved)}
 }
 
 // peerOf reads who a HELLO says that it is from.

@@ -24,15 +24,10 @@ const ALPNLifeline = "millrace-lifeline/1"
 // heartbeats alone.
 const lifelinesMax = 256
 
-// Dialer opens TCP connections; *net.Dialer is one.
-type Dialer interface {
-	DialContext(ctx context.Context, network, address string) (net.Conn, error)
-}
-
 // Lifelines is what a fabric makes lifelines with.
 type Lifelines struct {
-	Dialer Dialer
-	Client *tls.Config // the dialling side's
+	Dial   func(ctx context.Context, address string) (net.Conn, error) // opens a TCP connection
+	Client *tls.Config                                                 // the dialling side's
 }
 
 // lifeline is one that stands.
@@ -67,7 +62,7 @@ func (f *Fabric) releaseLifeline(t Target, stood bool) {
 func (f *Fabric) holdLifeline(ctx context.Context, t Target) error {
 	limited, cancel := context.WithTimeout(ctx, handshakeWithin)
 	defer cancel()
-	plain, err := f.lines.Dialer.DialContext(limited, "tcp", t.Address)
+	plain, err := f.lines.Dial(limited, t.Address)
 	if err != nil {
 		return nil
 	}
@@ -123,14 +118,14 @@ func (f *Fabric) welcomeLifeline(conn *tls.Conn) (Peer, error) {
 	if err != nil {
 		return Peer{}, fmt.Errorf("read the HELLO of %s: %w", conn.RemoteAddr(), err)
 	}
-	p, why := f.examine(h, conn.ConnectionState(), conn.RemoteAddr())
-	if why == "" && h.Kind != KindLifeline {
-		why = fmt.Sprintf("a connection of kind %q is none that TCP carries", h.Kind)
+	p, err := f.examine(h, conn.ConnectionState(), conn.RemoteAddr())
+	if err == nil && h.Kind != KindLifeline {
+		err = fmt.Errorf("a connection of kind %q is none that TCP carries", h.Kind)
 	}
-	if why != "" {
+	if err != nil {
 		f.handler.OnRefused()
-		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: why}
-		_ = writeHello(conn, hello{From: f.self.Node, Cluster: f.self.Cluster.String(), Refused: why}) // if it is still there
+		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: err.Error()}
+		_ = writeHello(conn, f.self.refusal(err)) // if it is still there
 		return Peer{}, refusal
 	}
 	answer := f.self.hello(p.Node, KindLifeline, "")

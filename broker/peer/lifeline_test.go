@@ -26,11 +26,19 @@ func TestALifelineTellsWhichProcessEnded(t *testing.T) {
 	two := ca.open(ours, 2, s)
 	two.dial(Target{Address: one.address, Node: 1, Raft: 1})
 	await(t, "a lifeline", func() bool { return one.lifelines() == 1 })
-	second := ca.lifeline(one, s) // The same process made another one, before the first was known to be broken.
-	await(t, "the first lifeline's end, and its replacement", func() bool {
+	from := func() string {
 		one.fabric.mu.Lock()
 		defer one.fabric.mu.Unlock()
-		return one.fabric.stand[2].conn != nil && one.fabric.stand[2].conn.RemoteAddr().String() != second.LocalAddr().String()
+		if conn := one.fabric.stand[2].conn; conn != nil {
+			return conn.RemoteAddr().String()
+		}
+		return ""
+	}
+	first := from()
+	second := ca.lifeline(one, s) // The same process made another one, before the first was known to be broken.
+	await(t, "the first lifeline's end, and its replacement", func() bool {
+		now := from()
+		return now != "" && now != first && now != second.LocalAddr().String()
 	})
 	if closed := one.closings(); len(closed) != 0 {
 		t.Fatalf("closed: %v", closed)

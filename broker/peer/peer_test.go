@@ -92,6 +92,7 @@ type house struct {
 	beats   map[broker.NodeID]Heartbeat
 	refused int
 	closed  []Peer // whose lifeline did
+	gone    int    // how often it was told that it was removed
 }
 
 type lockedBuffer struct {
@@ -137,6 +138,13 @@ func (h *house) Admit(p Peer) error {
 	}
 	return nil
 }
+func (h *house) OnRemoved(by broker.NodeID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if by == 1 {
+		h.gone++
+	}
+}
 func (h *house) OnRefused() { h.mu.Lock(); defer h.mu.Unlock(); h.refused++ }
 func (h *house) OnLifelineClosed(_ context.Context, of Peer) {
 	h.mu.Lock()
@@ -161,7 +169,7 @@ func (a *authority) open(cluster broker.ClusterID, node broker.NodeID, self Self
 		a.t.Fatal(err)
 	}
 	h := &house{address: socket.LocalAddr().String(), beats: map[broker.NodeID]Heartbeat{}}
-	h.fabric = New(self, peers, Lifelines{Dialer: new(net.Dialer), Client: client}, h, zerolog.New(&h.log))
+	h.fabric = New(self, peers, Lifelines{Dial: transport.System{}.Dial, Client: client}, h, zerolog.New(&h.log))
 	h.fabric.Start(context.Background())
 	lines := task.NewGroup(context.Background())
 	lines.Go("accept lifelines", func(ctx context.Context) error { return h.acceptLifelines(lines, tls.NewListener(tcp, server)) })
@@ -288,7 +296,7 @@ func TestStrangersAreRefusedWithReasons(t *testing.T) {
 		{name: "a certificate of another cluster", cluster: theirs, node: 2, self: self(2), target: 1, why: "its certificate is of cluster"},
 		{name: "another node's certificate", cluster: ours, node: 3, self: self(2), target: 1, why: "its certificate is node 3's"},
 		{name: "a wrong address", cluster: ours, node: 2, self: self(2), target: 5, why: "looks for node 5, this is node 1"},
-		{name: "a removed member", cluster: ours, node: 2, self: self(2), target: 1, admit: func(Peer) error { return errors.New("it was removed") }, why: "it was removed"},
+		{name: "a removed member", cluster: ours, node: 2, self: self(2), target: 1, admit: func(Peer) error { return fmt.Errorf("no member: %w", ErrRemoved) }, why: "it was removed"},
 		{name: "this node's own directory, copied", cluster: ours, node: 1, self: self(1), target: 1, why: "was copied"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -303,6 +311,11 @@ func TestStrangersAreRefusedWithReasons(t *testing.T) {
 					t.Errorf("%q stands %d times in:\n%s", c.why, got, log)
 				}
 			}
+			stranger.mu.Lock()
+			if told := stranger.gone > 0; told != (c.admit != nil) {
+				t.Errorf("told that it was removed: %v", told)
+			}
+			stranger.mu.Unlock()
 			if len(one.fabric.Connected())+len(stranger.fabric.Connected()) != 0 {
 				t.Error("they are connected")
 			}

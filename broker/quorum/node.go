@@ -32,7 +32,7 @@ const (
 	readyBytesMax    = 8 << 20 // of committed entries applied at a time
 	uncommittedMax   = 64 << 20
 	inflightMessages = 64
-	campaignsMax     = 10 // of a voter that starts and hears of no leader; from then on raft's own timeouts rule
+	campaignsMax     = 5 // of a voter that starts and hears of no leader; from then on raft's own timeouts rule
 	// submitsMax bounds the requests that wait for the loop; past it, Submit waits. A turn takes as many of them as one
 	// sync may answer.
 	submitsMax = 256
@@ -223,8 +223,9 @@ func (n *Node) loop(ctx context.Context) (err error) {
 }
 
 // begin applies what is known to be committed, and so learns who the members are: the newest snapshot may be older than
-// the last change of them. A sole voter then has nobody to wait for. The others wait a little for a leader that is there,
-// each for as long as its rank says, so that a cluster that starts together has one at the first try.
+// the last change of them. A sole voter then has nobody to wait for. The others wait for a leader that is there already, and
+// take turns by rank to campaign, so that a cluster that starts together has one as soon as two of its voters hear each other.
+// The later by rank rest longer between turns, lest two always ask together.
 func (n *Node) begin(ctx context.Context) error {
 	if err := n.settle(ctx); err != nil {
 		return err
@@ -234,20 +235,28 @@ func (n *Node) begin(ctx context.Context) error {
 	if rank < 0 || len(n.storage.conf.GetVotersOutgoing()) > 0 {
 		return nil
 	}
+	if len(voters) == 1 {
+		return n.campaign(ctx)
+	}
+	rest := rank + 1
 	for range campaignsMax {
-		if len(voters) > 1 {
-			if err := n.awaitLeader(ctx, time.Duration(rank+1)*tickInterval); err != nil || n.raw.BasicStatus().Lead != 0 || ctx.Err() != nil {
-				return err
-			}
+		if err := n.awaitLeader(ctx, time.Duration(rest)*tickInterval); err != nil || n.raw.BasicStatus().Lead != 0 || ctx.Err() != nil {
+			return err
 		}
-		if err := n.raw.Campaign(); err != nil {
-			return fmt.Errorf("campaign: %w", err)
+		if err := n.campaign(ctx); err != nil {
+			return err
 		}
-		if len(voters) == 1 {
-			return nil
-		}
+		rest = len(voters) + rank
 	}
 	return nil
+}
+
+// campaign asks the other voters for their votes.
+func (n *Node) campaign(ctx context.Context) error {
+	if err := n.raw.Campaign(); err != nil {
+		return fmt.Errorf("campaign: %w", err)
+	}
+	return n.settle(ctx)
 }
 
 // awaitLeader handles messages until a leader is known or the time is up.

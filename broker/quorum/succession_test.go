@@ -68,3 +68,30 @@ func TestOtherDeathsAreNoReasonToElect(t *testing.T) {
 		})
 	})
 }
+
+// RM7: voters that start together have a leader as soon as they hear each other, whenever that is within their first second,
+// and do not wait for raft's own timeouts.
+func TestVotersThatStartTogetherElectAtOnce(t *testing.T) {
+	for _, deaf := range []time.Duration{0, 90 * time.Millisecond, 110 * time.Millisecond, 210 * time.Millisecond, 450 * time.Millisecond, 990 * time.Millisecond} {
+		t.Run(deaf.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				three(t, func(ctx context.Context, w *wire) {
+					began := time.Now()
+					if deaf > 0 {
+						for id := uint64(1); id <= 3; id++ {
+							w.isolate(id, true)
+						}
+						time.Sleep(deaf)
+						for id := uint64(1); id <= 3; id++ {
+							w.isolate(id, false)
+						}
+					}
+					w.active(t, ctx)
+					if took := time.Since(began) - deaf; took > 3*tickInterval {
+						t.Errorf("a leader %v after the voters heard each other, later than after 3 turns", took)
+					}
+				})
+			})
+		})
+	}
+}

@@ -21,24 +21,14 @@ const gapMax = 2500 * time.Millisecond
 // RH7: the broker that leads both the metadata quorum and the partition is killed, and the next record is acknowledged before
 // a suspicion by silence alone would have ended. KILLS=20 kills so often; the gaps are in the log.
 func TestAKilledLeaderOfEverythingIsReplacedAtOnce(t *testing.T) {
-	kills := 3
-	if text := os.Getenv("KILLS"); text != "" {
-		var err error
-		if kills, err = strconv.Atoi(text); err != nil || kills < 1 {
-			t.Fatalf("KILLS=%s: give a number from 1 up", text)
-		}
-	}
+	kills := times(t, "KILLS", 3)
 	c := newTrio(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(kills)*20*time.Second)
 	defer cancel()
 	if _, err := c.nodes[0].sdk.CreateTopic(ctx, "orders", 1, nil); err != nil {
 		t.Fatal(err)
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.nodes[0].client, c.nodes[1].client, c.nodes[2].client), kgo.ProducerLinger(0),
-		kgo.DefaultProduceTopic("orders"), kgo.MetadataMinAge(100*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := c.franz(kgo.ProducerLinger(0), kgo.DefaultProduceTopic("orders"))
 	defer client.Close()
 	var gaps []time.Duration
 	for kill := range kills {
@@ -63,7 +53,21 @@ func TestAKilledLeaderOfEverythingIsReplacedAtOnce(t *testing.T) {
 	}
 }
 
-// level waits until all replicas of a topic's only partition are in sync, and returns who leads it.
+// times is how often a test does what it does, which the environment may say.
+func times(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%s: give a number from 1 up", name, text)
+	}
+	return n
+}
+
+// level waits until all replicas of a topic are in sync, and returns who leads its first partition.
 func (c *trio) level(topic string) (leader int) {
 	c.t.Helper()
 	c.eventually("three replicas in sync", func() error {
@@ -72,9 +76,11 @@ func (c *trio) level(topic string) (leader int) {
 			if err != nil {
 				return err
 			}
-			p := r.Partitions[0]
-			if leader = int(p.Leader) - 1; len(p.Isr) != 3 || leader < 0 {
-				return fmt.Errorf("node %d: leader %d, ISR %v", i+1, p.Leader, p.Isr)
+			leader = int(r.Partitions[0].Leader) - 1
+			for _, p := range r.Partitions {
+				if len(p.Isr) != 3 || p.Leader < 1 {
+					return fmt.Errorf("node %d: partition %d has leader %d, ISR %v", i+1, p.Partition, p.Leader, p.Isr)
+				}
 			}
 		}
 		return nil

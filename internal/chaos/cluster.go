@@ -177,25 +177,38 @@ func (c *cluster) join(ctx context.Context, n *node) error {
 	return errors.Join(c.start(ctx, n), n.Ready(ctx))
 }
 
-// promote makes voters of those who are not, and waits for it.
+// promote makes voters of those who are not, in place of their nodes' earlier directories, and waits for it.
 func (c *cluster) promote(ctx context.Context) error {
 	return until(ctx, 30*time.Second, "three voters", func(ctx context.Context) error {
 		q, err := c.nodes[0].admin.Cluster().GetQuorum(ctx, &adminapi.GetQuorumRequest{})
 		if err != nil {
 			return err
 		}
-		request := &adminapi.AlterMembersRequest{}
-		for _, m := range q.Members {
-			if !m.Voter {
-				request.Promote = append(request.Promote, m.RaftId)
-			}
-		}
+		request := promotion(q.Members)
 		if len(request.Promote) == 0 {
 			return nil
 		}
 		_, err = c.nodes[0].admin.Cluster().AlterMembers(ctx, request)
 		return err
 	})
+}
+
+// promotion asks to make voters of all who are not, and to remove the voters whose nodes they are now.
+func promotion(members []*adminapi.Member) *adminapi.AlterMembersRequest {
+	request := &adminapi.AlterMembersRequest{}
+	newcomers := map[int32]bool{}
+	for _, m := range members {
+		if !m.Voter {
+			newcomers[m.Node] = true
+			request.Promote = append(request.Promote, m.RaftId)
+		}
+	}
+	for _, m := range members {
+		if m.Voter && newcomers[m.Node] {
+			request.Remove = append(request.Remove, m.RaftId)
+		}
+	}
+	return request
 }
 
 // controller is the node that leads the metadata quorum; nil if nobody knows.

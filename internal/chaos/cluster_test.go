@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/adminapi"
 	"github.com/millrace-io/millrace/broker/batch"
 )
 
@@ -87,6 +91,43 @@ func TestGapsAreOfOnePartitionAndCountWhileTheyLast(t *testing.T) {
 	}
 	if got := l.gap(at(12)); got != 3*time.Second {
 		t.Errorf("the gap that goes on is %s, want 3s", got)
+	}
+}
+
+func TestANewcomerTakesThePlaceOfItsNodesLostDisk(t *testing.T) {
+	voter := func(raft uint64, node int32) *adminapi.Member {
+		return &adminapi.Member{RaftId: raft, Node: node, Voter: true}
+	}
+	for _, c := range []struct {
+		name            string
+		members         []*adminapi.Member
+		promote, remove []uint64
+	}{
+		{"all are voters", []*adminapi.Member{voter(1, 1), voter(12, 2), voter(13, 3)}, nil, nil},
+		{"two are new", []*adminapi.Member{voter(1, 1), {RaftId: 12, Node: 2}, {RaftId: 13, Node: 3}}, []uint64{12, 13}, nil},
+		{"one joined anew", []*adminapi.Member{voter(1, 1), voter(12, 2), voter(13, 3), {RaftId: 51, Node: 2}}, []uint64{51}, []uint64{12}},
+	} {
+		if got := promotion(c.members); !slices.Equal(got.Promote, c.promote) || !slices.Equal(got.Remove, c.remove) {
+			t.Errorf("%s: promotes %d and removes %d, want %d and %d", c.name, got.Promote, got.Remove, c.promote, c.remove)
+		}
+	}
+}
+
+func TestAVolumeThatIsFilledTwiceIsEmptiedTwice(t *testing.T) {
+	volume := t.TempDir()
+	var faults faultState
+	for range 2 {
+		_, remove, err := newBallast(volume)
+		if err != nil {
+			t.Fatal(err)
+		}
+		faults.undoBy(remove)
+	}
+	if err := errors.Join(faults.undo()...); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(volume); err != nil || len(left) > 0 {
+		t.Errorf("%v is left: %v", left, err)
 	}
 }
 

@@ -44,7 +44,8 @@ func (t *trial) elections(ctx context.Context) error {
 // again is the topic that F23 makes, deletes and makes again.
 const again = "again"
 
-// recreations is F23: a topic is deleted under a producer and made again by the same name. Nothing of the old is in the new.
+// recreations is F23: a topic is deleted under a producer and made again by the same name, while its replicas move. Nothing of
+// the old is in the new.
 func (t *trial) recreations(ctx context.Context) error {
 	times := 3 + t.random.IntN(4)
 	t.say("topic %s is made and deleted %d times", again, times)
@@ -74,6 +75,9 @@ func (t *trial) recreate(ctx context.Context, incarnation int) error {
 		return err
 	}
 	defer client.Close()
+	if err := t.reassign(ctx); err != nil {
+		return err
+	}
 	count := 20 + t.random.IntN(80)
 	ackedCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -86,6 +90,9 @@ func (t *trial) recreate(ctx context.Context, incarnation int) error {
 	if err := t.readAgain(ctx, incarnation, count); err != nil {
 		return err
 	}
+	if err := t.reassign(ctx); err != nil {
+		return err
+	}
 	for i := range 30 { // under way while the topic goes
 		client.Produce(ctx, &kgo.Record{Value: fmt.Appendf(nil, "%d/late%d", incarnation, i)}, nil)
 	}
@@ -95,6 +102,25 @@ func (t *trial) recreate(ctx context.Context, incarnation int) error {
 			return nil
 		}
 		return err
+	})
+}
+
+// reassign gives each partition of the topic two or three replicas, in any order, and does not wait until they have moved.
+func (t *trial) reassign(ctx context.Context) error {
+	var to kadm.AlterPartitionAssignmentsReq
+	for p := range int32(partitions) {
+		var on []int32
+		for _, n := range t.pick(2 + t.random.IntN(2)) {
+			on = append(on, int32(n.id))
+		}
+		to.Assign(again, p, on)
+	}
+	return until(ctx, 20*time.Second, "replicas of topic "+again+" moved", func(ctx context.Context) error {
+		answers, err := kadm.NewClient(t.plain).AlterPartitionAssignments(ctx, to)
+		if err != nil {
+			return err
+		}
+		return answers.Error()
 	})
 }
 

@@ -81,12 +81,11 @@ func (t *trial) fullDisks(ctx context.Context) error {
 	who, n := t.someone(ctx)
 	hold := time.Duration(2000+t.random.IntN(8000)) * time.Millisecond
 	t.say("no space: %s (node %d) for %s", who, n.id, hold)
-	name := filepath.Join(n.Data(), "ballast")
-	ballast, err := os.Create(name)
+	ballast, remove, err := newBallast(n.Data())
 	if err != nil {
 		return err
 	}
-	t.faults.undoBy(func() error { return errors.Join(ballast.Close(), os.Remove(name)) })
+	t.faults.undoBy(remove)
 	var full error
 	for end := time.Now().Add(hold); time.Now().Before(end); {
 		// What is freed meanwhile is taken too.
@@ -102,6 +101,15 @@ func (t *trial) fullDisks(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// newBallast makes a file that fills a volume, and tells how to remove it. A volume may have several.
+func newBallast(volume string) (ballast *os.File, remove func() error, err error) {
+	ballast, err = os.CreateTemp(volume, "ballast-")
+	if err != nil {
+		return nil, nil, err
+	}
+	return ballast, func() error { return errors.Join(ballast.Close(), os.Remove(ballast.Name())) }, nil
 }
 
 // kinds are the files that F17 damages.
@@ -169,6 +177,12 @@ func (t *trial) damage(name string) (how string, err error) {
 // orAnew waits until a node that was started serves and is in sync, and gives it an empty disk and a new place among the
 // voters if it does not.
 func (t *trial) orAnew(ctx context.Context, n *node) error {
+	select {
+	case <-n.Exited():
+		t.say("node %d refuses: %s", n.id, lastLine(n.Tail()))
+		return t.anew(ctx, n)
+	case <-time.After(time.Second): // Who refuses does so sooner.
+	}
 	healCtx, cancel := context.WithTimeout(ctx, 12*time.Second)
 	err := t.healthy(healCtx)
 	cancel()
@@ -176,7 +190,7 @@ func (t *trial) orAnew(ctx context.Context, n *node) error {
 		return nil
 	}
 	if n.gone() {
-		t.say("node %d refuses: %s", n.id, lastLine(n.Tail()))
+		t.say("node %d ended: %s", n.id, lastLine(n.Tail()))
 	} else {
 		t.say("node %d does not come back by itself: %v", n.id, err)
 	}

@@ -2,6 +2,7 @@ package bubble
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/internal/task"
 )
 
 // seeds is how many runs the test makes; make bubble makes more.
@@ -141,6 +143,46 @@ func TestCheckersTellGoodFromBad(t *testing.T) {
 	if r.checkSame(0, logs); !slices.Contains(r.foundKinds(), "logs-differ") {
 		t.Error("logs that differ in a byte were taken for the same")
 	}
+}
+
+func TestNothingIsWellWhileAFaultIsToCome(t *testing.T) {
+	starts, serves := &life{serving: make(chan struct{})}, &life{serving: make(chan struct{})}
+	close(serves.serving)
+	for _, c := range []struct {
+		name string
+		life *life
+		down bool
+		well bool
+	}{{"serves", serves, false, true}, {"loses power in a moment", serves, true, false}, {"starts", starts, false, false}} {
+		m := &machine{id: 1, life: c.life}
+		r := &run{cluster: &cluster{machines: []*machine{m}}, down: map[*machine]bool{m: c.down}}
+		if why := r.underWay(); (why == "") != c.well {
+			t.Errorf("%s: %q", c.name, why)
+		}
+	}
+}
+
+func TestAClusterStopsThoughANodeOfItWaitsForTheQuorum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{network: newNetwork(rand.New(rand.NewPCG(1, 3))), began: time.Now(), tasks: task.NewGroup(t.Context())}
+		for id := range broker.NodeID(3) {
+			c.machines = append(c.machines, newMachine(id+1))
+		}
+		if err := c.found(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range c.machines {
+			c.kill(m)
+		}
+		alone := c.start(t.Context(), c.machines[0])
+		late := time.AfterFunc(time.Minute, alone.cancel)
+		if err := c.stop(); alone.served || !late.Stop() {
+			t.Errorf("the node that cannot start ended late, or served: %v", err)
+		}
+		if err := c.tasks.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestDisksThatLieAreNoticed has every disk forget at a loss of power what was synced since the load began.

@@ -97,7 +97,7 @@ func newMachine(id broker.NodeID) *machine {
 }
 
 func (c *cluster) seams(m *machine, process *vfs.Process) node.Seams {
-	return node.Seams{FS: process, Net: c.host(m), Now: time.Now, Random: cryptorand.Reader, Dialer: c.host(m)}
+	return node.Seams{FS: process, Net: c.host(m), Now: time.Now, Random: cryptorand.Reader}
 }
 
 // start starts a process on a machine where none runs. It does not wait.
@@ -155,12 +155,19 @@ func (c *cluster) kill(m *machine) {
 	m.life.cancel()
 }
 
-// stop ends every process in good order and returns what went wrong.
+// stop ends every process in good order and returns what went wrong. One that still starts would wait for a quorum that
+// ends meanwhile.
 func (c *cluster) stop() error {
 	var problems []error
 	for _, m := range c.machines {
-		if m.life != nil {
-			close(m.life.leave)
+		if m.life == nil {
+			continue
+		}
+		close(m.life.leave)
+		select {
+		case <-m.life.serving:
+		default:
+			m.life.cancel()
 		}
 	}
 	for _, m := range c.machines {

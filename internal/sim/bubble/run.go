@@ -162,8 +162,29 @@ func (r *run) recover(load *task.Group) error {
 	return nil
 }
 
+// underWay says which machine a fault still has, or whose process starts. ISRs do not tell: they name who is about to lose
+// power, and for a moment who has just lost it.
+func (r *run) underWay() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.cluster.machines {
+		if r.down[m] {
+			return fmt.Sprintf("the fault of node %d is not over", m.id)
+		}
+		select {
+		case <-m.life.serving:
+		default:
+			return fmt.Sprintf("node %d starts", m.id)
+		}
+	}
+	return ""
+}
+
 // notYet says what is not well yet, or nothing.
 func (r *run) notYet(ctx context.Context, admin *kadm.Client) string {
+	if why := r.underWay(); why != "" {
+		return why
+	}
 	topics, err := admin.ListTopics(ctx, topic)
 	if err != nil {
 		return err.Error()

@@ -82,11 +82,6 @@ func (h host) Dial(ctx context.Context, address string) (net.Conn, error) {
 	return near, nil
 }
 
-// DialContext implements peer.Dialer.
-func (h host) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
-	return h.Dial(ctx, address)
-}
-
 // streamsWaitingMax bounds the streams that were made and nobody accepted.
 const streamsWaitingMax = 64
 
