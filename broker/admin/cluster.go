@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/adminapi"
@@ -52,8 +53,10 @@ func (s *Server) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) 
 	if s.Machine != nil {
 		m := s.Machine()
 		r.DiskFreeBytes, r.DiskTotalBytes, r.ReadOnly = m.DiskFreeBytes, m.DiskTotalBytes, m.ReadOnly
-		if !m.CertificateExpires.IsZero() {
-			r.CertificateExpiresMs = m.CertificateExpires.UnixMilli()
+		for _, c := range m.Certificates {
+			if ms := c.Expires.UnixMilli(); r.CertificateExpiresMs == 0 || ms < r.CertificateExpiresMs {
+				r.CertificateExpiresMs = ms
+			}
 		}
 	}
 	for _, c := range s.NodeConfigs {
@@ -90,8 +93,29 @@ func (s *Server) GetHealth(context.Context, *adminapi.GetHealthRequest) (*admina
 			}
 		}
 	}
-	r.Healthy = len(r.Problems) == 0
+	s.certificateHealth(problem, 0)
+	r.Healthy = len(r.Problems) == 0 // What only will be one does not count yet.
+	s.certificateHealth(problem, certificateSoon)
 	return r, nil
+}
+
+// certificateSoon is how long before its end a certificate is told of.
+const certificateSoon = 30 * 24 * time.Hour
+
+// certificateHealth tells of the answering node's certificates: of those that have expired, or of the others that expire soon.
+func (s *Server) certificateHealth(problem func(subject, what, action string), soon time.Duration) {
+	if s.Machine == nil {
+		return
+	}
+	subject := fmt.Sprintf("node %d", s.Node)
+	for _, c := range s.Machine().Certificates {
+		switch left := c.Expires.Sub(time.UnixMilli(s.NowMs())); {
+		case left <= 0 && soon == 0:
+			problem(subject, "the certificate in "+c.File+" has expired", c.Renew)
+		case left > 0 && left < soon:
+			problem(subject, fmt.Sprintf("the certificate in %s expires in %d days", c.File, int(left.Hours()/24)), c.Renew)
+		}
+	}
 }
 
 func (s *Server) partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.Topic, p *metadata.Partition, problem func(subject, what, action string)) {

@@ -27,7 +27,7 @@ type Config struct {
 	Plugins    Plugins
 	// NodeConfigs are what the node was started with, under Kafka's names where Kafka has one.
 	NodeConfigs []NodeConfig
-	// Machine tells of the disk and the certificate of the node; nil: nothing is told.
+	// Machine tells of the disk and the certificates of the node; nil: nothing is told.
 	Machine   func() Machine
 	Logger    zerolog.Logger
 	NowMs     func() int64
@@ -42,7 +42,14 @@ type NodeConfig struct{ Name, Value string }
 type Machine struct {
 	DiskFreeBytes, DiskTotalBytes uint64
 	ReadOnly                      bool // records from clients are refused for want of space
-	CertificateExpires            time.Time
+	Certificates                  []Certificate
+}
+
+// Certificate is one that the node shows or trusts.
+type Certificate struct {
+	File    string
+	Expires time.Time
+	Renew   string // what to do before it does
 }
 
 // Server implements every service of the admin API. It is safe for concurrent use.

@@ -106,6 +106,7 @@ func (n *Node) peerTLS() (server, client *tls.Config, err error) {
 	if !pool.AppendCertsFromPEM(ca) {
 		return nil, nil, fmt.Errorf("%s: %w", n.tlsFile(caCertName), errNoPEM)
 	}
+	n.peerCertificates = append(expiry(n.tlsFile(nodeCertName), certificate, renewNode), expiry(n.tlsFile(caCertName), ca, renewCA)...)
 	server = &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{transport.ALPNReplication}, Certificates: []tls.Certificate{pair},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, SessionTicketsDisabled: true,

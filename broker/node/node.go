@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/admin"
 	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/coordinator"
@@ -64,6 +65,8 @@ type Node struct {
 
 	started     time.Time
 	incarnation broker.UUID // this process
+
+	peerCertificates []admin.Certificate // what it shows other nodes and trusts, since its start
 
 	base  *task.Group // flusher, quorum and the talk with other nodes: the last to stop
 	rooms *task.Group // everything above them
