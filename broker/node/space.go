@@ -12,7 +12,7 @@ const yieldWithin = 5 * time.Second
 
 // yieldAgain is how long a node keeps what comes back to it before it hands it over once more: where every node is full,
 // leaderships must not go round without end.
-const yieldAgain = 30 * time.Second
+const yieldAgain = 10 * time.Second
 
 // yieldLeads hands over what this node leads while it takes no records for want of space, where another in-sync replica
 // could lead (RH21). It returns when it did so last.

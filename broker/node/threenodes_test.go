@@ -23,9 +23,11 @@ type trio struct {
 	nodes [3]*Node // nil: stopped
 }
 
-// newTrio founds a cluster with node 1 and has nodes 2 and 3 join it; all three become voters.
+// newTrio founds a cluster with node 1 and has nodes 2 and 3 join it; all three become voters. Tests of clusters wait more than
+// they work, so they run side by side.
 func newTrio(t *testing.T) *trio {
 	t.Helper()
+	t.Parallel()
 	c := &trio{t: t}
 	c.seats[0] = newSeat(t, vfs.OS{}, t.TempDir()).format()
 	c.nodes[0] = c.seats[0].start()
