@@ -86,6 +86,13 @@ func TestGapsAreOfOnePartitionAndCountWhileTheyLast(t *testing.T) {
 	l.beats[1].onAck(at(0))
 	l.beats[1].onAck(at(4))
 	l.beats[1].onAck(at(9))
+	if p, is := l.silent(at(4)); !is || p != 2 {
+		t.Errorf("partition %d is silent: %v, want the one that never spoke", p, is)
+	}
+	l.beats[2].onAck(at(9))
+	if p, is := l.silent(at(8)); is {
+		t.Errorf("partition %d is silent", p)
+	}
 	if got := l.gap(at(9)); got != 5*time.Second {
 		t.Errorf("the longest gap is %s, want 5s", got)
 	}

@@ -96,6 +96,18 @@ func (l *ledger) gap(now time.Time) (longest time.Duration) {
 	return longest
 }
 
+// silent returns a partition that has acknowledged nothing since then.
+func (l *ledger) silent(since time.Time) (partition int, is bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.beats {
+		if !l.beats[i].last.After(since) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
 func (l *ledger) onSend() {
 	l.mu.Lock()
 	l.sent++

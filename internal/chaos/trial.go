@@ -211,9 +211,20 @@ func (t *trial) round(ctx context.Context) error {
 		return nil
 	}
 	t.result.recovered(time.Since(healed))
+	// A gap that went on would be told of this round and of the next.
+	err := until(ctx, recoverWithin, "acknowledgements", func(context.Context) error {
+		if p, is := t.ledger.silent(healed); is {
+			return fmt.Errorf("partition %d has acknowledged nothing", p)
+		}
+		return nil
+	})
+	if err != nil {
+		t.complain(fmt.Sprintf("after round %d was healed: %v", t.result.Rounds, err))
+		return nil
+	}
 	gap := t.ledger.gap(time.Now()).Seconds()
 	t.result.Gap = max(t.result.Gap, gap)
-	t.say("round %d: no acknowledgement for %.1f s, healthy %.1f s after it was healed", t.result.Rounds, gap, time.Since(healed).Seconds())
+	t.say("round %d: no acknowledgement for %.1f s, all well %.1f s after it was healed", t.result.Rounds, gap, time.Since(healed).Seconds())
 	if took := time.Since(healed); took > 4*time.Second {
 		t.say("what took longest: %s", t.lacked)
 	}
