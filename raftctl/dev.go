@@ -124,6 +124,24 @@ func (n *devNode) running() bool {
 	return err == nil && containsArgument(cmdline, n.Data)
 }
 
+// awaitEnd returns when a killed node takes no connection any more, which may be a little after its process is no program.
+func (n *devNode) awaitEnd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, devReadyWithin)
+	defer cancel()
+	for {
+		if conn, err := new(net.Dialer).DialContext(ctx, "tcp", n.Admin); err != nil && ctx.Err() == nil {
+			return nil
+		} else if err == nil {
+			_ = conn.Close() // It only shows that the port is open.
+		}
+		select {
+		case <-ctx.Done():
+			return unhealthy("process %d was killed and did not end within %s", n.PID, devReadyWithin)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 func containsArgument(cmdline []byte, argument string) bool {
 	for len(cmdline) > 0 {
 		end := 0
@@ -238,10 +256,12 @@ func (c *cli) writeDevProfile(nodes []*devNode) error {
 	if err != nil {
 		return err
 	}
-	dev := profile{Admin: nodes[0].Admin, TLSCA: filepath.Join(nodes[0].Data, "tls", "ca.crt")}
+	dev := profile{TLSCA: filepath.Join(nodes[0].Data, "tls", "ca.crt")}
+	var admins []string
 	for _, n := range nodes {
-		dev.Brokers = append(dev.Brokers, n.Client)
+		dev.Brokers, admins = append(dev.Brokers, n.Client), append(admins, n.Admin)
 	}
+	dev.Admin = strings.Join(admins, ",")
 	all.Profiles[devProfile], all.Current = dev, devProfile
 	return c.writeProfiles(all)
 }

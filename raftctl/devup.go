@@ -378,7 +378,7 @@ func (c *cli) stopDev(ctx context.Context, nodes []*devNode) error {
 
 // devSignal makes a command that does something to one node's process.
 func (c *cli) devSignal(name, short string, signal syscall.Signal) *cobra.Command {
-	return &cobra.Command{Use: name + " NODE", Short: short, Args: exactly("NODE"), RunE: func(_ *cobra.Command, args []string) error {
+	return &cobra.Command{Use: name + " NODE", Short: short, Args: exactly("NODE"), RunE: func(cmd *cobra.Command, args []string) error {
 		number, err := nodeNumber(args[0])
 		if err != nil {
 			return err
@@ -396,6 +396,11 @@ func (c *cli) devSignal(name, short string, signal syscall.Signal) *cobra.Comman
 			}
 			if err := syscall.Kill(n.PID, signal); err != nil {
 				return fmt.Errorf("%s process %d: %w", name, n.PID, err)
+			}
+			if signal == syscall.SIGKILL {
+				if err := n.awaitEnd(cmd.Context()); err != nil {
+					return err
+				}
 			}
 			return c.devReport([]*devNode{n}, name+": done", nil)
 		}

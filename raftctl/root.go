@@ -72,7 +72,7 @@ func (c *cli) root() *cobra.Command {
 	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long one request may take")
 	flags.StringVar(&c.profile, "profile", "", "profile to use (default: the current one)")
 	flags.StringSliceVar(&c.brokers, "brokers", nil, "client listeners, HOST:PORT, to produce and consume")
-	flags.StringVar(&c.admin, "admin", "", "admin listener, HOST:PORT or https://HOST:PORT")
+	flags.StringVar(&c.admin, "admin", "", "admin listeners, HOST:PORT or https://HOST:PORT, comma-separated; the first that answers is asked")
 	flags.StringVar(&c.caFile, "tls-ca", "", "certificate authority that signed the brokers' certificates (PEM)")
 	flags.BoolVar(&c.tcp, "tcp", false, "produce and consume over TCP instead of QUIC")
 	c.access.flags(flags)
@@ -136,7 +136,7 @@ func (c *cli) client(more ...sdk.Option) (*sdk.Client, error) {
 	if err := c.resolve(); err != nil {
 		return nil, err
 	}
-	opts := append([]sdk.Option{sdk.WithBrokers(c.brokers...), sdk.WithAdmin(c.admin)}, more...)
+	opts := append([]sdk.Option{sdk.WithBrokers(c.brokers...), sdk.WithAdmin(c.admins()...)}, more...)
 	switch {
 	case c.access.tls:
 		opts = append(opts, sdk.WithTransport(sdk.TLS))
@@ -150,6 +150,9 @@ func (c *cli) client(more ...sdk.Option) (*sdk.Client, error) {
 	return sdk.New(append(opts, proof...)...)
 }
 
+// admins are the admin listeners to ask.
+func (c *cli) admins() []string { return strings.Split(c.admin, ",") }
+
 // call runs one request to the admin API within the time limit.
 func (c *cli) call(ctx context.Context, f func(ctx context.Context, client *sdk.Client) error) error {
 	if err := c.resolve(); err != nil {
@@ -159,7 +162,7 @@ func (c *cli) call(ctx context.Context, f func(ctx context.Context, client *sdk.
 	if err != nil {
 		return err
 	}
-	client, err := sdk.New(append(proof, sdk.WithAdmin(c.admin))...) // No brokers: no socket is opened for them.
+	client, err := sdk.New(append(proof, sdk.WithAdmin(c.admins()...))...) // No brokers: no socket is opened for them.
 	if err != nil {
 		return err
 	}

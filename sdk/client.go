@@ -1,12 +1,14 @@
 package sdk
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -46,7 +48,7 @@ func (t Transport) String() string {
 // options is what New was told.
 type options struct {
 	brokers   []string
-	adminURL  string
+	admins    []*url.URL
 	transport Transport
 	tls       *tls.Config
 	// certificates are presented beside those of tls.
@@ -66,13 +68,27 @@ func WithBrokers(addresses ...string) Option {
 	return func(o *options) { o.brokers = append(o.brokers, addresses...) }
 }
 
-// WithAdmin names the admin listener, HOST:PORT or a URL. It is needed for plugins, bindings, views and topics.
-func WithAdmin(address string) Option {
+// WithAdmin names admin listeners, each HOST:PORT or a URL; any node answers for the cluster, and the first that takes a
+// connection is asked. One is needed for plugins, bindings, views and topics.
+func WithAdmin(addresses ...string) Option {
 	return func(o *options) {
-		if address != "" && !strings.Contains(address, "://") {
-			address = "http://" + address
+		for _, address := range addresses {
+			if address == "" {
+				continue
+			}
+			if !strings.Contains(address, "://") {
+				address = "http://" + address
+			}
+			admin, err := url.Parse(strings.TrimSuffix(address, "/"))
+			if err != nil || admin.Host == "" {
+				o.problems = append(o.problems, fmt.Errorf("admin listener %q is neither HOST:PORT nor a URL", address))
+				continue
+			}
+			if admin.Port() == "" {
+				admin.Host = net.JoinHostPort(admin.Hostname(), map[string]string{"http": "80", "https": "443"}[admin.Scheme])
+			}
+			o.admins = append(o.admins, admin)
 		}
-		o.adminURL = strings.TrimSuffix(address, "/")
 	}
 }
 
@@ -117,7 +133,7 @@ func New(opts ...Option) (*Client, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if len(o.brokers) == 0 && o.adminURL == "" {
+	if len(o.brokers) == 0 && len(o.admins) == 0 {
 		o.problems = append(o.problems, errors.New("name a broker with WithBrokers or an admin listener with WithAdmin"))
 	}
 	if err := errors.Join(o.problems...); err != nil {
@@ -126,6 +142,11 @@ func New(opts ...Option) (*Client, error) {
 	ownHTTP := o.http == nil
 	if ownHTTP {
 		o.http = o.httpClient()
+	}
+	if len(o.admins) > 1 {
+		carried := *o.http
+		carried.Transport = &adminCarrier{next: cmp.Or(carried.Transport, http.DefaultTransport), admins: o.admins}
+		o.http = &carried
 	}
 	c := &Client{options: o, ownHTTP: ownHTTP}
 	if len(o.brokers) == 0 {
@@ -220,40 +241,48 @@ const (
 
 var _ net.Conn = (*transport.Stream)(nil)
 
+// adminURL is the base of the admin API's requests; adminCarrier sends them elsewhere where it does not answer.
+func (o *options) adminURL() string {
+	if len(o.admins) == 0 {
+		return ""
+	}
+	return o.admins[0].String()
+}
+
 // The admin API, one client a noun. They are the generated Connect clients: every call takes a context and returns a
 // *connect.Error whose code says what kind of failure it was.
 
 // Cluster returns the cluster service.
 func (c *Client) Cluster() adminapiconnect.ClusterServiceClient {
-	return adminapiconnect.NewClusterServiceClient(c.options.http, c.options.adminURL)
+	return adminapiconnect.NewClusterServiceClient(c.options.http, c.options.adminURL())
 }
 
 // Topics returns the topic service.
 func (c *Client) Topics() adminapiconnect.TopicServiceClient {
-	return adminapiconnect.NewTopicServiceClient(c.options.http, c.options.adminURL)
+	return adminapiconnect.NewTopicServiceClient(c.options.http, c.options.adminURL())
 }
 
 // Groups returns the group service.
 func (c *Client) Groups() adminapiconnect.GroupServiceClient {
-	return adminapiconnect.NewGroupServiceClient(c.options.http, c.options.adminURL)
+	return adminapiconnect.NewGroupServiceClient(c.options.http, c.options.adminURL())
 }
 
 // Plugins returns the plugin service; PushPlugin is the shorter way to upload.
 func (c *Client) Plugins() adminapiconnect.PluginServiceClient {
-	return adminapiconnect.NewPluginServiceClient(c.options.http, c.options.adminURL)
+	return adminapiconnect.NewPluginServiceClient(c.options.http, c.options.adminURL())
 }
 
 // Bindings returns the binding service; Bind is the shorter way to bind.
 func (c *Client) Bindings() adminapiconnect.BindingServiceClient {
-	return adminapiconnect.NewBindingServiceClient(c.options.http, c.options.adminURL)
+	return adminapiconnect.NewBindingServiceClient(c.options.http, c.options.adminURL())
 }
 
 // Views returns the view service.
 func (c *Client) Views() adminapiconnect.ViewServiceClient {
-	return adminapiconnect.NewViewServiceClient(c.options.http, c.options.adminURL)
+	return adminapiconnect.NewViewServiceClient(c.options.http, c.options.adminURL())
 }
 
 // Debug returns the debug service.
 func (c *Client) Debug() adminapiconnect.DebugServiceClient {
-	return adminapiconnect.NewDebugServiceClient(c.options.http, c.options.adminURL)
+	return adminapiconnect.NewDebugServiceClient(c.options.http, c.options.adminURL())
 }
