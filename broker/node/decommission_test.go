@@ -15,19 +15,26 @@ import (
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
+// fourth has a node 4 join, which stays a learner.
+func (c *trio) fourth() *seat {
+	c.t.Helper()
+	token, address, err := c.nodes[0].cluster.invite(c.t.Context(), 4)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	s := newSeat(c.t, vfs.OS{}, c.t.TempDir())
+	if _, err := Join(c.t.Context(), SystemSeams(), JoinSpec{Data: s.config.Data, Node: 4, Cluster: address, Token: token}); err != nil {
+		c.t.Fatal(err)
+	}
+	s.config.Seeds = []string{address}
+	return s
+}
+
 // A node is decommissioned under load: everything that it held lies elsewhere, it leads nothing, its process ends with a
 // sentence, and its directory never comes back.
 func TestADecommissionedNodeIsGone(t *testing.T) {
 	c := newTrio(t)
-	token, address, err := c.nodes[0].cluster.invite(t.Context(), 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fourth := newSeat(t, vfs.OS{}, t.TempDir())
-	if _, err := Join(t.Context(), SystemSeams(), JoinSpec{Data: fourth.config.Data, Node: 4, Cluster: address, Token: token}); err != nil {
-		t.Fatal(err)
-	}
-	fourth.config.Seeds = []string{address}
+	fourth := c.fourth()
 	leaving := fourth.start()
 	defer func() { _ = leaving.Stop() }()
 	tp := c.placed("orders", 4, 1, 2)
@@ -78,15 +85,7 @@ func TestADecommissionedNodeIsGone(t *testing.T) {
 // Who was away when it was removed learns it from those that were there, and ends: its own metadata will never tell.
 func TestANodeThatWasRemovedWhileItWasAwayEnds(t *testing.T) {
 	c := newTrio(t)
-	token, address, err := c.nodes[0].cluster.invite(t.Context(), 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fourth := newSeat(t, vfs.OS{}, t.TempDir())
-	if _, err := Join(t.Context(), SystemSeams(), JoinSpec{Data: fourth.config.Data, Node: 4, Cluster: address, Token: token}); err != nil {
-		t.Fatal(err)
-	}
-	fourth.config.Seeds = []string{address}
+	fourth := c.fourth()
 	fourth.stop(fourth.start())
 	for _, m := range c.nodes[0].quorum.Image().Nodes() {
 		if m.ID == 4 {
