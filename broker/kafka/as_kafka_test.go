@@ -52,6 +52,26 @@ func TestInitProducerIDRefusesHalfAnIdentity(t *testing.T) {
 	}
 }
 
+// TestInitProducerIDWaitsWhileTheBrokerRegistersAgain is for a broker whose epoch the controller no longer takes: what clients
+// take for fatal never reaches them.
+func TestInitProducerIDWaitsWhileTheBrokerRegistersAgain(t *testing.T) {
+	f := newFace(t, nil)
+	c := dialRaw(t, f.serveTCP())
+	answer := func() broker.Code {
+		req := kmsg.NewPtrInitProducerIDRequest()
+		req.Version = 4
+		return broker.Code(ask[*kmsg.InitProducerIDResponse](c, req).ErrorCode)
+	}
+	f.refuse(broker.Errorf(broker.StaleBrokerEpoch, "another incarnation is registered"))
+	if got := answer(); got != broker.CoordinatorLoadInProgress {
+		t.Errorf("while it registers again: %v", got)
+	}
+	f.refuse(nil)
+	if got := answer(); got != broker.None {
+		t.Errorf("registered again: %v", got)
+	}
+}
+
 // TestAbortedTransactionsAreNullUnlessAskedFor holds the difference between null and empty that the wire has.
 func TestAbortedTransactionsAreNullUnlessAskedFor(t *testing.T) {
 	f := newFace(t, nil)

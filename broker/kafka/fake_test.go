@@ -88,6 +88,13 @@ func (c *fakeCluster) addTopic(name string, partitions int32) broker.TopicID {
 	return reply.(controller.TopicCreated).ID
 }
 
+// refuse has the controller answer everything with an error, or, with nil, no longer.
+func (c *fakeCluster) refuse(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
+}
+
 // Submit decides with the real controller core, and makes a partition in memory for each that is new.
 func (c *fakeCluster) Submit(_ context.Context, request controller.Request) (controller.Reply, error) {
 	c.mu.Lock()

@@ -16,6 +16,8 @@ import (
 //   - gives out fresh producer ids with epoch 0 from blocks that the controller hands to this node, whatever id the
 //     client had before (KIP-360 asks for no more without a transactional id)
 //   - an empty transactional id, or one of id and epoch without the other (v3), is INVALID_REQUEST
+//   - while the node registers again, COORDINATOR_LOAD_IN_PROGRESS, which clients try again; as in Kafka, where a block of
+//     ids that cannot be had says so
 //   - a transactional id gets TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which clients take for fatal
 
 func (s *session) initProducerID(ctx context.Context, req *kmsg.InitProducerIDRequest) kmsg.Response {
@@ -49,7 +51,10 @@ func (s *Server) allocateProducerIDs(ctx context.Context) (controller.ProducerID
 		return controller.ProducerIDs{}, broker.Errorf(broker.CoordinatorNotAvailable, "the broker is not registered yet")
 	}
 	reply, err := s.Controller.Submit(ctx, controller.AllocateProducerIDs{Node: s.Node, Epoch: self.Epoch})
-	if err != nil {
+	switch {
+	case broker.CodeOf(err) == broker.StaleBrokerEpoch: // It registers again just now: the node's own matter, and soon over.
+		return controller.ProducerIDs{}, broker.Errorf(broker.CoordinatorLoadInProgress, "the broker registers again")
+	case err != nil:
 		return controller.ProducerIDs{}, err
 	}
 	block, ok := reply.(controller.ProducerIDs)

@@ -12,10 +12,12 @@ import (
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
+const space = 64 << 20 // of the file systems here
+
 // TestShortOfSpaceOnlyClientsAreRefused fills the file system up to the last fiftieth, and makes room again.
 func TestShortOfSpaceOnlyClientsAreRefused(t *testing.T) {
 	mem := vfs.NewMem()
-	mem.SetSpace(1 << 30)
+	mem.SetSpace(space)
 	n := memNode(t, mem)
 	var told []bool
 	n.hooks.Space = func(readOnly bool) { told = append(told, readOnly) }
@@ -53,7 +55,7 @@ func TestShortOfSpaceOnlyClientsAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	limit := int64(1<<30) / 50
+	limit := int64(space) / 50
 	fill(limit)
 	check()
 	n.append(r, send(1))
@@ -87,7 +89,7 @@ func TestShortOfSpaceOnlyClientsAreRefused(t *testing.T) {
 // TestStraysGoAfterADayOrForWantOfSpace sets directories aside and looks which are left.
 func TestStraysGoAfterADayOrForWantOfSpace(t *testing.T) {
 	mem := vfs.NewMem()
-	mem.SetSpace(1 << 30)
+	mem.SetSpace(space)
 	n := memNode(t, mem)
 	now := time.Unix(1_000_000, 0)
 	n.clock = func() time.Time { return now }

@@ -38,7 +38,7 @@ func (f *memFile) resize(size int64) {
 	}
 	f.resized = true
 	if size < old {
-		f.data = slices.Clip(f.data[:size])
+		f.data = f.data[:size]
 		return
 	}
 	f.data = append(f.data, make([]byte, size-old)...)
@@ -68,7 +68,7 @@ func (f *memFile) syncFailed() { clear(f.dirty) }
 
 func sized(b []byte, n int) []byte {
 	if n <= len(b) {
-		return b[:n:n]
+		return b[:n]
 	}
 	return append(b, make([]byte, n-len(b))...)
 }
