@@ -31,6 +31,22 @@ func (h *Host) List(_ context.Context) ([]group.Info, error) {
 	return all, incomplete
 }
 
+// Loading reports whether a partition that this node leads is still being read.
+func (h *Host) Loading() bool {
+	for i := range h.slots {
+		if t := h.slots[i].tenure.Load(); t != nil && t.isLoading() {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *tenure) isLoading() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.phase == loading
+}
+
 func (t *tenure) infos() ([]group.Info, error) {
 	t.mu.Lock()
 	err := t.serving()

@@ -40,6 +40,7 @@ type clusterRoom struct {
 	detector   *controller.Detector                // guarded by heard
 	inquests   map[broker.UUID]*controller.Inquest // guarded by heard: by incarnation
 	lease      *controller.Lease                   // guarded by heard
+	applied    map[broker.NodeID]controller.Held   // guarded by heard: how far the others have come
 	disownedBy map[broker.NodeID]bool              // guarded by heard: who says that this node was removed from the cluster
 
 	set atomic.Pointer[replica.Set] // nil until partitions may be followed
@@ -61,7 +62,7 @@ func (n *Node) newClusterRoom() (*clusterRoom, error) {
 		node: n, logger: n.component("cluster"), serving: make(chan struct{}, snapshotsServedMax),
 		joining: make(chan struct{}, joinsAtOnceMax), look: make(chan struct{}, 1),
 		detector: controller.NewDetector(n.sinceStart().Milliseconds()), inquests: map[broker.UUID]*controller.Inquest{},
-		lease: controller.NewLease(), disownedBy: map[broker.NodeID]bool{},
+		lease: controller.NewLease(), applied: map[broker.NodeID]controller.Held{}, disownedBy: map[broker.NodeID]bool{},
 	}
 	server, client, err := n.peerTLS()
 	if err != nil {
@@ -246,6 +247,7 @@ func (c *clusterRoom) OnHeartbeat(from peer.Peer, beat peer.Heartbeat) {
 	}
 	c.detector.OnHeartbeat(from.Node, beat.Epoch)
 	c.detector.OnLife(from.Node, from.Incarnation)
+	c.onApplied(from, beat)
 	if beat.AnswersMs > 0 {
 		c.lease.OnAnswer(from.Raft, beat.AnswersMs, beat.LedAgoMs)
 	}

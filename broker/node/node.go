@@ -282,6 +282,7 @@ func (n *Node) enlist(ctx context.Context, previous broker.BrokerEpoch) error {
 	request := controller.RegisterBroker{
 		Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory,
 		Incarnation: n.incarnation, Endpoints: n.bound.endpoints(n.config), Rack: n.config.Rack, PreviousEpoch: max(previous, 0),
+		Held: n.holds(),
 	}
 	for _, failed := range n.set.Failed() {
 		request.Damaged = append(request.Damaged, controller.ReplicaRef{TopicPartition: failed.TopicPartition, ID: failed.Replica})
@@ -329,8 +330,8 @@ func (n *Node) awaitRoles(ctx context.Context) error {
 	ticker := time.NewTicker(loadingLook)
 	defer ticker.Stop()
 	for {
-		if _, err := n.groups.List(ctx); broker.CodeOf(err) != broker.CoordinatorLoadInProgress {
-			return err
+		if !n.groups.Loading() {
+			return nil
 		}
 		select {
 		case <-ticker.C:

@@ -66,6 +66,11 @@ type Handler interface {
 	// Admit says why a peer whose certificate is good may not connect; nil if it may. The error wraps ErrRemoved where the
 	// peer is no member of the cluster and never will be again.
 	Admit(p Peer) error
+	// Held is an index up to which the directory of a member is known to have held the metadata; 0: none is known.
+	Held(raft broker.RaftID) broker.Index
+	// CheckHeld says why this node may speak with nobody, if a member knows that its directory has held the metadata up to an
+	// index; nil if it may.
+	CheckHeld(held broker.Index) error
 	// OnRemoved is told that a node of the cluster says so of this one. It must not block.
 	OnRemoved(by broker.NodeID)
 	// OnRefused counts a refusal.
@@ -203,7 +208,7 @@ func (f *Fabric) serve(ctx context.Context, conn *transport.Connection) (err err
 		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: err.Error()}
 		return errors.Join(refusal, f.refuse(first, err))
 	}
-	answer := f.self.hello(peer.Node, h.Kind, "")
+	answer := f.hello(peer.Node, peer.Raft, h.Kind, "")
 	answer.Version = commonVersion(h.Versions)
 	if err := writeHello(first, answer); err != nil {
 		return nil // the other side has gone
@@ -234,6 +239,9 @@ func (f *Fabric) refuse(first *transport.Stream, why error) error {
 func (f *Fabric) examine(h hello, state tls.ConnectionState, from net.Addr) (Peer, error) {
 	if why := f.self.checkHello(h, state); why != "" {
 		return Peer{}, errors.New(why)
+	}
+	if err := f.handler.CheckHeld(h.Held); err != nil {
+		return Peer{}, err
 	}
 	if commonVersion(h.Versions) == 0 {
 		return Peer{}, fmt.Errorf("node %d talks versions %v of the protocol, this node %v: run programs of neighbouring releases", h.From, h.Versions, versions)

@@ -95,7 +95,8 @@ type house struct {
 	beats   map[broker.NodeID]Heartbeat
 	refused int
 	closed  []Peer // whose lifeline did
-	gone    int    // how often it was told that it was removed
+	held    broker.Index
+	gone    int // how often it was told that it was removed
 }
 
 type lockedBuffer struct {
@@ -134,6 +135,13 @@ func (h *house) Serve(_ context.Context, _ Peer, _, subject string, stream *tran
 func (h *house) Heartbeat() Heartbeat {
 	sent := h.sent.Add(1)
 	return Heartbeat{Epoch: 7, Applied: 9, SentMs: sent, LedAgoMs: -sent}
+}
+func (h *house) Held(broker.RaftID) broker.Index { h.mu.Lock(); defer h.mu.Unlock(); return h.held }
+func (h *house) CheckHeld(held broker.Index) error {
+	if held > 100 {
+		return errors.New("the directory is of an earlier time")
+	}
+	return nil
 }
 func (h *house) OnLifelineLost()   { h.lost.Add(1) }
 func (h *house) Targets() []Target { h.mu.Lock(); defer h.mu.Unlock(); return h.targets }
@@ -355,5 +363,25 @@ func TestAnotherAuthorityEndsInTheHandshake(t *testing.T) {
 	await(t, "the stranger's complaint", func() bool { return strings.Contains(stranger.log.String(), "certificate") })
 	if len(one.fabric.Connected()) != 0 {
 		t.Error("they are connected")
+	}
+}
+
+// A node that others know to have held more speaks with nobody: they need not trust its word, it need not hear of it first.
+func TestANodeWhoseDirectoryIsOfAnEarlierTimeTalksToNobody(t *testing.T) {
+	for _, dials := range []bool{true, false} {
+		ca := newAuthority(t)
+		one, two := ca.open(ours, 1, self(1)), ca.open(ours, 2, self(2))
+		one.mu.Lock()
+		one.held = 101 // what it knows of the other
+		one.mu.Unlock()
+		if dials {
+			one.dial(Target{Address: two.address, Node: 2, Raft: 2})
+		} else {
+			two.dial(Target{Address: one.address, Node: 1, Raft: 1})
+		}
+		await(t, "a refusal", func() bool { return strings.Contains(two.log.String(), "of an earlier time") })
+		if len(two.fabric.Connected()) != 0 {
+			t.Error("they are connected")
+		}
 	}
 }
