@@ -9,6 +9,9 @@ import (
 	"github.com/millrace-io/millrace/broker/group"
 )
 
+// errUnlisted is an answer that clients of ListGroups try again on; there is no coordinator that they could look for.
+var errUnlisted = broker.Errorf(broker.CoordinatorNotAvailable, "groups may have moved to another node a moment ago; try again")
+
 // List returns the groups coordinated here, by name. An error means that some may be missing.
 func (h *Host) List(_ context.Context) ([]group.Info, error) {
 	var all []group.Info
@@ -38,14 +41,14 @@ func (t *tenure) infos() ([]group.Info, error) {
 		}
 	}
 	t.mu.Unlock()
-	if err == nil {
-		err = t.confirm()
+	if err == nil && t.confirm() != nil {
+		err = errUnlisted
 	}
 	return infos, err
 }
 
 // Describe tells who is in a classic group. A group that does not exist, or is of another type, is group.Dead.
-func (h *Host) Describe(_ context.Context, groupID string) (group.Description, error) {
+func (h *Host) Describe(ctx context.Context, groupID string) (group.Description, error) {
 	t, err := h.tenureOf(groupID)
 	if err != nil {
 		return group.Description{}, err
@@ -60,7 +63,7 @@ func (h *Host) Describe(_ context.Context, groupID string) (group.Description, e
 	if err != nil {
 		return group.Description{}, err
 	}
-	return d, t.confirm()
+	return d, t.ensureLeads(ctx)
 }
 
 // Delete removes a group without members, with its committed offsets: NonEmptyGroup if it has members, GroupIDNotFound

@@ -229,6 +229,7 @@ func (n *Node) openRooms(ctx context.Context) error {
 	config.Group.InitialRebalanceDelayMs = int32(n.config.GroupInitialRebalance.Milliseconds())
 	config.Group.MembersMax, config.Group.ConsumersMax = n.config.GroupMembersMax, n.config.GroupConsumersMax
 	config.Cluster = groupCluster{n.quorum.Image, n.executor.subscribable, n.config.GroupConsumer}
+	config.Lease = n.cluster.leaseHolds
 	config.OffsetsRetention = n.config.OffsetsRetention
 	config.Now, config.Random, config.Logger = n.seams.Now, n.seams.Random, n.component("coordinator")
 	if n.groups, err = coordinator.NewHost(config); err != nil {

@@ -39,8 +39,14 @@ type Target struct {
 
 // Heartbeat is what a node says of itself.
 type Heartbeat struct {
-	Epoch   broker.BrokerEpoch // 0: not registered
-	Applied broker.Index
+	Epoch    broker.BrokerEpoch // 0: not registered
+	Applied  broker.Index
+	SentMs   int64 // on the sender's own clock
+	LedAgoMs int64 // how long ago most voters were behind the sender as the controller; below 0: it is none
+
+	// AnswersMs is SentMs of the newest heartbeat of the receiver's that had come when this one was made; 0: none had. The
+	// connection fills it in.
+	AnswersMs int64
 }
 
 // Handler is told what arrives. Its methods are called from the connections' goroutines.
@@ -66,6 +72,9 @@ type Handler interface {
 	OnRefused()
 	// OnLifelineClosed is told that the only lifeline of a process has closed. It may block.
 	OnLifelineClosed(ctx context.Context, of Peer)
+	// OnLifelineLost is told that a lifeline that this node held has closed: the other side may take this process for dead.
+	// It must not block.
+	OnLifelineLost()
 }
 
 // Fabric is this node's connections to others. Its methods are safe for concurrent use.

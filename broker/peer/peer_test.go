@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,6 +85,8 @@ type house struct {
 	fabric  *Fabric
 	address string
 	log     lockedBuffer
+	sent    atomic.Int64 // heartbeats
+	lost    atomic.Int64 // lifelines that it held
 
 	mu      sync.Mutex
 	targets []Target
@@ -128,8 +131,12 @@ func (h *house) Serve(_ context.Context, _ Peer, _, subject string, stream *tran
 	_, _ = stream.Read(make([]byte, 1)) // until the other side has it
 	return err
 }
-func (h *house) Heartbeat() Heartbeat { return Heartbeat{Epoch: 7, Applied: 9} }
-func (h *house) Targets() []Target    { h.mu.Lock(); defer h.mu.Unlock(); return h.targets }
+func (h *house) Heartbeat() Heartbeat {
+	sent := h.sent.Add(1)
+	return Heartbeat{Epoch: 7, Applied: 9, SentMs: sent, LedAgoMs: -sent}
+}
+func (h *house) OnLifelineLost()   { h.lost.Add(1) }
+func (h *house) Targets() []Target { h.mu.Lock(); defer h.mu.Unlock(); return h.targets }
 func (h *house) Admit(p Peer) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -241,10 +248,12 @@ func TestAControlConnectionCarriesEverythingBothWays(t *testing.T) {
 			t.Error("a raft message was dropped")
 		}
 		await(t, "a raft message", func() bool { pair.to.mu.Lock(); defer pair.to.mu.Unlock(); return len(pair.to.raft) == 1 })
-		await(t, "a heartbeat", func() bool {
+		before := pair.to.sent.Load()
+		await(t, "a heartbeat that answers one sent later", func() bool {
 			pair.to.mu.Lock()
 			defer pair.to.mu.Unlock()
-			return pair.to.beats[broker.NodeID(pair.own)] == Heartbeat{Epoch: 7, Applied: 9}
+			b := pair.to.beats[broker.NodeID(pair.own)]
+			return b.Epoch == 7 && b.Applied == 9 && b.SentMs == -b.LedAgoMs && b.AnswersMs > before && b.AnswersMs <= pair.to.sent.Load()
 		})
 		stream, done, err := pair.from.fabric.Open(t.Context(), Target{Address: pair.to.address, Raft: pair.node, Node: broker.NodeID(pair.node)}, KindSnapshot, "file")
 		if err != nil {
