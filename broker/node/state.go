@@ -288,7 +288,7 @@ func (n *Node) endOf(image *metadata.Image, group, topicName string, partition i
 		}
 	}
 	if binding != 0 {
-		if end, known := (adminChains{n}).End(binding, tp); known {
+		if end, known := n.filteredEnd(binding, tp); known {
 			return end, true
 		}
 	}
