@@ -47,7 +47,7 @@ func (s *Server) endsOf(ctx context.Context, groups ...Group) ends {
 	var topics []broker.TopicID
 	for _, g := range groups {
 		for _, commit := range g.Offsets {
-			log, ok := readOf(e.image, g.Group, commit.Topic)
+			log, ok := LogOf(e.image, g.Group, commit.Topic)
 			if ok && !slices.Contains(asked, log) {
 				asked, topics = append(asked, log), append(topics, log.Topic)
 			}
@@ -58,8 +58,8 @@ func (s *Server) endsOf(ctx context.Context, groups ...Group) ends {
 	return e
 }
 
-// readOf is what a group reads under the name of a topic or view.
-func readOf(image *metadata.Image, group, name string) (LogAsked, bool) {
+// LogOf is what a group reads under the name of a topic or view.
+func LogOf(image *metadata.Image, group, name string) (LogAsked, bool) {
 	if view, ok := image.ViewNamed(name); ok {
 		return LogAsked{Topic: view.Base, Binding: view.Binding}, true
 	}
@@ -76,7 +76,7 @@ func readOf(image *metadata.Image, group, name string) (LogAsked, bool) {
 
 // of is where a group's reading of a partition ends.
 func (e ends) of(group, topic string, partition int32) (LogState, bool) {
-	log, ok := readOf(e.image, group, topic)
+	log, ok := LogOf(e.image, group, topic)
 	state, known := e.known[logKey{broker.TopicPartition{Topic: log.Topic, Partition: partition}, log.Binding}]
 	return state, ok && known
 }

@@ -24,6 +24,7 @@ type Nodes interface {
 type Inquiry struct {
 	Binding  broker.BindingID `json:",omitempty"` // how its chain does on the partitions that the node leads
 	Logs     []LogAsked       `json:",omitempty"` // how the partitions of these topics are
+	Ages     []RecordAt       `json:",omitempty"` // how old these records are
 	Sizes    bool             `json:",omitempty"` // bytes of what the node leads, by topic
 	Troubles bool             `json:",omitempty"` // chains that do not move, replicas that are damaged, certificates
 }
@@ -41,6 +42,7 @@ type Report struct {
 	Silent       string        `json:",omitempty"` // why it did not answer; the rest is empty then
 	Chains       []ChainStatus `json:",omitempty"`
 	Logs         []LogState    `json:",omitempty"`
+	Ages         []RecordAge   `json:",omitempty"`
 	Sizes        []TopicSize   `json:",omitempty"`
 	Damaged      []LogState    `json:",omitempty"`
 	Certificates []Certificate `json:",omitempty"`
@@ -58,6 +60,18 @@ type LogState struct {
 	Filtered                        bool          // End is the filtered log's
 	At                              broker.Offset // the offset for AtMs; the high watermark if there is none
 	NoAt                            string        `json:",omitempty"` // why At is not known
+}
+
+// RecordAt is the first record at or behind an offset.
+type RecordAt struct {
+	broker.TopicPartition
+	Offset broker.Offset
+}
+
+// RecordAge is how old a record is, by the producer's time and to the batch.
+type RecordAge struct {
+	RecordAt
+	Ms int64
 }
 
 // TopicSize is how many bytes of a topic a node leads.

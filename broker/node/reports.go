@@ -95,6 +95,7 @@ func (n *Node) report(q admin.Inquiry) admin.Report {
 	for _, asked := range q.Logs {
 		r.Logs = append(r.Logs, n.logStates(image, asked)...)
 	}
+	r.Ages = n.agesLed(q.Ages)
 	if q.Sizes {
 		r.Sizes = n.sizesLed(image)
 	}

@@ -119,6 +119,11 @@ func TestABindingIsDescribedWhole(t *testing.T) {
 	if err != nil || len(group.Offsets) != 1 || !group.Offsets[0].Filtered || group.Offsets[0].Lag != stopped.Lag || group.Summary.TotalLag != stopped.Lag {
 		t.Errorf("the group through its chain: %v, %v; the binding has lag %d", group, err, stopped.Lag)
 	}
+	coordinates := o.nodes[1].cluster.groups().coordinator("g")
+	awaitSamples(t, o.nodes[coordinates-1], map[string]string{`millrace_group_lag_records{group="g",topic="people"}`: fmt.Sprint(stopped.Lag)})
+	if age := scrape(t, o.nodes[coordinates-1])[`millrace_group_lag_seconds{group="g"}`]; age == "" || age == "0" {
+		t.Errorf("the group is behind by %q seconds", age)
+	}
 	if _, err := o.bindings.ResumeBinding(t.Context(), &adminapi.ResumeBindingRequest{Group: "g", ValidateOnly: true}); err != nil {
 		t.Errorf("what stands still elsewhere cannot be resumed from here: %v", err)
 	}
