@@ -191,6 +191,8 @@ func (c *clusterRoom) doLog(ctx context.Context, kind byte, question []byte) ([]
 		return c.groups().answer(ctx, question)
 	case askLeads:
 		return c.leadsHere(question)
+	case askReport:
+		return c.node.reportHere(question)
 	}
 	tp, rest, whole := cutPartition(question)
 	if !whole {
