@@ -31,7 +31,8 @@ const (
 	reserveBytesMax = 64 << 20
 )
 
-// segment is one file of batches. Its fields are guarded by the log's mu, but for reserved, which is the appender's.
+// segment is one file of batches. Its fields are guarded by the log's mu, but for reserved and filled, which are the
+// appender's.
 type segment struct {
 	base broker.Offset
 	name string // without suffix
@@ -51,6 +52,7 @@ type segment struct {
 	state  []byte // producer state at base, to be written when the segment before it closes
 
 	reserved int64
+	filled   int64 // where the zeros end that were written behind the batches; less than size where there are none
 }
 
 func segmentName(dir string, base broker.Offset) string {

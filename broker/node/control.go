@@ -27,6 +27,8 @@ const (
 	askAuthority  byte = 'k' // authorityQuestion for a holder of the authority's key; the answer is authorityAnswer, both JSON
 	askBehind     byte = 'b' // partition, u32 node: u64, how many records of the partition's log that follower lacks
 	askLeads      byte = 'l' // partitions; the answer is a byte for each: 1 if the asked node leads it, and can read it
+	askReport     byte = 'i' // admin.Inquiry; the answer is admin.Report, both JSON
+	askRelay      byte = 'p' // u64 raft id, a question of answerLog's: pass it on, and its answer back
 	askStatus     byte = 's' // how the quorum stands for the leader; the answer is quorum.Status as JSON
 )
 
@@ -137,7 +139,11 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 	if len(question) == 0 {
 		return c.answer(nil, broker.Errorf(broker.InvalidRequest, "an empty question"))
 	}
-	switch kind, body := question[0], question[1:]; kind {
+	kind, body := question[0], question[1:]
+	if ofLogs(kind) {
+		return c.answerLog(ctx, kind, body)
+	}
+	switch kind {
 	case askController:
 		return c.answer(c.decide(ctx, from, body))
 	case askTransfer:
@@ -145,8 +151,8 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 			return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a transfer to nobody"))
 		}
 		return c.answer(nil, c.node.quorum.Transfer(broker.RaftID(binary.LittleEndian.Uint64(body))))
-	case askAppend, askRead, askCommitted, askGroups, askBehind, askLeads:
-		return c.answerLog(ctx, kind, body)
+	case askRelay:
+		return c.relay(ctx, body)
 	case askAuthority:
 		return c.answerAuthorityQuestion(ctx, body)
 	case askStatus:
