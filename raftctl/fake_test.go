@@ -71,6 +71,15 @@ func (fakeCluster) GetHealth(context.Context, *adminapi.GetHealthRequest) (*admi
 	}}, nil
 }
 
+// SaveSnapshot fails on node 2.
+func (fakeCluster) SaveSnapshot(_ context.Context, r *adminapi.SaveSnapshotRequest) (*adminapi.SaveSnapshotResponse, error) {
+	one := &adminapi.SavedSnapshot{Node: 1, Index: 42, Term: 3, Bytes: 2048, File: "/data/raft/snapshots/42-3.snap", Written: len(r.Nodes) == 0}
+	if r.All {
+		return &adminapi.SaveSnapshotResponse{Snapshots: []*adminapi.SavedSnapshot{one, {Node: 2, Failure: "no space"}}}, nil
+	}
+	return &adminapi.SaveSnapshotResponse{Snapshots: []*adminapi.SavedSnapshot{one}}, nil
+}
+
 // DecommissionNode refuses node 1, a voter, and has copies of node 2 under way for ever.
 func (fakeCluster) DecommissionNode(_ context.Context, r *adminapi.DecommissionNodeRequest) (*adminapi.DecommissionNodeResponse, error) {
 	switch r.Node {

@@ -689,6 +689,194 @@ func (*TransferControllerResponse) Descriptor() ([]byte, []int) {
 	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
+type SaveSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []int32                `protobuf:"varint,1,rep,packed,name=nodes,proto3" json:"nodes,omitempty"` // empty: the node that answers
+	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`            // every node that is not fenced
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveSnapshotRequest) Reset() {
+	*x = SaveSnapshotRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveSnapshotRequest) ProtoMessage() {}
+
+func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SaveSnapshotRequest) GetNodes() []int32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *SaveSnapshotRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type SavedSnapshot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	File          string                 `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
+	Written       bool                   `protobuf:"varint,6,opt,name=written,proto3" json:"written,omitempty"` // now; else nothing had changed since it was
+	Failure       string                 `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"`  // why there is none; the rest is empty then
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SavedSnapshot) Reset() {
+	*x = SavedSnapshot{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SavedSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SavedSnapshot) ProtoMessage() {}
+
+func (x *SavedSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SavedSnapshot.ProtoReflect.Descriptor instead.
+func (*SavedSnapshot) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SavedSnapshot) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *SavedSnapshot) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SavedSnapshot) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SavedSnapshot) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SavedSnapshot) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *SavedSnapshot) GetWritten() bool {
+	if x != nil {
+		return x.Written
+	}
+	return false
+}
+
+func (x *SavedSnapshot) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+type SaveSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []*SavedSnapshot       `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveSnapshotResponse) Reset() {
+	*x = SaveSnapshotResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveSnapshotResponse) ProtoMessage() {}
+
+func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*SaveSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SaveSnapshotResponse) GetSnapshots() []*SavedSnapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
 type DecommissionNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -699,7 +887,7 @@ type DecommissionNodeRequest struct {
 
 func (x *DecommissionNodeRequest) Reset() {
 	*x = DecommissionNodeRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +899,7 @@ func (x *DecommissionNodeRequest) String() string {
 func (*DecommissionNodeRequest) ProtoMessage() {}
 
 func (x *DecommissionNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +912,7 @@ func (x *DecommissionNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecommissionNodeRequest.ProtoReflect.Descriptor instead.
 func (*DecommissionNodeRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DecommissionNodeRequest) GetNode() int32 {
@@ -751,7 +939,7 @@ type DecommissionNodeResponse struct {
 
 func (x *DecommissionNodeResponse) Reset() {
 	*x = DecommissionNodeResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +951,7 @@ func (x *DecommissionNodeResponse) String() string {
 func (*DecommissionNodeResponse) ProtoMessage() {}
 
 func (x *DecommissionNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +964,7 @@ func (x *DecommissionNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecommissionNodeResponse.ProtoReflect.Descriptor instead.
 func (*DecommissionNodeResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DecommissionNodeResponse) GetReplicas() int32 {
@@ -803,7 +991,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1003,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1016,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DrainNodeRequest) GetNode() int32 {
@@ -854,7 +1042,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +1054,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +1067,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DrainNodeResponse) GetLeadsPartitions() int32 {
@@ -900,7 +1088,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1100,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1113,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Endpoint) GetListener() string {
@@ -971,7 +1159,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1171,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1184,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Node) GetId() int32 {
@@ -1105,7 +1293,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1305,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1318,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 type GetClusterResponse struct {
@@ -1149,7 +1337,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1349,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1362,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetClusterResponse) GetClusterId() string {
@@ -1244,7 +1432,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1444,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1457,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Problem) GetSubject() string {
@@ -1304,7 +1492,7 @@ type SilentNode struct {
 
 func (x *SilentNode) Reset() {
 	*x = SilentNode{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1504,7 @@ func (x *SilentNode) String() string {
 func (*SilentNode) ProtoMessage() {}
 
 func (x *SilentNode) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1517,7 @@ func (x *SilentNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilentNode.ProtoReflect.Descriptor instead.
 func (*SilentNode) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SilentNode) GetNode() int32 {
@@ -1354,7 +1542,7 @@ type GetHealthRequest struct {
 
 func (x *GetHealthRequest) Reset() {
 	*x = GetHealthRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1554,7 @@ func (x *GetHealthRequest) String() string {
 func (*GetHealthRequest) ProtoMessage() {}
 
 func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1567,7 @@ func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type GetHealthResponse struct {
@@ -1398,7 +1586,7 @@ type GetHealthResponse struct {
 
 func (x *GetHealthResponse) Reset() {
 	*x = GetHealthResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1598,7 @@ func (x *GetHealthResponse) String() string {
 func (*GetHealthResponse) ProtoMessage() {}
 
 func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1611,7 @@ func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthResponse.ProtoReflect.Descriptor instead.
 func (*GetHealthResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetHealthResponse) GetHealthy() bool {
@@ -1493,7 +1681,7 @@ type ConfigEntry struct {
 
 func (x *ConfigEntry) Reset() {
 	*x = ConfigEntry{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1693,7 @@ func (x *ConfigEntry) String() string {
 func (*ConfigEntry) ProtoMessage() {}
 
 func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1706,7 @@ func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEntry.ProtoReflect.Descriptor instead.
 func (*ConfigEntry) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConfigEntry) GetName() string {
@@ -1550,7 +1738,7 @@ type GetNodeConfigRequest struct {
 
 func (x *GetNodeConfigRequest) Reset() {
 	*x = GetNodeConfigRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1750,7 @@ func (x *GetNodeConfigRequest) String() string {
 func (*GetNodeConfigRequest) ProtoMessage() {}
 
 func (x *GetNodeConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1763,7 @@ func (x *GetNodeConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 type GetNodeConfigResponse struct {
@@ -1594,7 +1782,7 @@ type GetNodeConfigResponse struct {
 
 func (x *GetNodeConfigResponse) Reset() {
 	*x = GetNodeConfigResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1794,7 @@ func (x *GetNodeConfigResponse) String() string {
 func (*GetNodeConfigResponse) ProtoMessage() {}
 
 func (x *GetNodeConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1807,7 @@ func (x *GetNodeConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetNodeConfigResponse) GetNode() int32 {
@@ -1690,7 +1878,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1890,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1903,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Move) GetTopic() string {
@@ -1749,7 +1937,7 @@ type PlanMovesRequest struct {
 
 func (x *PlanMovesRequest) Reset() {
 	*x = PlanMovesRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1949,7 @@ func (x *PlanMovesRequest) String() string {
 func (*PlanMovesRequest) ProtoMessage() {}
 
 func (x *PlanMovesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1962,7 @@ func (x *PlanMovesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanMovesRequest.ProtoReflect.Descriptor instead.
 func (*PlanMovesRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PlanMovesRequest) GetTopics() []string {
@@ -1800,7 +1988,7 @@ type PlanMovesResponse struct {
 
 func (x *PlanMovesResponse) Reset() {
 	*x = PlanMovesResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +2000,7 @@ func (x *PlanMovesResponse) String() string {
 func (*PlanMovesResponse) ProtoMessage() {}
 
 func (x *PlanMovesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +2013,7 @@ func (x *PlanMovesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanMovesResponse.ProtoReflect.Descriptor instead.
 func (*PlanMovesResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PlanMovesResponse) GetMoves() []*Move {
@@ -1845,7 +2033,7 @@ type MovePartitionsRequest struct {
 
 func (x *MovePartitionsRequest) Reset() {
 	*x = MovePartitionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2045,7 @@ func (x *MovePartitionsRequest) String() string {
 func (*MovePartitionsRequest) ProtoMessage() {}
 
 func (x *MovePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2058,7 @@ func (x *MovePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*MovePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MovePartitionsRequest) GetMoves() []*Move {
@@ -1896,7 +2084,7 @@ type MovePartitionsResponse struct {
 
 func (x *MovePartitionsResponse) Reset() {
 	*x = MovePartitionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2096,7 @@ func (x *MovePartitionsResponse) String() string {
 func (*MovePartitionsResponse) ProtoMessage() {}
 
 func (x *MovePartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2109,7 @@ func (x *MovePartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionsResponse.ProtoReflect.Descriptor instead.
 func (*MovePartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MovePartitionsResponse) GetRefusals() []string {
@@ -1941,7 +2129,7 @@ type Newcomer struct {
 
 func (x *Newcomer) Reset() {
 	*x = Newcomer{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2141,7 @@ func (x *Newcomer) String() string {
 func (*Newcomer) ProtoMessage() {}
 
 func (x *Newcomer) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2154,7 @@ func (x *Newcomer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Newcomer.ProtoReflect.Descriptor instead.
 func (*Newcomer) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Newcomer) GetNode() int32 {
@@ -1999,7 +2187,7 @@ type MoveState struct {
 
 func (x *MoveState) Reset() {
 	*x = MoveState{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2199,7 @@ func (x *MoveState) String() string {
 func (*MoveState) ProtoMessage() {}
 
 func (x *MoveState) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2212,7 @@ func (x *MoveState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveState.ProtoReflect.Descriptor instead.
 func (*MoveState) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MoveState) GetTopic() string {
@@ -2091,7 +2279,7 @@ type ListMovesRequest struct {
 
 func (x *ListMovesRequest) Reset() {
 	*x = ListMovesRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2291,7 @@ func (x *ListMovesRequest) String() string {
 func (*ListMovesRequest) ProtoMessage() {}
 
 func (x *ListMovesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2304,7 @@ func (x *ListMovesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMovesRequest.ProtoReflect.Descriptor instead.
 func (*ListMovesRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 type ListMovesResponse struct {
@@ -2128,7 +2316,7 @@ type ListMovesResponse struct {
 
 func (x *ListMovesResponse) Reset() {
 	*x = ListMovesResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2328,7 @@ func (x *ListMovesResponse) String() string {
 func (*ListMovesResponse) ProtoMessage() {}
 
 func (x *ListMovesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2341,7 @@ func (x *ListMovesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMovesResponse.ProtoReflect.Descriptor instead.
 func (*ListMovesResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListMovesResponse) GetMoves() []*MoveState {
@@ -2176,7 +2364,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2376,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2389,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateTopicRequest) GetName() string {
@@ -2248,7 +2436,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2448,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2461,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateTopicResponse) GetTopic() *Topic {
@@ -2298,7 +2486,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2498,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2511,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Topic) GetId() string {
@@ -2384,7 +2572,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2584,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2597,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListTopicsRequest) GetIncludeInternal() bool {
@@ -2429,7 +2617,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2629,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2642,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*Topic {
@@ -2491,7 +2679,7 @@ type PartitionState struct {
 
 func (x *PartitionState) Reset() {
 	*x = PartitionState{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2691,7 @@ func (x *PartitionState) String() string {
 func (*PartitionState) ProtoMessage() {}
 
 func (x *PartitionState) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2704,7 @@ func (x *PartitionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionState.ProtoReflect.Descriptor instead.
 func (*PartitionState) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PartitionState) GetPartition() int32 {
@@ -2612,7 +2800,7 @@ type DescribeTopicRequest struct {
 
 func (x *DescribeTopicRequest) Reset() {
 	*x = DescribeTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2812,7 @@ func (x *DescribeTopicRequest) String() string {
 func (*DescribeTopicRequest) ProtoMessage() {}
 
 func (x *DescribeTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2825,7 @@ func (x *DescribeTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTopicRequest.ProtoReflect.Descriptor instead.
 func (*DescribeTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DescribeTopicRequest) GetName() string {
@@ -2659,7 +2847,7 @@ type DescribeTopicResponse struct {
 
 func (x *DescribeTopicResponse) Reset() {
 	*x = DescribeTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2859,7 @@ func (x *DescribeTopicResponse) String() string {
 func (*DescribeTopicResponse) ProtoMessage() {}
 
 func (x *DescribeTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2872,7 @@ func (x *DescribeTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTopicResponse.ProtoReflect.Descriptor instead.
 func (*DescribeTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DescribeTopicResponse) GetTopic() *Topic {
@@ -2728,7 +2916,7 @@ type AlterTopicRequest struct {
 
 func (x *AlterTopicRequest) Reset() {
 	*x = AlterTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2740,7 +2928,7 @@ func (x *AlterTopicRequest) String() string {
 func (*AlterTopicRequest) ProtoMessage() {}
 
 func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2753,7 +2941,7 @@ func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicRequest.ProtoReflect.Descriptor instead.
 func (*AlterTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AlterTopicRequest) GetName() string {
@@ -2801,7 +2989,7 @@ type AlterTopicResponse struct {
 
 func (x *AlterTopicResponse) Reset() {
 	*x = AlterTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +3001,7 @@ func (x *AlterTopicResponse) String() string {
 func (*AlterTopicResponse) ProtoMessage() {}
 
 func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +3014,7 @@ func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicResponse.ProtoReflect.Descriptor instead.
 func (*AlterTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AlterTopicResponse) GetTopic() *Topic {
@@ -2853,7 +3041,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2865,7 +3053,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2878,7 +3066,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeleteTopicRequest) GetName() string {
@@ -2904,7 +3092,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2916,7 +3104,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2929,7 +3117,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeleteTopicResponse) GetId() string {
@@ -2952,7 +3140,7 @@ type GroupSummary struct {
 
 func (x *GroupSummary) Reset() {
 	*x = GroupSummary{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2964,7 +3152,7 @@ func (x *GroupSummary) String() string {
 func (*GroupSummary) ProtoMessage() {}
 
 func (x *GroupSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3165,7 @@ func (x *GroupSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSummary.ProtoReflect.Descriptor instead.
 func (*GroupSummary) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GroupSummary) GetGroup() string {
@@ -3023,7 +3211,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3223,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3236,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 type ListGroupsResponse struct {
@@ -3061,7 +3249,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3261,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3274,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupSummary {
@@ -3116,7 +3304,7 @@ type GroupMember struct {
 
 func (x *GroupMember) Reset() {
 	*x = GroupMember{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3316,7 @@ func (x *GroupMember) String() string {
 func (*GroupMember) ProtoMessage() {}
 
 func (x *GroupMember) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3329,7 @@ func (x *GroupMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
 func (*GroupMember) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GroupMember) GetMemberId() string {
@@ -3194,7 +3382,7 @@ type GroupOffset struct {
 
 func (x *GroupOffset) Reset() {
 	*x = GroupOffset{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3394,7 @@ func (x *GroupOffset) String() string {
 func (*GroupOffset) ProtoMessage() {}
 
 func (x *GroupOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3407,7 @@ func (x *GroupOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupOffset.ProtoReflect.Descriptor instead.
 func (*GroupOffset) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GroupOffset) GetTopic() string {
@@ -3280,7 +3468,7 @@ type DescribeGroupRequest struct {
 
 func (x *DescribeGroupRequest) Reset() {
 	*x = DescribeGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3292,7 +3480,7 @@ func (x *DescribeGroupRequest) String() string {
 func (*DescribeGroupRequest) ProtoMessage() {}
 
 func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3305,7 +3493,7 @@ func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupRequest.ProtoReflect.Descriptor instead.
 func (*DescribeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DescribeGroupRequest) GetGroup() string {
@@ -3329,7 +3517,7 @@ type DescribeGroupResponse struct {
 
 func (x *DescribeGroupResponse) Reset() {
 	*x = DescribeGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3529,7 @@ func (x *DescribeGroupResponse) String() string {
 func (*DescribeGroupResponse) ProtoMessage() {}
 
 func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3542,7 @@ func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
 func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DescribeGroupResponse) GetSummary() *GroupSummary {
@@ -3414,7 +3602,7 @@ type SeekTarget struct {
 
 func (x *SeekTarget) Reset() {
 	*x = SeekTarget{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3426,7 +3614,7 @@ func (x *SeekTarget) String() string {
 func (*SeekTarget) ProtoMessage() {}
 
 func (x *SeekTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3439,7 +3627,7 @@ func (x *SeekTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekTarget.ProtoReflect.Descriptor instead.
 func (*SeekTarget) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SeekTarget) GetTo() isSeekTarget_To {
@@ -3527,7 +3715,7 @@ type SeekGroupRequest struct {
 
 func (x *SeekGroupRequest) Reset() {
 	*x = SeekGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3539,7 +3727,7 @@ func (x *SeekGroupRequest) String() string {
 func (*SeekGroupRequest) ProtoMessage() {}
 
 func (x *SeekGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3552,7 +3740,7 @@ func (x *SeekGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekGroupRequest.ProtoReflect.Descriptor instead.
 func (*SeekGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SeekGroupRequest) GetGroup() string {
@@ -3609,7 +3797,7 @@ type SeekChange struct {
 
 func (x *SeekChange) Reset() {
 	*x = SeekChange{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3621,7 +3809,7 @@ func (x *SeekChange) String() string {
 func (*SeekChange) ProtoMessage() {}
 
 func (x *SeekChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3634,7 +3822,7 @@ func (x *SeekChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekChange.ProtoReflect.Descriptor instead.
 func (*SeekChange) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SeekChange) GetTopic() string {
@@ -3675,7 +3863,7 @@ type SeekGroupResponse struct {
 
 func (x *SeekGroupResponse) Reset() {
 	*x = SeekGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +3875,7 @@ func (x *SeekGroupResponse) String() string {
 func (*SeekGroupResponse) ProtoMessage() {}
 
 func (x *SeekGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +3888,7 @@ func (x *SeekGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekGroupResponse.ProtoReflect.Descriptor instead.
 func (*SeekGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SeekGroupResponse) GetChanges() []*SeekChange {
@@ -3727,7 +3915,7 @@ type DeleteGroupRequest struct {
 
 func (x *DeleteGroupRequest) Reset() {
 	*x = DeleteGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3739,7 +3927,7 @@ func (x *DeleteGroupRequest) String() string {
 func (*DeleteGroupRequest) ProtoMessage() {}
 
 func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3752,7 +3940,7 @@ func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DeleteGroupRequest) GetGroup() string {
@@ -3777,7 +3965,7 @@ type DeleteGroupResponse struct {
 
 func (x *DeleteGroupResponse) Reset() {
 	*x = DeleteGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3789,7 +3977,7 @@ func (x *DeleteGroupResponse) String() string {
 func (*DeleteGroupResponse) ProtoMessage() {}
 
 func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3802,7 +3990,7 @@ func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 type PushPluginRequest struct {
@@ -3818,7 +4006,7 @@ type PushPluginRequest struct {
 
 func (x *PushPluginRequest) Reset() {
 	*x = PushPluginRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3830,7 +4018,7 @@ func (x *PushPluginRequest) String() string {
 func (*PushPluginRequest) ProtoMessage() {}
 
 func (x *PushPluginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3843,7 +4031,7 @@ func (x *PushPluginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushPluginRequest.ProtoReflect.Descriptor instead.
 func (*PushPluginRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PushPluginRequest) GetPart() isPushPluginRequest_Part {
@@ -3907,7 +4095,7 @@ type PluginVersion struct {
 
 func (x *PluginVersion) Reset() {
 	*x = PluginVersion{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3919,7 +4107,7 @@ func (x *PluginVersion) String() string {
 func (*PluginVersion) ProtoMessage() {}
 
 func (x *PluginVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3932,7 +4120,7 @@ func (x *PluginVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginVersion.ProtoReflect.Descriptor instead.
 func (*PluginVersion) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PluginVersion) GetName() string {
@@ -4031,7 +4219,7 @@ type PushPluginResponse struct {
 
 func (x *PushPluginResponse) Reset() {
 	*x = PushPluginResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4043,7 +4231,7 @@ func (x *PushPluginResponse) String() string {
 func (*PushPluginResponse) ProtoMessage() {}
 
 func (x *PushPluginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4056,7 +4244,7 @@ func (x *PushPluginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushPluginResponse.ProtoReflect.Descriptor instead.
 func (*PushPluginResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PushPluginResponse) GetVersion() *PluginVersion {
@@ -4095,7 +4283,7 @@ type ListPluginsRequest struct {
 
 func (x *ListPluginsRequest) Reset() {
 	*x = ListPluginsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4107,7 +4295,7 @@ func (x *ListPluginsRequest) String() string {
 func (*ListPluginsRequest) ProtoMessage() {}
 
 func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4120,7 +4308,7 @@ func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 type ListPluginsResponse struct {
@@ -4132,7 +4320,7 @@ type ListPluginsResponse struct {
 
 func (x *ListPluginsResponse) Reset() {
 	*x = ListPluginsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4144,7 +4332,7 @@ func (x *ListPluginsResponse) String() string {
 func (*ListPluginsResponse) ProtoMessage() {}
 
 func (x *ListPluginsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4157,7 +4345,7 @@ func (x *ListPluginsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsResponse.ProtoReflect.Descriptor instead.
 func (*ListPluginsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListPluginsResponse) GetLatest() []*PluginVersion {
@@ -4176,7 +4364,7 @@ type ListPluginVersionsRequest struct {
 
 func (x *ListPluginVersionsRequest) Reset() {
 	*x = ListPluginVersionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4188,7 +4376,7 @@ func (x *ListPluginVersionsRequest) String() string {
 func (*ListPluginVersionsRequest) ProtoMessage() {}
 
 func (x *ListPluginVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4201,7 +4389,7 @@ func (x *ListPluginVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListPluginVersionsRequest) GetName() string {
@@ -4220,7 +4408,7 @@ type ListPluginVersionsResponse struct {
 
 func (x *ListPluginVersionsResponse) Reset() {
 	*x = ListPluginVersionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4232,7 +4420,7 @@ func (x *ListPluginVersionsResponse) String() string {
 func (*ListPluginVersionsResponse) ProtoMessage() {}
 
 func (x *ListPluginVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4245,7 +4433,7 @@ func (x *ListPluginVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPluginVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListPluginVersionsResponse) GetVersions() []*PluginVersion {
@@ -4265,7 +4453,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4277,7 +4465,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4290,7 +4478,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Stage) GetPlugin() string {
@@ -4317,7 +4505,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4329,7 +4517,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4342,7 +4530,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Window) GetBlocks() uint32 {
@@ -4375,7 +4563,7 @@ type ChainSpec struct {
 
 func (x *ChainSpec) Reset() {
 	*x = ChainSpec{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4387,7 +4575,7 @@ func (x *ChainSpec) String() string {
 func (*ChainSpec) ProtoMessage() {}
 
 func (x *ChainSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4400,7 +4588,7 @@ func (x *ChainSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainSpec.ProtoReflect.Descriptor instead.
 func (*ChainSpec) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ChainSpec) GetStages() []*Stage {
@@ -4470,7 +4658,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4482,7 +4670,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4495,7 +4683,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Breaker) GetFailures() uint32 {
@@ -4525,7 +4713,7 @@ type CreateBindingRequest struct {
 
 func (x *CreateBindingRequest) Reset() {
 	*x = CreateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4537,7 +4725,7 @@ func (x *CreateBindingRequest) String() string {
 func (*CreateBindingRequest) ProtoMessage() {}
 
 func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4550,7 +4738,7 @@ func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingRequest.ProtoReflect.Descriptor instead.
 func (*CreateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateBindingRequest) GetGroup() string {
@@ -4598,7 +4786,7 @@ type Cutover struct {
 
 func (x *Cutover) Reset() {
 	*x = Cutover{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4610,7 +4798,7 @@ func (x *Cutover) String() string {
 func (*Cutover) ProtoMessage() {}
 
 func (x *Cutover) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4623,7 +4811,7 @@ func (x *Cutover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cutover.ProtoReflect.Descriptor instead.
 func (*Cutover) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Cutover) GetPartition() int32 {
@@ -4656,7 +4844,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4668,7 +4856,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4681,7 +4869,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Binding) GetId() uint64 {
@@ -4758,7 +4946,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4770,7 +4958,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4783,7 +4971,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Row) GetId() uint64 {
@@ -4865,7 +5053,7 @@ type CreateBindingResponse struct {
 
 func (x *CreateBindingResponse) Reset() {
 	*x = CreateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4877,7 +5065,7 @@ func (x *CreateBindingResponse) String() string {
 func (*CreateBindingResponse) ProtoMessage() {}
 
 func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4890,7 +5078,7 @@ func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingResponse.ProtoReflect.Descriptor instead.
 func (*CreateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CreateBindingResponse) GetBindings() []*Binding {
@@ -4912,7 +5100,7 @@ type UpdateBindingRequest struct {
 
 func (x *UpdateBindingRequest) Reset() {
 	*x = UpdateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4924,7 +5112,7 @@ func (x *UpdateBindingRequest) String() string {
 func (*UpdateBindingRequest) ProtoMessage() {}
 
 func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4937,7 +5125,7 @@ func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingRequest.ProtoReflect.Descriptor instead.
 func (*UpdateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *UpdateBindingRequest) GetGroup() string {
@@ -4977,7 +5165,7 @@ type UpdateBindingResponse struct {
 
 func (x *UpdateBindingResponse) Reset() {
 	*x = UpdateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4989,7 +5177,7 @@ func (x *UpdateBindingResponse) String() string {
 func (*UpdateBindingResponse) ProtoMessage() {}
 
 func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5002,7 +5190,7 @@ func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingResponse.ProtoReflect.Descriptor instead.
 func (*UpdateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *UpdateBindingResponse) GetBinding() *Binding {
@@ -5021,7 +5209,7 @@ type ListBindingsRequest struct {
 
 func (x *ListBindingsRequest) Reset() {
 	*x = ListBindingsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5033,7 +5221,7 @@ func (x *ListBindingsRequest) String() string {
 func (*ListBindingsRequest) ProtoMessage() {}
 
 func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5046,7 +5234,7 @@ func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListBindingsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListBindingsRequest) GetGroup() string {
@@ -5065,7 +5253,7 @@ type ListBindingsResponse struct {
 
 func (x *ListBindingsResponse) Reset() {
 	*x = ListBindingsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5077,7 +5265,7 @@ func (x *ListBindingsResponse) String() string {
 func (*ListBindingsResponse) ProtoMessage() {}
 
 func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5090,7 +5278,7 @@ func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListBindingsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ListBindingsResponse) GetBindings() []*Binding {
@@ -5110,7 +5298,7 @@ type DescribeBindingRequest struct {
 
 func (x *DescribeBindingRequest) Reset() {
 	*x = DescribeBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5122,7 +5310,7 @@ func (x *DescribeBindingRequest) String() string {
 func (*DescribeBindingRequest) ProtoMessage() {}
 
 func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5135,7 +5323,7 @@ func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingRequest.ProtoReflect.Descriptor instead.
 func (*DescribeBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *DescribeBindingRequest) GetGroup() string {
@@ -5183,7 +5371,7 @@ type ChainPartition struct {
 
 func (x *ChainPartition) Reset() {
 	*x = ChainPartition{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5195,7 +5383,7 @@ func (x *ChainPartition) String() string {
 func (*ChainPartition) ProtoMessage() {}
 
 func (x *ChainPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5208,7 +5396,7 @@ func (x *ChainPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainPartition.ProtoReflect.Descriptor instead.
 func (*ChainPartition) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ChainPartition) GetPartition() int32 {
@@ -5384,7 +5572,7 @@ type DescribeBindingResponse struct {
 
 func (x *DescribeBindingResponse) Reset() {
 	*x = DescribeBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5396,7 +5584,7 @@ func (x *DescribeBindingResponse) String() string {
 func (*DescribeBindingResponse) ProtoMessage() {}
 
 func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5409,7 +5597,7 @@ func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingResponse.ProtoReflect.Descriptor instead.
 func (*DescribeBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *DescribeBindingResponse) GetBinding() *Binding {
@@ -5451,7 +5639,7 @@ type DeleteBindingRequest struct {
 
 func (x *DeleteBindingRequest) Reset() {
 	*x = DeleteBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5463,7 +5651,7 @@ func (x *DeleteBindingRequest) String() string {
 func (*DeleteBindingRequest) ProtoMessage() {}
 
 func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5476,7 +5664,7 @@ func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingRequest.ProtoReflect.Descriptor instead.
 func (*DeleteBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DeleteBindingRequest) GetGroup() string {
@@ -5508,7 +5696,7 @@ type DeleteBindingResponse struct {
 
 func (x *DeleteBindingResponse) Reset() {
 	*x = DeleteBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5520,7 +5708,7 @@ func (x *DeleteBindingResponse) String() string {
 func (*DeleteBindingResponse) ProtoMessage() {}
 
 func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5533,7 +5721,7 @@ func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingResponse.ProtoReflect.Descriptor instead.
 func (*DeleteBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 type ResumeBindingRequest struct {
@@ -5549,7 +5737,7 @@ type ResumeBindingRequest struct {
 
 func (x *ResumeBindingRequest) Reset() {
 	*x = ResumeBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5561,7 +5749,7 @@ func (x *ResumeBindingRequest) String() string {
 func (*ResumeBindingRequest) ProtoMessage() {}
 
 func (x *ResumeBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5574,7 +5762,7 @@ func (x *ResumeBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeBindingRequest.ProtoReflect.Descriptor instead.
 func (*ResumeBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ResumeBindingRequest) GetGroup() string {
@@ -5621,7 +5809,7 @@ type ResumeBindingResponse struct {
 
 func (x *ResumeBindingResponse) Reset() {
 	*x = ResumeBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5633,7 +5821,7 @@ func (x *ResumeBindingResponse) String() string {
 func (*ResumeBindingResponse) ProtoMessage() {}
 
 func (x *ResumeBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5646,7 +5834,7 @@ func (x *ResumeBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeBindingResponse.ProtoReflect.Descriptor instead.
 func (*ResumeBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ResumeBindingResponse) GetBinding() *Binding {
@@ -5670,7 +5858,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5682,7 +5870,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5695,7 +5883,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *View) GetName() string {
@@ -5753,7 +5941,7 @@ type CreateViewRequest struct {
 
 func (x *CreateViewRequest) Reset() {
 	*x = CreateViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5765,7 +5953,7 @@ func (x *CreateViewRequest) String() string {
 func (*CreateViewRequest) ProtoMessage() {}
 
 func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5778,7 +5966,7 @@ func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewRequest.ProtoReflect.Descriptor instead.
 func (*CreateViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *CreateViewRequest) GetName() string {
@@ -5825,7 +6013,7 @@ type CreateViewResponse struct {
 
 func (x *CreateViewResponse) Reset() {
 	*x = CreateViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5837,7 +6025,7 @@ func (x *CreateViewResponse) String() string {
 func (*CreateViewResponse) ProtoMessage() {}
 
 func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5850,7 +6038,7 @@ func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewResponse.ProtoReflect.Descriptor instead.
 func (*CreateViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CreateViewResponse) GetView() *View {
@@ -5868,7 +6056,7 @@ type ListViewsRequest struct {
 
 func (x *ListViewsRequest) Reset() {
 	*x = ListViewsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5880,7 +6068,7 @@ func (x *ListViewsRequest) String() string {
 func (*ListViewsRequest) ProtoMessage() {}
 
 func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5893,7 +6081,7 @@ func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsRequest.ProtoReflect.Descriptor instead.
 func (*ListViewsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 type ListViewsResponse struct {
@@ -5905,7 +6093,7 @@ type ListViewsResponse struct {
 
 func (x *ListViewsResponse) Reset() {
 	*x = ListViewsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5917,7 +6105,7 @@ func (x *ListViewsResponse) String() string {
 func (*ListViewsResponse) ProtoMessage() {}
 
 func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5930,7 +6118,7 @@ func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsResponse.ProtoReflect.Descriptor instead.
 func (*ListViewsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ListViewsResponse) GetViews() []*View {
@@ -5949,7 +6137,7 @@ type DeleteViewRequest struct {
 
 func (x *DeleteViewRequest) Reset() {
 	*x = DeleteViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5961,7 +6149,7 @@ func (x *DeleteViewRequest) String() string {
 func (*DeleteViewRequest) ProtoMessage() {}
 
 func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5974,7 +6162,7 @@ func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewRequest.ProtoReflect.Descriptor instead.
 func (*DeleteViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DeleteViewRequest) GetName() string {
@@ -5992,7 +6180,7 @@ type DeleteViewResponse struct {
 
 func (x *DeleteViewResponse) Reset() {
 	*x = DeleteViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6004,7 +6192,7 @@ func (x *DeleteViewResponse) String() string {
 func (*DeleteViewResponse) ProtoMessage() {}
 
 func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6017,7 +6205,7 @@ func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewResponse.ProtoReflect.Descriptor instead.
 func (*DeleteViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 type DumpDecisionsRequest struct {
@@ -6030,7 +6218,7 @@ type DumpDecisionsRequest struct {
 
 func (x *DumpDecisionsRequest) Reset() {
 	*x = DumpDecisionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6042,7 +6230,7 @@ func (x *DumpDecisionsRequest) String() string {
 func (*DumpDecisionsRequest) ProtoMessage() {}
 
 func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6055,7 +6243,7 @@ func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsRequest.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *DumpDecisionsRequest) GetGroup() string {
@@ -6082,7 +6270,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6094,7 +6282,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6107,7 +6295,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Origin) GetPartition() int32 {
@@ -6134,7 +6322,7 @@ type DumpDecisionsResponse struct {
 
 func (x *DumpDecisionsResponse) Reset() {
 	*x = DumpDecisionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[95]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6146,7 +6334,7 @@ func (x *DumpDecisionsResponse) String() string {
 func (*DumpDecisionsResponse) ProtoMessage() {}
 
 func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[95]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6159,7 +6347,7 @@ func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsResponse.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{95}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *DumpDecisionsResponse) GetBinding() *Binding {
@@ -6217,7 +6405,20 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x14AlterMembersResponse\"4\n" +
 	"\x19TransferControllerRequest\x12\x17\n" +
 	"\araft_id\x18\x01 \x01(\x04R\x06raftId\"\x1c\n" +
-	"\x1aTransferControllerResponse\"R\n" +
+	"\x1aTransferControllerResponse\"=\n" +
+	"\x13SaveSnapshotRequest\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\x05R\x05nodes\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\"\xab\x01\n" +
+	"\rSavedSnapshot\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04file\x18\x05 \x01(\tR\x04file\x12\x18\n" +
+	"\awritten\x18\x06 \x01(\bR\awritten\x12\x18\n" +
+	"\afailure\x18\a \x01(\tR\afailure\"V\n" +
+	"\x14SaveSnapshotResponse\x12>\n" +
+	"\tsnapshots\x18\x01 \x03(\v2 .millrace.admin.v1.SavedSnapshotR\tsnapshots\"R\n" +
 	"\x17DecommissionNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"P\n" +
@@ -6654,7 +6855,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\aStartAt\x12\x14\n" +
 	"\x10START_AT_DEFAULT\x10\x00\x12\x16\n" +
 	"\x12START_AT_LOG_START\x10\x01\x12\x14\n" +
-	"\x10START_AT_LOG_END\x10\x022\xf3\x06\n" +
+	"\x10START_AT_LOG_END\x10\x022\xd4\a\n" +
 	"\x0eClusterService\x12Y\n" +
 	"\n" +
 	"GetCluster\x12$.millrace.admin.v1.GetClusterRequest\x1a%.millrace.admin.v1.GetClusterResponse\x12V\n" +
@@ -6664,7 +6865,8 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"InviteNode\x12$.millrace.admin.v1.InviteNodeRequest\x1a%.millrace.admin.v1.InviteNodeResponse\x12_\n" +
 	"\fAlterMembers\x12&.millrace.admin.v1.AlterMembersRequest\x1a'.millrace.admin.v1.AlterMembersResponse\x12q\n" +
-	"\x12TransferController\x12,.millrace.admin.v1.TransferControllerRequest\x1a-.millrace.admin.v1.TransferControllerResponse\x12V\n" +
+	"\x12TransferController\x12,.millrace.admin.v1.TransferControllerRequest\x1a-.millrace.admin.v1.TransferControllerResponse\x12_\n" +
+	"\fSaveSnapshot\x12&.millrace.admin.v1.SaveSnapshotRequest\x1a'.millrace.admin.v1.SaveSnapshotResponse\x12V\n" +
 	"\tDrainNode\x12#.millrace.admin.v1.DrainNodeRequest\x1a$.millrace.admin.v1.DrainNodeResponse\x12k\n" +
 	"\x10DecommissionNode\x12*.millrace.admin.v1.DecommissionNodeRequest\x1a+.millrace.admin.v1.DecommissionNodeResponse2\xfb\x05\n" +
 	"\fTopicService\x12\\\n" +
@@ -6718,7 +6920,7 @@ func file_millrace_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 98)
+var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
 var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(ErrorPolicy)(0),                   // 0: millrace.admin.v1.ErrorPolicy
 	(StartAt)(0),                       // 1: millrace.admin.v1.StartAt
@@ -6732,228 +6934,234 @@ var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(*AlterMembersResponse)(nil),       // 9: millrace.admin.v1.AlterMembersResponse
 	(*TransferControllerRequest)(nil),  // 10: millrace.admin.v1.TransferControllerRequest
 	(*TransferControllerResponse)(nil), // 11: millrace.admin.v1.TransferControllerResponse
-	(*DecommissionNodeRequest)(nil),    // 12: millrace.admin.v1.DecommissionNodeRequest
-	(*DecommissionNodeResponse)(nil),   // 13: millrace.admin.v1.DecommissionNodeResponse
-	(*DrainNodeRequest)(nil),           // 14: millrace.admin.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),          // 15: millrace.admin.v1.DrainNodeResponse
-	(*Endpoint)(nil),                   // 16: millrace.admin.v1.Endpoint
-	(*Node)(nil),                       // 17: millrace.admin.v1.Node
-	(*GetClusterRequest)(nil),          // 18: millrace.admin.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),         // 19: millrace.admin.v1.GetClusterResponse
-	(*Problem)(nil),                    // 20: millrace.admin.v1.Problem
-	(*SilentNode)(nil),                 // 21: millrace.admin.v1.SilentNode
-	(*GetHealthRequest)(nil),           // 22: millrace.admin.v1.GetHealthRequest
-	(*GetHealthResponse)(nil),          // 23: millrace.admin.v1.GetHealthResponse
-	(*ConfigEntry)(nil),                // 24: millrace.admin.v1.ConfigEntry
-	(*GetNodeConfigRequest)(nil),       // 25: millrace.admin.v1.GetNodeConfigRequest
-	(*GetNodeConfigResponse)(nil),      // 26: millrace.admin.v1.GetNodeConfigResponse
-	(*Move)(nil),                       // 27: millrace.admin.v1.Move
-	(*PlanMovesRequest)(nil),           // 28: millrace.admin.v1.PlanMovesRequest
-	(*PlanMovesResponse)(nil),          // 29: millrace.admin.v1.PlanMovesResponse
-	(*MovePartitionsRequest)(nil),      // 30: millrace.admin.v1.MovePartitionsRequest
-	(*MovePartitionsResponse)(nil),     // 31: millrace.admin.v1.MovePartitionsResponse
-	(*Newcomer)(nil),                   // 32: millrace.admin.v1.Newcomer
-	(*MoveState)(nil),                  // 33: millrace.admin.v1.MoveState
-	(*ListMovesRequest)(nil),           // 34: millrace.admin.v1.ListMovesRequest
-	(*ListMovesResponse)(nil),          // 35: millrace.admin.v1.ListMovesResponse
-	(*CreateTopicRequest)(nil),         // 36: millrace.admin.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),        // 37: millrace.admin.v1.CreateTopicResponse
-	(*Topic)(nil),                      // 38: millrace.admin.v1.Topic
-	(*ListTopicsRequest)(nil),          // 39: millrace.admin.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 40: millrace.admin.v1.ListTopicsResponse
-	(*PartitionState)(nil),             // 41: millrace.admin.v1.PartitionState
-	(*DescribeTopicRequest)(nil),       // 42: millrace.admin.v1.DescribeTopicRequest
-	(*DescribeTopicResponse)(nil),      // 43: millrace.admin.v1.DescribeTopicResponse
-	(*AlterTopicRequest)(nil),          // 44: millrace.admin.v1.AlterTopicRequest
-	(*AlterTopicResponse)(nil),         // 45: millrace.admin.v1.AlterTopicResponse
-	(*DeleteTopicRequest)(nil),         // 46: millrace.admin.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),        // 47: millrace.admin.v1.DeleteTopicResponse
-	(*GroupSummary)(nil),               // 48: millrace.admin.v1.GroupSummary
-	(*ListGroupsRequest)(nil),          // 49: millrace.admin.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),         // 50: millrace.admin.v1.ListGroupsResponse
-	(*GroupMember)(nil),                // 51: millrace.admin.v1.GroupMember
-	(*GroupOffset)(nil),                // 52: millrace.admin.v1.GroupOffset
-	(*DescribeGroupRequest)(nil),       // 53: millrace.admin.v1.DescribeGroupRequest
-	(*DescribeGroupResponse)(nil),      // 54: millrace.admin.v1.DescribeGroupResponse
-	(*SeekTarget)(nil),                 // 55: millrace.admin.v1.SeekTarget
-	(*SeekGroupRequest)(nil),           // 56: millrace.admin.v1.SeekGroupRequest
-	(*SeekChange)(nil),                 // 57: millrace.admin.v1.SeekChange
-	(*SeekGroupResponse)(nil),          // 58: millrace.admin.v1.SeekGroupResponse
-	(*DeleteGroupRequest)(nil),         // 59: millrace.admin.v1.DeleteGroupRequest
-	(*DeleteGroupResponse)(nil),        // 60: millrace.admin.v1.DeleteGroupResponse
-	(*PushPluginRequest)(nil),          // 61: millrace.admin.v1.PushPluginRequest
-	(*PluginVersion)(nil),              // 62: millrace.admin.v1.PluginVersion
-	(*PushPluginResponse)(nil),         // 63: millrace.admin.v1.PushPluginResponse
-	(*ListPluginsRequest)(nil),         // 64: millrace.admin.v1.ListPluginsRequest
-	(*ListPluginsResponse)(nil),        // 65: millrace.admin.v1.ListPluginsResponse
-	(*ListPluginVersionsRequest)(nil),  // 66: millrace.admin.v1.ListPluginVersionsRequest
-	(*ListPluginVersionsResponse)(nil), // 67: millrace.admin.v1.ListPluginVersionsResponse
-	(*Stage)(nil),                      // 68: millrace.admin.v1.Stage
-	(*Window)(nil),                     // 69: millrace.admin.v1.Window
-	(*ChainSpec)(nil),                  // 70: millrace.admin.v1.ChainSpec
-	(*Breaker)(nil),                    // 71: millrace.admin.v1.Breaker
-	(*CreateBindingRequest)(nil),       // 72: millrace.admin.v1.CreateBindingRequest
-	(*Cutover)(nil),                    // 73: millrace.admin.v1.Cutover
-	(*Binding)(nil),                    // 74: millrace.admin.v1.Binding
-	(*Row)(nil),                        // 75: millrace.admin.v1.Row
-	(*CreateBindingResponse)(nil),      // 76: millrace.admin.v1.CreateBindingResponse
-	(*UpdateBindingRequest)(nil),       // 77: millrace.admin.v1.UpdateBindingRequest
-	(*UpdateBindingResponse)(nil),      // 78: millrace.admin.v1.UpdateBindingResponse
-	(*ListBindingsRequest)(nil),        // 79: millrace.admin.v1.ListBindingsRequest
-	(*ListBindingsResponse)(nil),       // 80: millrace.admin.v1.ListBindingsResponse
-	(*DescribeBindingRequest)(nil),     // 81: millrace.admin.v1.DescribeBindingRequest
-	(*ChainPartition)(nil),             // 82: millrace.admin.v1.ChainPartition
-	(*DescribeBindingResponse)(nil),    // 83: millrace.admin.v1.DescribeBindingResponse
-	(*DeleteBindingRequest)(nil),       // 84: millrace.admin.v1.DeleteBindingRequest
-	(*DeleteBindingResponse)(nil),      // 85: millrace.admin.v1.DeleteBindingResponse
-	(*ResumeBindingRequest)(nil),       // 86: millrace.admin.v1.ResumeBindingRequest
-	(*ResumeBindingResponse)(nil),      // 87: millrace.admin.v1.ResumeBindingResponse
-	(*View)(nil),                       // 88: millrace.admin.v1.View
-	(*CreateViewRequest)(nil),          // 89: millrace.admin.v1.CreateViewRequest
-	(*CreateViewResponse)(nil),         // 90: millrace.admin.v1.CreateViewResponse
-	(*ListViewsRequest)(nil),           // 91: millrace.admin.v1.ListViewsRequest
-	(*ListViewsResponse)(nil),          // 92: millrace.admin.v1.ListViewsResponse
-	(*DeleteViewRequest)(nil),          // 93: millrace.admin.v1.DeleteViewRequest
-	(*DeleteViewResponse)(nil),         // 94: millrace.admin.v1.DeleteViewResponse
-	(*DumpDecisionsRequest)(nil),       // 95: millrace.admin.v1.DumpDecisionsRequest
-	(*Origin)(nil),                     // 96: millrace.admin.v1.Origin
-	(*DumpDecisionsResponse)(nil),      // 97: millrace.admin.v1.DumpDecisionsResponse
-	nil,                                // 98: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
-	nil,                                // 99: millrace.admin.v1.AlterTopicRequest.SetEntry
+	(*SaveSnapshotRequest)(nil),        // 12: millrace.admin.v1.SaveSnapshotRequest
+	(*SavedSnapshot)(nil),              // 13: millrace.admin.v1.SavedSnapshot
+	(*SaveSnapshotResponse)(nil),       // 14: millrace.admin.v1.SaveSnapshotResponse
+	(*DecommissionNodeRequest)(nil),    // 15: millrace.admin.v1.DecommissionNodeRequest
+	(*DecommissionNodeResponse)(nil),   // 16: millrace.admin.v1.DecommissionNodeResponse
+	(*DrainNodeRequest)(nil),           // 17: millrace.admin.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 18: millrace.admin.v1.DrainNodeResponse
+	(*Endpoint)(nil),                   // 19: millrace.admin.v1.Endpoint
+	(*Node)(nil),                       // 20: millrace.admin.v1.Node
+	(*GetClusterRequest)(nil),          // 21: millrace.admin.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),         // 22: millrace.admin.v1.GetClusterResponse
+	(*Problem)(nil),                    // 23: millrace.admin.v1.Problem
+	(*SilentNode)(nil),                 // 24: millrace.admin.v1.SilentNode
+	(*GetHealthRequest)(nil),           // 25: millrace.admin.v1.GetHealthRequest
+	(*GetHealthResponse)(nil),          // 26: millrace.admin.v1.GetHealthResponse
+	(*ConfigEntry)(nil),                // 27: millrace.admin.v1.ConfigEntry
+	(*GetNodeConfigRequest)(nil),       // 28: millrace.admin.v1.GetNodeConfigRequest
+	(*GetNodeConfigResponse)(nil),      // 29: millrace.admin.v1.GetNodeConfigResponse
+	(*Move)(nil),                       // 30: millrace.admin.v1.Move
+	(*PlanMovesRequest)(nil),           // 31: millrace.admin.v1.PlanMovesRequest
+	(*PlanMovesResponse)(nil),          // 32: millrace.admin.v1.PlanMovesResponse
+	(*MovePartitionsRequest)(nil),      // 33: millrace.admin.v1.MovePartitionsRequest
+	(*MovePartitionsResponse)(nil),     // 34: millrace.admin.v1.MovePartitionsResponse
+	(*Newcomer)(nil),                   // 35: millrace.admin.v1.Newcomer
+	(*MoveState)(nil),                  // 36: millrace.admin.v1.MoveState
+	(*ListMovesRequest)(nil),           // 37: millrace.admin.v1.ListMovesRequest
+	(*ListMovesResponse)(nil),          // 38: millrace.admin.v1.ListMovesResponse
+	(*CreateTopicRequest)(nil),         // 39: millrace.admin.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),        // 40: millrace.admin.v1.CreateTopicResponse
+	(*Topic)(nil),                      // 41: millrace.admin.v1.Topic
+	(*ListTopicsRequest)(nil),          // 42: millrace.admin.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 43: millrace.admin.v1.ListTopicsResponse
+	(*PartitionState)(nil),             // 44: millrace.admin.v1.PartitionState
+	(*DescribeTopicRequest)(nil),       // 45: millrace.admin.v1.DescribeTopicRequest
+	(*DescribeTopicResponse)(nil),      // 46: millrace.admin.v1.DescribeTopicResponse
+	(*AlterTopicRequest)(nil),          // 47: millrace.admin.v1.AlterTopicRequest
+	(*AlterTopicResponse)(nil),         // 48: millrace.admin.v1.AlterTopicResponse
+	(*DeleteTopicRequest)(nil),         // 49: millrace.admin.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),        // 50: millrace.admin.v1.DeleteTopicResponse
+	(*GroupSummary)(nil),               // 51: millrace.admin.v1.GroupSummary
+	(*ListGroupsRequest)(nil),          // 52: millrace.admin.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),         // 53: millrace.admin.v1.ListGroupsResponse
+	(*GroupMember)(nil),                // 54: millrace.admin.v1.GroupMember
+	(*GroupOffset)(nil),                // 55: millrace.admin.v1.GroupOffset
+	(*DescribeGroupRequest)(nil),       // 56: millrace.admin.v1.DescribeGroupRequest
+	(*DescribeGroupResponse)(nil),      // 57: millrace.admin.v1.DescribeGroupResponse
+	(*SeekTarget)(nil),                 // 58: millrace.admin.v1.SeekTarget
+	(*SeekGroupRequest)(nil),           // 59: millrace.admin.v1.SeekGroupRequest
+	(*SeekChange)(nil),                 // 60: millrace.admin.v1.SeekChange
+	(*SeekGroupResponse)(nil),          // 61: millrace.admin.v1.SeekGroupResponse
+	(*DeleteGroupRequest)(nil),         // 62: millrace.admin.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),        // 63: millrace.admin.v1.DeleteGroupResponse
+	(*PushPluginRequest)(nil),          // 64: millrace.admin.v1.PushPluginRequest
+	(*PluginVersion)(nil),              // 65: millrace.admin.v1.PluginVersion
+	(*PushPluginResponse)(nil),         // 66: millrace.admin.v1.PushPluginResponse
+	(*ListPluginsRequest)(nil),         // 67: millrace.admin.v1.ListPluginsRequest
+	(*ListPluginsResponse)(nil),        // 68: millrace.admin.v1.ListPluginsResponse
+	(*ListPluginVersionsRequest)(nil),  // 69: millrace.admin.v1.ListPluginVersionsRequest
+	(*ListPluginVersionsResponse)(nil), // 70: millrace.admin.v1.ListPluginVersionsResponse
+	(*Stage)(nil),                      // 71: millrace.admin.v1.Stage
+	(*Window)(nil),                     // 72: millrace.admin.v1.Window
+	(*ChainSpec)(nil),                  // 73: millrace.admin.v1.ChainSpec
+	(*Breaker)(nil),                    // 74: millrace.admin.v1.Breaker
+	(*CreateBindingRequest)(nil),       // 75: millrace.admin.v1.CreateBindingRequest
+	(*Cutover)(nil),                    // 76: millrace.admin.v1.Cutover
+	(*Binding)(nil),                    // 77: millrace.admin.v1.Binding
+	(*Row)(nil),                        // 78: millrace.admin.v1.Row
+	(*CreateBindingResponse)(nil),      // 79: millrace.admin.v1.CreateBindingResponse
+	(*UpdateBindingRequest)(nil),       // 80: millrace.admin.v1.UpdateBindingRequest
+	(*UpdateBindingResponse)(nil),      // 81: millrace.admin.v1.UpdateBindingResponse
+	(*ListBindingsRequest)(nil),        // 82: millrace.admin.v1.ListBindingsRequest
+	(*ListBindingsResponse)(nil),       // 83: millrace.admin.v1.ListBindingsResponse
+	(*DescribeBindingRequest)(nil),     // 84: millrace.admin.v1.DescribeBindingRequest
+	(*ChainPartition)(nil),             // 85: millrace.admin.v1.ChainPartition
+	(*DescribeBindingResponse)(nil),    // 86: millrace.admin.v1.DescribeBindingResponse
+	(*DeleteBindingRequest)(nil),       // 87: millrace.admin.v1.DeleteBindingRequest
+	(*DeleteBindingResponse)(nil),      // 88: millrace.admin.v1.DeleteBindingResponse
+	(*ResumeBindingRequest)(nil),       // 89: millrace.admin.v1.ResumeBindingRequest
+	(*ResumeBindingResponse)(nil),      // 90: millrace.admin.v1.ResumeBindingResponse
+	(*View)(nil),                       // 91: millrace.admin.v1.View
+	(*CreateViewRequest)(nil),          // 92: millrace.admin.v1.CreateViewRequest
+	(*CreateViewResponse)(nil),         // 93: millrace.admin.v1.CreateViewResponse
+	(*ListViewsRequest)(nil),           // 94: millrace.admin.v1.ListViewsRequest
+	(*ListViewsResponse)(nil),          // 95: millrace.admin.v1.ListViewsResponse
+	(*DeleteViewRequest)(nil),          // 96: millrace.admin.v1.DeleteViewRequest
+	(*DeleteViewResponse)(nil),         // 97: millrace.admin.v1.DeleteViewResponse
+	(*DumpDecisionsRequest)(nil),       // 98: millrace.admin.v1.DumpDecisionsRequest
+	(*Origin)(nil),                     // 99: millrace.admin.v1.Origin
+	(*DumpDecisionsResponse)(nil),      // 100: millrace.admin.v1.DumpDecisionsResponse
+	nil,                                // 101: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	nil,                                // 102: millrace.admin.v1.AlterTopicRequest.SetEntry
 }
 var file_millrace_admin_v1_admin_proto_depIdxs = []int32{
-	3,  // 0: millrace.admin.v1.GetQuorumResponse.members:type_name -> millrace.admin.v1.Member
-	16, // 1: millrace.admin.v1.Node.endpoints:type_name -> millrace.admin.v1.Endpoint
-	17, // 2: millrace.admin.v1.GetClusterResponse.nodes:type_name -> millrace.admin.v1.Node
-	20, // 3: millrace.admin.v1.GetHealthResponse.problems:type_name -> millrace.admin.v1.Problem
-	24, // 4: millrace.admin.v1.GetNodeConfigResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	27, // 5: millrace.admin.v1.PlanMovesResponse.moves:type_name -> millrace.admin.v1.Move
-	27, // 6: millrace.admin.v1.MovePartitionsRequest.moves:type_name -> millrace.admin.v1.Move
-	32, // 7: millrace.admin.v1.MoveState.newcomers:type_name -> millrace.admin.v1.Newcomer
-	33, // 8: millrace.admin.v1.ListMovesResponse.moves:type_name -> millrace.admin.v1.MoveState
-	98, // 9: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
-	38, // 10: millrace.admin.v1.CreateTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	38, // 11: millrace.admin.v1.ListTopicsResponse.topics:type_name -> millrace.admin.v1.Topic
-	21, // 12: millrace.admin.v1.ListTopicsResponse.silent:type_name -> millrace.admin.v1.SilentNode
-	38, // 13: millrace.admin.v1.DescribeTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	41, // 14: millrace.admin.v1.DescribeTopicResponse.partitions:type_name -> millrace.admin.v1.PartitionState
-	24, // 15: millrace.admin.v1.DescribeTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	21, // 16: millrace.admin.v1.DescribeTopicResponse.silent:type_name -> millrace.admin.v1.SilentNode
-	99, // 17: millrace.admin.v1.AlterTopicRequest.set:type_name -> millrace.admin.v1.AlterTopicRequest.SetEntry
-	38, // 18: millrace.admin.v1.AlterTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	24, // 19: millrace.admin.v1.AlterTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	48, // 20: millrace.admin.v1.ListGroupsResponse.groups:type_name -> millrace.admin.v1.GroupSummary
-	21, // 21: millrace.admin.v1.ListGroupsResponse.silent:type_name -> millrace.admin.v1.SilentNode
-	48, // 22: millrace.admin.v1.DescribeGroupResponse.summary:type_name -> millrace.admin.v1.GroupSummary
-	51, // 23: millrace.admin.v1.DescribeGroupResponse.members:type_name -> millrace.admin.v1.GroupMember
-	52, // 24: millrace.admin.v1.DescribeGroupResponse.offsets:type_name -> millrace.admin.v1.GroupOffset
-	21, // 25: millrace.admin.v1.DescribeGroupResponse.silent:type_name -> millrace.admin.v1.SilentNode
-	55, // 26: millrace.admin.v1.SeekGroupRequest.target:type_name -> millrace.admin.v1.SeekTarget
-	57, // 27: millrace.admin.v1.SeekGroupResponse.changes:type_name -> millrace.admin.v1.SeekChange
-	62, // 28: millrace.admin.v1.PushPluginResponse.version:type_name -> millrace.admin.v1.PluginVersion
-	62, // 29: millrace.admin.v1.ListPluginsResponse.latest:type_name -> millrace.admin.v1.PluginVersion
-	62, // 30: millrace.admin.v1.ListPluginVersionsResponse.versions:type_name -> millrace.admin.v1.PluginVersion
-	68, // 31: millrace.admin.v1.ChainSpec.stages:type_name -> millrace.admin.v1.Stage
-	69, // 32: millrace.admin.v1.ChainSpec.window:type_name -> millrace.admin.v1.Window
-	0,  // 33: millrace.admin.v1.ChainSpec.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	71, // 34: millrace.admin.v1.ChainSpec.breaker:type_name -> millrace.admin.v1.Breaker
-	70, // 35: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 36: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	75, // 37: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
-	68, // 38: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
-	0,  // 39: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	69, // 40: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
-	73, // 41: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
-	71, // 42: millrace.admin.v1.Row.breaker:type_name -> millrace.admin.v1.Breaker
-	73, // 43: millrace.admin.v1.Row.tripped:type_name -> millrace.admin.v1.Cutover
-	74, // 44: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
-	70, // 45: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	74, // 46: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	74, // 47: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
-	74, // 48: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	82, // 49: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
-	21, // 50: millrace.admin.v1.DescribeBindingResponse.silent:type_name -> millrace.admin.v1.SilentNode
-	0,  // 51: millrace.admin.v1.ResumeBindingRequest.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	74, // 52: millrace.admin.v1.ResumeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	70, // 53: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 54: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	88, // 55: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
-	88, // 56: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
-	74, // 57: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
-	96, // 58: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
-	18, // 59: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
-	22, // 60: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
-	25, // 61: millrace.admin.v1.ClusterService.GetNodeConfig:input_type -> millrace.admin.v1.GetNodeConfigRequest
-	4,  // 62: millrace.admin.v1.ClusterService.GetQuorum:input_type -> millrace.admin.v1.GetQuorumRequest
-	6,  // 63: millrace.admin.v1.ClusterService.InviteNode:input_type -> millrace.admin.v1.InviteNodeRequest
-	8,  // 64: millrace.admin.v1.ClusterService.AlterMembers:input_type -> millrace.admin.v1.AlterMembersRequest
-	10, // 65: millrace.admin.v1.ClusterService.TransferController:input_type -> millrace.admin.v1.TransferControllerRequest
-	14, // 66: millrace.admin.v1.ClusterService.DrainNode:input_type -> millrace.admin.v1.DrainNodeRequest
-	12, // 67: millrace.admin.v1.ClusterService.DecommissionNode:input_type -> millrace.admin.v1.DecommissionNodeRequest
-	36, // 68: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
-	39, // 69: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
-	42, // 70: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
-	44, // 71: millrace.admin.v1.TopicService.AlterTopic:input_type -> millrace.admin.v1.AlterTopicRequest
-	46, // 72: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
-	28, // 73: millrace.admin.v1.TopicService.PlanMoves:input_type -> millrace.admin.v1.PlanMovesRequest
-	30, // 74: millrace.admin.v1.TopicService.MovePartitions:input_type -> millrace.admin.v1.MovePartitionsRequest
-	34, // 75: millrace.admin.v1.TopicService.ListMoves:input_type -> millrace.admin.v1.ListMovesRequest
-	49, // 76: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
-	53, // 77: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
-	56, // 78: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
-	59, // 79: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
-	61, // 80: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
-	64, // 81: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
-	66, // 82: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
-	72, // 83: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
-	77, // 84: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
-	79, // 85: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
-	81, // 86: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
-	84, // 87: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
-	86, // 88: millrace.admin.v1.BindingService.ResumeBinding:input_type -> millrace.admin.v1.ResumeBindingRequest
-	89, // 89: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
-	91, // 90: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
-	93, // 91: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
-	95, // 92: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
-	19, // 93: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
-	23, // 94: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
-	26, // 95: millrace.admin.v1.ClusterService.GetNodeConfig:output_type -> millrace.admin.v1.GetNodeConfigResponse
-	5,  // 96: millrace.admin.v1.ClusterService.GetQuorum:output_type -> millrace.admin.v1.GetQuorumResponse
-	7,  // 97: millrace.admin.v1.ClusterService.InviteNode:output_type -> millrace.admin.v1.InviteNodeResponse
-	9,  // 98: millrace.admin.v1.ClusterService.AlterMembers:output_type -> millrace.admin.v1.AlterMembersResponse
-	11, // 99: millrace.admin.v1.ClusterService.TransferController:output_type -> millrace.admin.v1.TransferControllerResponse
-	15, // 100: millrace.admin.v1.ClusterService.DrainNode:output_type -> millrace.admin.v1.DrainNodeResponse
-	13, // 101: millrace.admin.v1.ClusterService.DecommissionNode:output_type -> millrace.admin.v1.DecommissionNodeResponse
-	37, // 102: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
-	40, // 103: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
-	43, // 104: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
-	45, // 105: millrace.admin.v1.TopicService.AlterTopic:output_type -> millrace.admin.v1.AlterTopicResponse
-	47, // 106: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
-	29, // 107: millrace.admin.v1.TopicService.PlanMoves:output_type -> millrace.admin.v1.PlanMovesResponse
-	31, // 108: millrace.admin.v1.TopicService.MovePartitions:output_type -> millrace.admin.v1.MovePartitionsResponse
-	35, // 109: millrace.admin.v1.TopicService.ListMoves:output_type -> millrace.admin.v1.ListMovesResponse
-	50, // 110: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
-	54, // 111: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
-	58, // 112: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
-	60, // 113: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
-	63, // 114: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
-	65, // 115: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
-	67, // 116: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
-	76, // 117: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
-	78, // 118: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
-	80, // 119: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
-	83, // 120: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
-	85, // 121: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
-	87, // 122: millrace.admin.v1.BindingService.ResumeBinding:output_type -> millrace.admin.v1.ResumeBindingResponse
-	90, // 123: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
-	92, // 124: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
-	94, // 125: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
-	97, // 126: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
-	93, // [93:127] is the sub-list for method output_type
-	59, // [59:93] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	3,   // 0: millrace.admin.v1.GetQuorumResponse.members:type_name -> millrace.admin.v1.Member
+	13,  // 1: millrace.admin.v1.SaveSnapshotResponse.snapshots:type_name -> millrace.admin.v1.SavedSnapshot
+	19,  // 2: millrace.admin.v1.Node.endpoints:type_name -> millrace.admin.v1.Endpoint
+	20,  // 3: millrace.admin.v1.GetClusterResponse.nodes:type_name -> millrace.admin.v1.Node
+	23,  // 4: millrace.admin.v1.GetHealthResponse.problems:type_name -> millrace.admin.v1.Problem
+	27,  // 5: millrace.admin.v1.GetNodeConfigResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	30,  // 6: millrace.admin.v1.PlanMovesResponse.moves:type_name -> millrace.admin.v1.Move
+	30,  // 7: millrace.admin.v1.MovePartitionsRequest.moves:type_name -> millrace.admin.v1.Move
+	35,  // 8: millrace.admin.v1.MoveState.newcomers:type_name -> millrace.admin.v1.Newcomer
+	36,  // 9: millrace.admin.v1.ListMovesResponse.moves:type_name -> millrace.admin.v1.MoveState
+	101, // 10: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	41,  // 11: millrace.admin.v1.CreateTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	41,  // 12: millrace.admin.v1.ListTopicsResponse.topics:type_name -> millrace.admin.v1.Topic
+	24,  // 13: millrace.admin.v1.ListTopicsResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	41,  // 14: millrace.admin.v1.DescribeTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	44,  // 15: millrace.admin.v1.DescribeTopicResponse.partitions:type_name -> millrace.admin.v1.PartitionState
+	27,  // 16: millrace.admin.v1.DescribeTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	24,  // 17: millrace.admin.v1.DescribeTopicResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	102, // 18: millrace.admin.v1.AlterTopicRequest.set:type_name -> millrace.admin.v1.AlterTopicRequest.SetEntry
+	41,  // 19: millrace.admin.v1.AlterTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	27,  // 20: millrace.admin.v1.AlterTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	51,  // 21: millrace.admin.v1.ListGroupsResponse.groups:type_name -> millrace.admin.v1.GroupSummary
+	24,  // 22: millrace.admin.v1.ListGroupsResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	51,  // 23: millrace.admin.v1.DescribeGroupResponse.summary:type_name -> millrace.admin.v1.GroupSummary
+	54,  // 24: millrace.admin.v1.DescribeGroupResponse.members:type_name -> millrace.admin.v1.GroupMember
+	55,  // 25: millrace.admin.v1.DescribeGroupResponse.offsets:type_name -> millrace.admin.v1.GroupOffset
+	24,  // 26: millrace.admin.v1.DescribeGroupResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	58,  // 27: millrace.admin.v1.SeekGroupRequest.target:type_name -> millrace.admin.v1.SeekTarget
+	60,  // 28: millrace.admin.v1.SeekGroupResponse.changes:type_name -> millrace.admin.v1.SeekChange
+	65,  // 29: millrace.admin.v1.PushPluginResponse.version:type_name -> millrace.admin.v1.PluginVersion
+	65,  // 30: millrace.admin.v1.ListPluginsResponse.latest:type_name -> millrace.admin.v1.PluginVersion
+	65,  // 31: millrace.admin.v1.ListPluginVersionsResponse.versions:type_name -> millrace.admin.v1.PluginVersion
+	71,  // 32: millrace.admin.v1.ChainSpec.stages:type_name -> millrace.admin.v1.Stage
+	72,  // 33: millrace.admin.v1.ChainSpec.window:type_name -> millrace.admin.v1.Window
+	0,   // 34: millrace.admin.v1.ChainSpec.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	74,  // 35: millrace.admin.v1.ChainSpec.breaker:type_name -> millrace.admin.v1.Breaker
+	73,  // 36: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,   // 37: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	78,  // 38: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
+	71,  // 39: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
+	0,   // 40: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	72,  // 41: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
+	76,  // 42: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
+	74,  // 43: millrace.admin.v1.Row.breaker:type_name -> millrace.admin.v1.Breaker
+	76,  // 44: millrace.admin.v1.Row.tripped:type_name -> millrace.admin.v1.Cutover
+	77,  // 45: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
+	73,  // 46: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	77,  // 47: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	77,  // 48: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
+	77,  // 49: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	85,  // 50: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
+	24,  // 51: millrace.admin.v1.DescribeBindingResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	0,   // 52: millrace.admin.v1.ResumeBindingRequest.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	77,  // 53: millrace.admin.v1.ResumeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	73,  // 54: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,   // 55: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	91,  // 56: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
+	91,  // 57: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
+	77,  // 58: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
+	99,  // 59: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
+	21,  // 60: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
+	25,  // 61: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
+	28,  // 62: millrace.admin.v1.ClusterService.GetNodeConfig:input_type -> millrace.admin.v1.GetNodeConfigRequest
+	4,   // 63: millrace.admin.v1.ClusterService.GetQuorum:input_type -> millrace.admin.v1.GetQuorumRequest
+	6,   // 64: millrace.admin.v1.ClusterService.InviteNode:input_type -> millrace.admin.v1.InviteNodeRequest
+	8,   // 65: millrace.admin.v1.ClusterService.AlterMembers:input_type -> millrace.admin.v1.AlterMembersRequest
+	10,  // 66: millrace.admin.v1.ClusterService.TransferController:input_type -> millrace.admin.v1.TransferControllerRequest
+	12,  // 67: millrace.admin.v1.ClusterService.SaveSnapshot:input_type -> millrace.admin.v1.SaveSnapshotRequest
+	17,  // 68: millrace.admin.v1.ClusterService.DrainNode:input_type -> millrace.admin.v1.DrainNodeRequest
+	15,  // 69: millrace.admin.v1.ClusterService.DecommissionNode:input_type -> millrace.admin.v1.DecommissionNodeRequest
+	39,  // 70: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
+	42,  // 71: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
+	45,  // 72: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
+	47,  // 73: millrace.admin.v1.TopicService.AlterTopic:input_type -> millrace.admin.v1.AlterTopicRequest
+	49,  // 74: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
+	31,  // 75: millrace.admin.v1.TopicService.PlanMoves:input_type -> millrace.admin.v1.PlanMovesRequest
+	33,  // 76: millrace.admin.v1.TopicService.MovePartitions:input_type -> millrace.admin.v1.MovePartitionsRequest
+	37,  // 77: millrace.admin.v1.TopicService.ListMoves:input_type -> millrace.admin.v1.ListMovesRequest
+	52,  // 78: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
+	56,  // 79: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
+	59,  // 80: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
+	62,  // 81: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
+	64,  // 82: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
+	67,  // 83: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
+	69,  // 84: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
+	75,  // 85: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
+	80,  // 86: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
+	82,  // 87: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
+	84,  // 88: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
+	87,  // 89: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
+	89,  // 90: millrace.admin.v1.BindingService.ResumeBinding:input_type -> millrace.admin.v1.ResumeBindingRequest
+	92,  // 91: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
+	94,  // 92: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
+	96,  // 93: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
+	98,  // 94: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
+	22,  // 95: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
+	26,  // 96: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
+	29,  // 97: millrace.admin.v1.ClusterService.GetNodeConfig:output_type -> millrace.admin.v1.GetNodeConfigResponse
+	5,   // 98: millrace.admin.v1.ClusterService.GetQuorum:output_type -> millrace.admin.v1.GetQuorumResponse
+	7,   // 99: millrace.admin.v1.ClusterService.InviteNode:output_type -> millrace.admin.v1.InviteNodeResponse
+	9,   // 100: millrace.admin.v1.ClusterService.AlterMembers:output_type -> millrace.admin.v1.AlterMembersResponse
+	11,  // 101: millrace.admin.v1.ClusterService.TransferController:output_type -> millrace.admin.v1.TransferControllerResponse
+	14,  // 102: millrace.admin.v1.ClusterService.SaveSnapshot:output_type -> millrace.admin.v1.SaveSnapshotResponse
+	18,  // 103: millrace.admin.v1.ClusterService.DrainNode:output_type -> millrace.admin.v1.DrainNodeResponse
+	16,  // 104: millrace.admin.v1.ClusterService.DecommissionNode:output_type -> millrace.admin.v1.DecommissionNodeResponse
+	40,  // 105: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
+	43,  // 106: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
+	46,  // 107: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
+	48,  // 108: millrace.admin.v1.TopicService.AlterTopic:output_type -> millrace.admin.v1.AlterTopicResponse
+	50,  // 109: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
+	32,  // 110: millrace.admin.v1.TopicService.PlanMoves:output_type -> millrace.admin.v1.PlanMovesResponse
+	34,  // 111: millrace.admin.v1.TopicService.MovePartitions:output_type -> millrace.admin.v1.MovePartitionsResponse
+	38,  // 112: millrace.admin.v1.TopicService.ListMoves:output_type -> millrace.admin.v1.ListMovesResponse
+	53,  // 113: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
+	57,  // 114: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
+	61,  // 115: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
+	63,  // 116: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
+	66,  // 117: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
+	68,  // 118: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
+	70,  // 119: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
+	79,  // 120: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
+	81,  // 121: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
+	83,  // 122: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
+	86,  // 123: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
+	88,  // 124: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
+	90,  // 125: millrace.admin.v1.BindingService.ResumeBinding:output_type -> millrace.admin.v1.ResumeBindingResponse
+	93,  // 126: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
+	95,  // 127: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
+	97,  // 128: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
+	100, // 129: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
+	95,  // [95:130] is the sub-list for method output_type
+	60,  // [60:95] is the sub-list for method input_type
+	60,  // [60:60] is the sub-list for extension type_name
+	60,  // [60:60] is the sub-list for extension extendee
+	0,   // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_millrace_admin_v1_admin_proto_init() }
@@ -6961,13 +7169,13 @@ func file_millrace_admin_v1_admin_proto_init() {
 	if File_millrace_admin_v1_admin_proto != nil {
 		return
 	}
-	file_millrace_admin_v1_admin_proto_msgTypes[53].OneofWrappers = []any{
+	file_millrace_admin_v1_admin_proto_msgTypes[56].OneofWrappers = []any{
 		(*SeekTarget_Start)(nil),
 		(*SeekTarget_End)(nil),
 		(*SeekTarget_Offset)(nil),
 		(*SeekTarget_TimestampMs)(nil),
 	}
-	file_millrace_admin_v1_admin_proto_msgTypes[59].OneofWrappers = []any{
+	file_millrace_admin_v1_admin_proto_msgTypes[62].OneofWrappers = []any{
 		(*PushPluginRequest_Manifest)(nil),
 		(*PushPluginRequest_Chunk)(nil),
 	}
@@ -6977,7 +7185,7 @@ func file_millrace_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_admin_v1_admin_proto_rawDesc), len(file_millrace_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   98,
+			NumMessages:   101,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

@@ -28,6 +28,7 @@ const (
 	askBehind     byte = 'b' // partition, u32 node: u64, how many records of the partition's log that follower lacks
 	askLeads      byte = 'l' // partitions; the answer is a byte for each: 1 if the asked node leads it, and can read it
 	askReport     byte = 'i' // admin.Inquiry; the answer is admin.Report, both JSON
+	askSave       byte = 'w' // nothing: write a snapshot of the metadata; the answer is admin.SavedSnapshot as JSON
 	askRelay      byte = 'p' // u64 raft id, a question of answerLog's: pass it on, and its answer back
 	askStatus     byte = 's' // how the quorum stands for the leader; the answer is quorum.Status as JSON
 )

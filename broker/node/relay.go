@@ -51,7 +51,7 @@ func (c *clusterRoom) relay(ctx context.Context, question []byte) []byte {
 // ofLogs reports whether answerLog answers questions of a kind.
 func ofLogs(kind byte) bool {
 	switch kind {
-	case askAppend, askRead, askCommitted, askGroups, askBehind, askLeads, askReport:
+	case askAppend, askRead, askCommitted, askGroups, askBehind, askLeads, askReport, askSave:
 		return true
 	}
 	return false

@@ -191,6 +191,8 @@ func (c *clusterRoom) doLog(ctx context.Context, kind byte, question []byte) ([]
 		return c.groups().answer(ctx, question)
 	case askLeads:
 		return c.leadsHere(question)
+	case askSave:
+		return c.saveAsked(ctx)
 	case askReport:
 		return c.node.reportHere(question)
 	}

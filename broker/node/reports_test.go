@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/millrace-io/millrace/broker"
@@ -182,5 +184,31 @@ func TestANodeThatTellsNothingIsNamed(t *testing.T) {
 	reports := o.nodes[1].cluster.Inquire(ctx, []broker.NodeID{1, 3, 2}, admin.Inquiry{Sizes: true})
 	if len(reports) != 3 || reports[0].Node != 1 || reports[0].Silent == "" || reports[1].Silent == "" || reports[2].Silent != "" || len(reports[2].Sizes) == 0 {
 		t.Errorf("reports %+v", reports)
+	}
+}
+
+// A snapshot of the metadata is written where an operator asks for one, whichever node is asked.
+func TestSnapshotsAreWrittenOnEveryNodeThatIsAsked(t *testing.T) {
+	o := newOffice(t)
+	saved, err := o.cluster.SaveSnapshot(t.Context(), &adminapi.SaveSnapshotRequest{All: true})
+	if err != nil || len(saved.Snapshots) != 3 {
+		t.Fatalf("%v, %v", saved, err)
+	}
+	for i, s := range saved.Snapshots {
+		info, err := o.seats[i].fs.Open(s.File)
+		if err != nil || s.Failure != "" || !strings.HasPrefix(s.File, o.seats[i].config.Data) {
+			t.Fatalf("%v, %v", s, err)
+		}
+		size, err := info.Size()
+		if err := errors.Join(err, info.Close()); err != nil || size != s.Bytes || s.Index > uint64(o.nodes[i].quorum.Image().Index()) {
+			t.Errorf("%v: %d bytes, %v", s, size, err)
+		}
+	}
+	if _, err := o.cluster.SaveSnapshot(t.Context(), &adminapi.SaveSnapshotRequest{Nodes: []int32{9}}); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("of a node that is none: %v", err)
+	}
+	here, err := o.cluster.SaveSnapshot(t.Context(), &adminapi.SaveSnapshotRequest{})
+	if err != nil || len(here.Snapshots) != 1 || here.Snapshots[0].Node != 2 {
+		t.Errorf("of the node that answers: %v, %v", here, err)
 	}
 }

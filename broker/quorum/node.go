@@ -53,6 +53,7 @@ type input struct {
 	transfer    broker.RaftID
 	died        broker.RaftID
 	export      *export
+	save        *save
 }
 
 // Config is what a node needs to take part in the quorum.
@@ -113,6 +114,7 @@ type Node struct {
 	commits  [electionTicks]uint64       // the commit index of the last ticks, in turn
 	ticks    int
 	turn     succession
+	saves    []*save // who asked for a snapshot
 
 	snapshotAfter uint64 // no snapshot below this index: there was no space for one
 }
@@ -318,6 +320,8 @@ func (n *Node) take(in input) {
 		n.snapshotServed(in.served, in.failed)
 	case in.export != nil:
 		n.export(in.export)
+	case in.save != nil:
+		n.saves = append(n.saves, in.save)
 	case in.transfer != 0:
 		n.raw.TransferLeader(uint64(in.transfer))
 	case in.died != 0:

@@ -25,7 +25,10 @@ func (n *Node) settle(ctx context.Context) error {
 		n.raw.Advance(ready)
 	}
 	n.noteStatus()
-	return n.storage.damage
+	if n.storage.damage != nil {
+		return n.storage.damage
+	}
+	return n.saveAsked()
 }
 
 // handle does what a Ready asks, in the order that safety needs: vote, snapshot, entries, sync, messages, apply, publish, answer.
