@@ -48,19 +48,25 @@ func (l *Log) writeAhead(seg *segment, small bool) error {
 	if seg.filled-seg.size >= chunk/4 {
 		return nil
 	}
-	end := min(seg.size+chunk, seg.reserved, l.segmentBytes)
-	for at := max(seg.filled, seg.size); at < end; {
-		n, err := seg.file.WriteAt(zeros[:min(end-at, int64(len(zeros)))], at)
-		at += int64(n)
-		seg.filled = at
-		if errors.Is(err, vfs.ErrNoSpace) {
-			return nil // Of a file system that could not reserve.
-		}
-		if err != nil {
-			return fmt.Errorf("write ahead of %s at %d: %w", seg.name+logSuffix, at, err)
-		}
+	var err error
+	if seg.filled, err = writeZeros(seg.file, max(seg.filled, seg.size), min(seg.size+chunk, seg.reserved, l.segmentBytes)); err != nil {
+		return fmt.Errorf("write ahead of %s at %d: %w", seg.name+logSuffix, seg.filled, err)
 	}
 	return nil
+}
+
+// writeZeros writes zeros from at to end, and returns to where there are some. That there is no space for them, on a file
+// system that cannot reserve, is no error.
+func writeZeros(file vfs.File, at, end int64) (filled int64, err error) {
+	for err == nil && at < end {
+		var n int
+		n, err = file.WriteAt(zeros[:min(end-at, int64(len(zeros)))], at)
+		at += int64(n)
+	}
+	if errors.Is(err, vfs.ErrNoSpace) {
+		err = nil
+	}
+	return at, err
 }
 
 // giveBack frees the space behind the last batch. What lies there is gone durably before an index says where the segment
