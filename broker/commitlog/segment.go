@@ -27,8 +27,9 @@ const (
 	segmentBytesMax = math.MaxUint32 - 1
 	relativeMax     = math.MaxUint32 - 1
 
+	// An append waits while space is taken; a file system in memory takes a millisecond for the larger step.
 	reserveBytesMin = 1 << 20
-	reserveBytesMax = 64 << 20
+	reserveBytesMax = 4 << 20
 )
 
 // segment is one file of batches. Its fields are guarded by the log's mu, but for reserved and filled, which are the
@@ -74,7 +75,7 @@ func parseName(name string) (base broker.Offset, suffix string, ok bool) {
 
 func (s *segment) rel(at broker.Offset) uint32 { return uint32(at - s.base) }
 
-// reserve takes space for the bytes below end before any of them is written: 1 MiB at first, doubling to 64 MiB.
+// reserve takes space for the bytes below end before any of them is written: 1 MiB at first, doubling to steps of 4 MiB.
 func (s *segment) reserve(end int64) error {
 	if end <= s.reserved {
 		return nil
