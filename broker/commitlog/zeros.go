@@ -9,9 +9,10 @@ import (
 )
 
 // A sync of bytes that were in a file before makes the bytes durable, and nothing else. One that makes the file longer, or
-// turns space that was only reserved into bytes, waits for the file system's journal besides. So the open segment of a
-// log that is synced again and again, with little each time, is kept longer than its batches: zeros are written behind
-// them, in space that is reserved anyhow, and the batches that follow go over the zeros.
+// turns space that was only reserved into bytes, waits for the file's length and map besides: a commit of the file system's
+// journal, where it has one. So the open segment of a log that is synced again and again, with little each time, is kept
+// longer than its batches: zeros are written behind them, in space that is reserved anyhow, and the batches that follow go
+// over the zeros.
 //
 // Zeros are no batch, and no byte of a log's size. Closing a segment and opening a log give them back; between the two,
 // recovery takes zeros up to the end of the file for the end of the batches, where nothing durable is missing. There are
