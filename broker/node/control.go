@@ -201,8 +201,8 @@ func mayAsk(from peer.Peer, request controller.Request) error {
 		asked = r.Node
 	case controller.AllocateProducerIDs:
 		asked = r.Node
-	case controller.FenceBroker:
-		return broker.Errorf(broker.ClusterAuthorizationFailed, "only the controller fences; node %d asks for it", from.Node)
+	case controller.FenceBroker, controller.NoteHeld:
+		return broker.Errorf(broker.ClusterAuthorizationFailed, "only the controller judges of others; node %d asks for it", from.Node)
 	}
 	if asked != from.Node {
 		return broker.Errorf(broker.ClusterAuthorizationFailed, "node %d asks in the name of node %d", from.Node, asked)
@@ -230,6 +230,7 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 	published := make(chan struct{}, 1) // An image may be the first of this node as the controller.
 	defer c.node.quorum.Watch(published)()
 	var asked time.Time
+	noted := time.Now()
 	var alone int // ticks without a leader of the quorum
 	for {
 		select {
@@ -256,6 +257,10 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 		c.heard.Unlock()
 		if set := c.set.Load(); set != nil {
 			set.OnController(heard)
+		}
+		if active && time.Since(noted) >= heldEvery {
+			noted = time.Now()
+			c.node.base.Go("note how far brokers have come", func(ctx context.Context) error { c.noteHeld(ctx); return nil })
 		}
 		if active {
 			for _, r := range silent {

@@ -17,8 +17,8 @@
 // moments at which the scheduler lets things happen are the machine's, so a replay repeats the plan and not the nanosecond.
 //
 // With -cluster there are three brokers, in network namespaces, under faults of every kind: trial.go is one such cluster and
-// its verdict, faults*.go the catalogue, replicas.go and watch.go two more checkers; docs/TESTING.md tells how to read
-// the report.
+// its verdict, faults*.go the catalogue, replicas.go, watch.go and linear.go three more checkers (ask.go asks what the last of
+// them judges); docs/TESTING.md tells how to read the report.
 //
 //	go run ./internal/chaos -kills 50
 //	go run ./internal/chaos -kills 50 -seed 42 -dir /tmp/chaos   # keep the data directory and the broker's log

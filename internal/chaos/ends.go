@@ -17,7 +17,7 @@ func (h *harness) checkEnds(ctx context.Context) error {
 			h.sentinels.next++
 			// The id is the last sentinel's, so that a chain that only deduplicates leaves the record out as well.
 			r := loadRecord(n, partition, h.sentinels.latest[partition], "bad", 1, time.Now())
-			h.ledger.onSend()
+			h.ledger.onSend(n)
 			err := h.plain.ProduceSync(ctx, r).FirstErr()
 			h.ledger.onResult(n, r, err)
 			if err != nil {

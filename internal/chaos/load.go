@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,9 @@ type name struct{ producer, sequence int }
 // soon is how long clients wait for an answer before they try again, beside what a request itself may wait.
 const soon = 2 * time.Second
 
+// try is when a record was given to the client and when the client knew, since the ledger began; ret is 0 where it never did.
+type try struct{ call, ret time.Duration }
+
 // beat is the rhythm of one partition's acknowledgements.
 type beat struct {
 	last    time.Time
@@ -47,19 +51,28 @@ func (b *beat) onAck(now time.Time) {
 
 // ledger is what the producers know of their records. It is safe for concurrent use.
 type ledger struct {
+	began    time.Time
 	mu       sync.Mutex
-	sent     int
+	tries    map[name]try
 	acked    map[name]place
 	beats    [partitions]beat
 	unknown  int // never heard of: they may be in the log, once
 	problems []string
 }
 
+func newLedger() *ledger {
+	return &ledger{began: time.Now(), tries: map[name]try{}, acked: map[name]place{}}
+}
+
+// now is the time of the ledger.
+func (l *ledger) now() time.Duration { return time.Since(l.began) }
+
 func (l *ledger) onResult(n name, r *kgo.Record, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
 		l.acked[n] = place{r.Partition, r.Offset}
+		l.tries[n] = try{l.tries[n].call, l.now()}
 		l.beats[r.Partition].onAck(time.Now())
 		return
 	}
@@ -108,9 +121,9 @@ func (l *ledger) silent(since time.Time) (partition int, is bool) {
 	return 0, false
 }
 
-func (l *ledger) onSend() {
+func (l *ledger) onSend(n name) {
 	l.mu.Lock()
-	l.sent++
+	l.tries[n] = try{call: l.now()}
 	l.mu.Unlock()
 }
 
@@ -119,7 +132,7 @@ func (l *ledger) counts() (sent, acked, unknown int, problems []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	problems, l.problems = l.problems, nil
-	return l.sent, len(l.acked), l.unknown, problems
+	return len(l.tries), len(l.acked), l.unknown, problems
 }
 
 // snapshot returns the acknowledged records.
@@ -131,6 +144,13 @@ func (l *ledger) snapshot() map[name]place {
 		all[n] = p
 	}
 	return all
+}
+
+// attempts returns when each record was sent and known of.
+func (l *ledger) attempts() map[name]try {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.tries)
 }
 
 // producer writes records of the load. Its Kafka client lives through every kill, or, of a mayfly, is given up with its
@@ -200,7 +220,7 @@ func (p *producer) run(ctx context.Context, stop <-chan struct{}, pause time.Dur
 func (p *producer) send(ctx context.Context, client *kgo.Client) {
 	n := name{p.id, p.next}
 	p.next++
-	p.ledger.onSend()
+	p.ledger.onSend(n)
 	r := p.record(n)
 	client.Produce(ctx, r, func(r *kgo.Record, err error) { p.ledger.onResult(n, r, err) })
 }
@@ -257,7 +277,7 @@ func (s *sentinels) write(ctx context.Context) ([]int64, error) {
 	for partition := range int32(partitions) {
 		n := name{0, s.next}
 		s.next++
-		s.ledger.onSend()
+		s.ledger.onSend(n)
 		s.latest[partition] = fmt.Sprintf("sentinel%d", n.sequence)
 		r := loadRecord(n, partition, s.latest[partition], "keep", 1, time.Now())
 		err := s.client.ProduceSync(ctx, r).FirstErr()

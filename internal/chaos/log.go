@@ -27,7 +27,7 @@ func readTo(ctx context.Context, seeds []string, from source, ends []int64) ([][
 	read := make([][]entry, len(ends))
 	for p := range records {
 		for _, r := range records[p] {
-			read[p] = append(read[p], entry{r.Offset, r.Timestamp.UnixMilli(), string(r.Key), string(r.Value)})
+			read[p] = append(read[p], entry{r.Offset, r.Timestamp.UnixMilli(), string(r.Key), string(r.Value), r.LeaderEpoch})
 		}
 	}
 	return read, err

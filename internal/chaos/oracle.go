@@ -12,6 +12,7 @@ type entry struct {
 	timestamp int64 // Unix milliseconds
 	key       string
 	value     string
+	epoch     int32 // of the leader that appended it
 }
 
 // decision is one row of a binding in one partition.

@@ -55,7 +55,7 @@ type totals struct {
 
 // run is the whole job; its error says that the run could not go on, or that a checker found something.
 func run(ctx context.Context, o options) (err error) {
-	h := &harness{options: o, random: rand.New(rand.NewPCG(o.seed, 0)), ledger: &ledger{acked: map[name]place{}}, started: time.Now()}
+	h := &harness{options: o, random: rand.New(rand.NewPCG(o.seed, 0)), ledger: newLedger(), started: time.Now()}
 	program := filepath.Join(o.dir, "millrace")
 	if err := process.Build(ctx, program, "github.com/millrace-io/millrace/cmd/millrace", nil); err != nil {
 		return err

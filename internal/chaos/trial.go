@@ -31,6 +31,7 @@ type trial struct {
 	dir    string
 	faults *faultState
 
+	askers  []*asker
 	commits commitWatch
 	lacked  error // what was the matter when the trial was last not healthy
 	result  result
@@ -39,7 +40,7 @@ type trial struct {
 // newTrial starts a cluster and puts the load on it.
 func newTrial(ctx context.Context, o options, f fault) (t *trial, err error) {
 	t = &trial{fault: f, dir: filepath.Join(o.dir, f.name), faults: &faultState{}}
-	t.harness = &harness{options: o, random: rand.New(rand.NewPCG(o.seed, 3)), ledger: &ledger{acked: map[name]place{}}, started: time.Now()}
+	t.harness = &harness{options: o, random: rand.New(rand.NewPCG(o.seed, 3)), ledger: newLedger(), started: time.Now()}
 	t.result = result{Fault: f.name, What: f.what, Seed: o.seed}
 	var router *netns.Router
 	if netns.Inside() {
@@ -97,6 +98,9 @@ func (t *trial) setUp(ctx context.Context) (err error) {
 	}
 	t.load = startProducers(ctx, t.seeds, t.ledger, t.options.seed, t.options.pause)
 	t.ledger.begin(time.Now())
+	if t.askers, err = startAskers(t.tasks, t.seeds, t.ledger, t.options.seed); err != nil {
+		return err
+	}
 	t.tasks.Go("commits", func(ctx context.Context) error { return t.commits.run(ctx, t.plain, t.groups) })
 	return t.healthy(ctx)
 }
@@ -185,14 +189,11 @@ func (t *trial) run(ctx context.Context) error {
 	t.tasks.Stop()
 	err = errors.Join(err, t.tasks.Wait())
 	t.complain(t.commits.problems...)
-	if t.result.Stale = t.commits.stale; t.result.Stale > 0 {
-		t.say("the first stale answer: %s", t.commits.first)
-	}
 	if err != nil {
 		return err
 	}
 	t.result.Copies = c.duplicate
-	return t.compareReplicas()
+	return errors.Join(t.checkLinear(), t.compareReplicas())
 }
 
 // round makes one round: the fault, what heals it, and the way back to health.

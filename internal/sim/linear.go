@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"math"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -20,7 +19,6 @@ func (w *world) checkLinear(tp broker.TopicPartition) {
 		}
 	}
 	var ops []porcupine.Operation
-	until := int64(math.MaxInt64)
 	committed := w.inside.ledger(tp).batches
 	for o := 0; o < len(committed); o += len(committed[o].values) {
 		b := committed[o]
@@ -28,22 +26,18 @@ func (w *world) checkLinear(tp broker.TopicPartition) {
 		if s == nil {
 			continue
 		}
-		if len(ops) == linear.OpsMax { // A longer history is checked as far as here.
-			until = int64(s.call)
-			break
-		}
-		op := porcupine.Operation{Input: linear.Append{Base: b.base, End: b.end()}, Call: int64(s.call), Return: math.MaxInt64}
+		op := porcupine.Operation{Input: linear.Append{Base: b.base, End: b.end()}, Call: int64(s.call), Return: linear.Never}
 		if s.outcome == acknowledged {
 			op.Input, op.Return = linear.Append{Base: b.base, End: b.end(), Epoch: s.epoch}, int64(s.ret)
 		}
 		ops = append(ops, op)
 	}
 	for _, r := range w.history.reads {
-		if r.tp == tp && r.atLeader && int64(r.ret) < until {
+		if r.tp == tp && r.atLeader {
 			ops = append(ops, porcupine.Operation{Input: linear.Ended{High: r.high, Epoch: r.epoch}, Call: int64(r.call), Return: int64(r.ret)})
 		}
 	}
-	switch linear.Check(ops, 10*time.Second) {
+	switch linear.Check(ops, 10*time.Second).Result {
 	case porcupine.Illegal:
 		w.fail("not-linearizable", "partition %d: no order of %d appends and reads agrees with what clients saw", tp.Partition, len(ops))
 	case porcupine.Unknown:

@@ -1,7 +1,6 @@
 package bubble
 
 import (
-	"math"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -23,15 +22,10 @@ func (r *run) linear(t *truth) bool {
 		sends[s.value] = s
 	}
 	var ops []porcupine.Operation
-	until := int64(math.MaxInt64)
-	for i, e := range t.log {
+	for _, e := range t.log {
 		s := sends[e.value]
 		if s == nil || !s.acked {
 			continue // check says so
-		}
-		if i == linear.OpsMax {
-			until = int64(s.call) // A longer history is checked as far as here.
-			break
 		}
 		epoch := max(e.epoch, r.heardBefore(t.partition, s.ret+doubt))
 		ops = append(ops, porcupine.Operation{
@@ -39,11 +33,11 @@ func (r *run) linear(t *truth) bool {
 		})
 	}
 	for _, a := range r.history.ends {
-		if a.partition == t.partition && int64(a.ret) < until {
+		if a.partition == t.partition {
 			ops = append(ops, porcupine.Operation{Input: linear.Ended{High: a.end, Epoch: a.epoch}, Call: int64(a.call), Return: int64(a.ret)})
 		}
 	}
-	switch linear.Check(ops, linearWithin) {
+	switch linear.Check(ops, linearWithin).Result {
 	case porcupine.Illegal:
 		r.wrong("not-linearizable", "partition %d: no order of %d appends and answers agrees with what clients saw", t.partition, len(ops))
 	case porcupine.Unknown:
