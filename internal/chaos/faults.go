@@ -25,6 +25,7 @@ type needs uint8
 const (
 	needsHosts  needs = 1 << iota // network namespaces
 	needsStrace                   // a way to make system calls fail
+	needsDisks                    // disks that lose power
 )
 
 // A list of all leaves these out: the fault that is any of the others, and a short one for every day.
@@ -38,6 +39,9 @@ func catalogue() []fault {
 	return []fault{
 		{"F1", "crash of one, two or all nodes", 0, (*trial).crashes},
 		{"F2", "rolling restart, as an operator does it", 0, (*trial).rolling},
+		{"F3", "loss of power of one, two or all nodes", needsHosts | needsDisks, (*trial).powerLosses},
+		{"F4", "loss of power between two partitions", needsHosts | needsDisks, (*trial).splitPower},
+		{"F5", "the last in-sync replica loses its power", needsHosts | needsDisks, (*trial).lastStanding},
 		{"F6", "partitions of every shape", needsHosts, (*trial).isolations},
 		{"F7", "flapping and clogged links", needsHosts, (*trial).flaps},
 		{"F8", "loss, delay, reordering, doubling, damage, short packets", needsHosts, (*trial).weather},
@@ -65,6 +69,8 @@ func (f fault) missing() string {
 		return "it needs network namespaces"
 	case f.needs&needsStrace != 0 && !hasStrace():
 		return "it needs strace"
+	case f.needs&needsDisks != 0 && netns.WhyNoDisks() != nil:
+		return netns.WhyNoDisks().Error()
 	}
 	return ""
 }

@@ -241,7 +241,7 @@ func (t *trial) general(ctx context.Context) error {
 // one makes a round of a fault unless it cannot be had here.
 func (t *trial) one(ctx context.Context, name string) error {
 	some, err := chosen(name)
-	if err != nil || some[0].missing() != "" || some[0].name == mixture || some[0].name == smoke {
+	if err != nil || some[0].missing() != "" || some[0].name == mixture || some[0].name == smoke || some[0].needs&needsDisks != 0 && !t.disks {
 		return err
 	}
 	return some[0].round(t, ctx)
