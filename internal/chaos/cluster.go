@@ -111,7 +111,7 @@ func (c *cluster) configure(n *node) error {
 			seeds = append(seeds, other.cluster)
 		}
 	}
-	text := fmt.Sprintf("data: %s\nnode.id: %d\ncluster.seeds: %s\ninsecure.admin: true\nlog.level: info\nlog.segment.bytes: 1048576\n"+
+	text := fmt.Sprintf("data: %s\nnode.id: %d\ncluster.seeds: %s\ninsecure.admin: true\nlog.level: info\nlog.segment.bytes: 262144\n"+
 		"listeners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\n",
 		n.Data(), n.id, strings.Join(seeds, ","), n.Client, n.cluster, n.Admin)
 	return os.WriteFile(filepath.Join(n.Dir, "millrace.yaml"), []byte(text), 0o600)

@@ -26,6 +26,7 @@ const (
 	needsHosts  needs = 1 << iota // network namespaces
 	needsStrace                   // a way to make system calls fail
 	needsDisks                    // disks that lose power
+	usesDisks                     // the same, if there are any
 )
 
 // A list of all leaves these out: the fault that is any of the others, and a short one for every day.
@@ -53,11 +54,12 @@ func catalogue() []fault {
 		{"F17", "a damaged file of a node", 0, (*trial).damages},
 		{"F18", "swapped disks", 0, (*trial).swaps},
 		{"F19", "a lost metadata log or vote", 0, (*trial).lostRaft},
+		{"F20", "killed at a system call, and again while it recovers", needsStrace | usesDisks, (*trial).failpoints},
 		{"F21", "controllers killed one after another, no quorum", 0, (*trial).controllers},
 		{"F22", "leaders that move away and back", 0, (*trial).elections},
-		{"F23", "a topic deleted and made again", 0, (*trial).recreations},
+		{"F23", "replicas that move under faults, a topic deleted and made again", 0, (*trial).recreations},
 		{"F29", "no more files, no more memory", 0, (*trial).starvation},
-		{mixture, "any of them, now and then two at once", 0, (*trial).general},
+		{mixture, "any of them, now and then two at once", usesDisks, (*trial).general},
 		{smoke, "a crash, a partition and a pause, one after another", 0, (*trial).aBitOfEach},
 	}
 }
@@ -73,6 +75,11 @@ func (f fault) missing() string {
 		return netns.WhyNoDisks().Error()
 	}
 	return ""
+}
+
+// disks reports whether a fault's nodes have disks that may lose their power.
+func (f fault) disks() bool {
+	return f.needs&(needsDisks|usesDisks) != 0 && netns.Inside() && netns.WhyNoDisks() == nil
 }
 
 // faultState is what has to be undone when a round is over.

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/millrace-io/millrace/internal/chaos/netns"
 )
@@ -83,4 +85,69 @@ func (t *trial) lastStanding(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// point is a kind of places in the program at which F20 ends it.
+type point struct {
+	what, calls string
+	most        int // how many such calls a thread may make before
+}
+
+func points() []point {
+	return []point{
+		{"a sync", syncs, 20},
+		{"a rename", "rename,renameat,renameat2", 2},
+		{"a removal", "unlink,unlinkat,rmdir", 2},
+		{"a truncation or preallocation", "ftruncate,fallocate", 2},
+		{"a write", "write,pwrite64", 50},
+		{"opening or making", "openat,mkdirat", 10},
+		{"sending", "sendmsg,sendto", 50},
+	}
+}
+
+// failpoints is F20: a node is killed on its way into a system call of some kind, now and then without power, and again while
+// it recovers. There are no hooks in the program: what can be seen of a crash from outside lies between two system calls.
+func (t *trial) failpoints(ctx context.Context) error {
+	_, n := t.someone(ctx)
+	for again := false; ; again = true {
+		all := points()
+		p := all[t.random.IntN(len(all))]
+		when := 1 + t.random.IntN(p.most)
+		if again {
+			if err := t.start(ctx, n); err != nil {
+				return err
+			}
+		}
+		if !n.runs || n.gone() {
+			return nil
+		}
+		if err := t.trace(n, p.calls, fmt.Sprintf("signal=SIGKILL:when=%d", when)); err != nil {
+			return err
+		}
+		select {
+		case <-n.Exited():
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(6 * time.Second):
+			t.say("node %d does not come to %s number %d", n.id, p.what, when)
+			return nil
+		}
+		if !n.Killed() {
+			t.complain(fmt.Sprintf("node %d ended by itself: %s", n.id, lastLine(n.Tail())))
+			return nil
+		}
+		n.runs = false
+		t.load.onKill()
+		power := ""
+		if n.disk != nil && t.random.IntN(2) == 0 {
+			power = ", with its power"
+			if err := errors.Join(n.disk.CutPower(), n.disk.RestorePower()); err != nil {
+				return err
+			}
+		}
+		t.say("node %d ended before %s number %d%s", n.id, p.what, when, power)
+		if t.random.IntN(3) == 0 {
+			return t.moment(ctx, 0, 1500)
+		}
+	}
 }

@@ -48,8 +48,7 @@ func newTrial(ctx context.Context, o options, f fault) (t *trial, err error) {
 			return t, err
 		}
 	}
-	disks := f.needs&needsDisks != 0 || f.name == mixture && router != nil && netns.WhyNoDisks() == nil
-	t.cluster, err = newCluster(ctx, filepath.Join(o.dir, "millrace"), t.dir, router, disks)
+	t.cluster, err = newCluster(ctx, filepath.Join(o.dir, "millrace"), t.dir, router, f.disks())
 	if err != nil {
 		return t, err
 	}
