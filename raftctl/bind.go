@@ -284,6 +284,7 @@ func (c *cli) bindDescribe() *cobra.Command {
 				return err
 			}
 			c.describeErrors(r)
+			c.warnOfSilent(r.Silent)
 			return nil
 		})
 	}
@@ -298,13 +299,13 @@ func withinText(ms int64) string {
 }
 
 func chainTable(partitions []*adminapi.ChainPartition) *table {
-	t := &table{columns: []string{"partition", "state", "judged to", "of", "passed", "dropped", "duplicates", "replaced", "dead letters", "failed", "reach from", "+at", "+origin", "+fuel", "reason"}}
+	t := &table{columns: []string{"partition", "leader", "state", "judged to", "of", "committed", "lag", "passed", "dropped", "duplicates", "replaced", "dead letters", "failed", "reach from", "+at", "+origin", "+fuel", "reason"}}
 	for _, p := range partitions {
 		at := ""
 		if p.ReachFromMs > 0 {
 			at = time.UnixMilli(p.ReachFromMs).UTC().Format(time.RFC3339)
 		}
-		t.add(p.Partition, p.State, p.JudgedTo, p.LastStable, p.Passed, p.Dropped, p.Duplicates, p.Replaced, p.Lettered, p.Failed, p.ReachFrom, at, p.Origin, p.FuelUsed, p.Reason)
+		t.add(p.Partition, nodeOrNone(p.Leader), p.State, p.JudgedTo, p.LastStable, committedText(p.Committed), known(p.Lag), p.Passed, p.Dropped, p.Duplicates, p.Replaced, p.Lettered, p.Failed, p.ReachFrom, at, p.Origin, p.FuelUsed, p.Reason)
 	}
 	return t
 }

@@ -3,6 +3,7 @@ package raftctl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 func (c *cli) controllerCommand() *cobra.Command {
 	return parent("controller", "The metadata quorum: who decides, who votes, who joins",
-		c.controllerStatus(), c.controllerTransfer(),
+		c.controllerStatus(), c.controllerTransfer(), c.controllerSnapshot(),
 		parent("members", "Who the quorum consists of", c.membersAdd(), c.membersPromote(), c.membersRemove()))
 }
 
@@ -102,6 +103,54 @@ func (c *cli) controllerTransfer() *cobra.Command {
 			return c.showValue(map[string]any{"leader": node}, &table{columns: []string{"leader"}, rows: [][]any{{node}}})
 		})
 	}}
+}
+
+func (c *cli) controllerSnapshot() *cobra.Command {
+	request := &adminapi.SaveSnapshotRequest{}
+	cmd := &cobra.Command{Use: "snapshot [NODE...] [--all]", Short: "Write a snapshot of the metadata now: on the node that answers, on some, or on all"}
+	cmd.Flags().BoolVar(&request.All, "all", false, "on every node that is not fenced")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var err error
+		if request.Nodes, err = nodeNumbers(args); err != nil {
+			return err
+		}
+		if request.All && len(args) > 0 {
+			return usageError("name nodes, or all of them with --all")
+		}
+		return c.call(cmd.Context(), func(ctx context.Context, client *sdk.Client) error {
+			r, err := client.Cluster().SaveSnapshot(ctx, request)
+			if err != nil {
+				return err
+			}
+			return errors.Join(c.showSnapshots(r), failedSnapshots(r))
+		})
+	}
+	return cmd
+}
+
+func (c *cli) showSnapshots(r *adminapi.SaveSnapshotResponse) error {
+	t := &table{columns: []string{"node", "index", "term", "size", "written", "file"}}
+	for _, s := range r.Snapshots {
+		if s.Failure == "" {
+			written := "now"
+			if !s.Written {
+				written = "before; nothing changed"
+			}
+			t.add(s.Node, s.Index, s.Term, bytesText(s.Bytes), written, s.File)
+		}
+	}
+	return c.show(r, t)
+}
+
+// failedSnapshots is the error of nodes that wrote none.
+func failedSnapshots(r *adminapi.SaveSnapshotResponse) error {
+	var failures []error
+	for _, s := range r.Snapshots {
+		if s.Failure != "" {
+			failures = append(failures, fmt.Errorf("node %d: %s", s.Node, s.Failure))
+		}
+	}
+	return errors.Join(failures...)
 }
 
 func (c *cli) membersAdd() *cobra.Command {

@@ -71,6 +71,15 @@ func (fakeCluster) GetHealth(context.Context, *adminapi.GetHealthRequest) (*admi
 	}}, nil
 }
 
+// SaveSnapshot fails on node 2.
+func (fakeCluster) SaveSnapshot(_ context.Context, r *adminapi.SaveSnapshotRequest) (*adminapi.SaveSnapshotResponse, error) {
+	one := &adminapi.SavedSnapshot{Node: 1, Index: 42, Term: 3, Bytes: 2048, File: "/data/raft/snapshots/42-3.snap", Written: len(r.Nodes) == 0}
+	if r.All {
+		return &adminapi.SaveSnapshotResponse{Snapshots: []*adminapi.SavedSnapshot{one, {Node: 2, Failure: "no space"}}}, nil
+	}
+	return &adminapi.SaveSnapshotResponse{Snapshots: []*adminapi.SavedSnapshot{one}}, nil
+}
+
 // DecommissionNode refuses node 1, a voter, and has copies of node 2 under way for ever.
 func (fakeCluster) DecommissionNode(_ context.Context, r *adminapi.DecommissionNodeRequest) (*adminapi.DecommissionNodeResponse, error) {
 	switch r.Node {
@@ -127,7 +136,7 @@ func (fakeTopics) DescribeTopic(_ context.Context, r *adminapi.DescribeTopicRequ
 		Topic: ordersTopic(),
 		Partitions: []*adminapi.PartitionState{
 			{Partition: 0, Leader: 1, LeaderEpoch: 4, Replicas: []int32{1, 2}, Isr: []int32{1}, LogStart: 10, HighWatermark: 99, LogEnd: 100, SizeBytes: 1536},
-			{Partition: 1, Leader: -1, LeaderEpoch: 2, Replicas: []int32{2}, OfflineReason: "node 2 is fenced"},
+			{Partition: 1, Leader: -1, LeaderEpoch: 2, Replicas: []int32{2}, OfflineReason: "node 2: damaged", LogStart: -1, HighWatermark: -1, LogEnd: -1, SizeBytes: -1},
 		},
 		Configs: []*adminapi.ConfigEntry{{Name: "retention.ms", Value: "60000", Source: "topic"}},
 	}, nil
@@ -323,9 +332,13 @@ func (fakeBindings) DescribeBinding(_ context.Context, r *adminapi.DescribeBindi
 	return &adminapi.DescribeBindingResponse{
 		Binding: boundToDedup(),
 		Partitions: []*adminapi.ChainPartition{{
-			Partition: 0, State: "judging", JudgedTo: 99, LastStable: 100, Passed: 70, Duplicates: 20, Failed: 1, Lettered: 1, ReachFrom: 10,
-			LastError: "trap: unreachable", LastErrorOffset: 57, LastStderr: "panic: boom\nmain.go:7\n",
+			Partition: 0, Leader: 1, State: "stopped", JudgedTo: 57, LastStable: 100, Committed: 50, End: 57, Lag: 7, Passed: 70, Duplicates: 20, Failed: 1,
+			ReachFrom: 10, LastError: "trap: unreachable", LastErrorOffset: 57, LastStderr: "panic: boom\n\ngoroutine 1 [running]:\nmain.go:7\n",
+			Reason: "it failed",
+		}, {
+			Partition: 1, Leader: 3, State: "unknown", Committed: -1, End: -1, Lag: -1, LastErrorOffset: -1, Reason: "node 3, which leads it, does not answer",
 		}},
+		Silent:   []*adminapi.SilentNode{{Node: 3, Why: "nothing came within 2s"}},
 		Warnings: []string{"the window reaches 20 minutes back, and within is 1h"},
 	}, nil
 }

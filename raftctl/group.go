@@ -51,10 +51,21 @@ func (c *cli) groupList() *cobra.Command {
 			for _, g := range r.Groups {
 				t.add(g.Group, g.State, g.Members, known(g.TotalLag), g.ProtocolType)
 			}
-			return c.show(r, t)
+			if err := c.show(r, t); err != nil {
+				return err
+			}
+			c.warnOfSilent(r.Silent)
+			return nil
 		})
 	}
 	return cmd
+}
+
+// warnOfSilent names the nodes that did not answer whoever was asked: what only they know is missing.
+func (c *cli) warnOfSilent(nodes []*adminapi.SilentNode) {
+	for _, n := range nodes {
+		c.say("warning: node %d does not answer, and what it leads is not told: %s", n.Node, n.Why)
+	}
 }
 
 func (c *cli) groupDescribe() *cobra.Command {
@@ -74,7 +85,11 @@ func (c *cli) groupDescribe() *cobra.Command {
 			for _, m := range r.Members {
 				members.add(m.MemberId, m.ClientId, m.ClientHost, m.Assigned, m.InstanceId)
 			}
-			return c.show(r, about, offsets, members)
+			if err := c.show(r, about, offsets, members); err != nil {
+				return err
+			}
+			c.warnOfSilent(r.Silent)
+			return nil
 		})
 	}}
 }

@@ -2,7 +2,6 @@ package raftctl
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,7 +72,11 @@ func (c *cli) topicList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(r, topicTable(r.Topics...))
+			if err := c.show(r, topicTable(r.Topics...)); err != nil {
+				return err
+			}
+			c.warnOfSilent(r.Silent)
+			return nil
 		})
 	}
 	return cmd
@@ -88,13 +91,18 @@ func (c *cli) topicDescribe() *cobra.Command {
 			}
 			partitions := &table{columns: []string{"partition", "leader", "epoch", "replicas", "isr", "log start", "high watermark", "log end", "size", "offline because", "+elr", "+partition epoch"}}
 			for _, p := range r.Partitions {
-				leader := fmt.Sprint(p.Leader)
-				if p.Leader < 0 {
-					leader = "none"
+				size := "unknown"
+				if p.SizeBytes >= 0 {
+					size = bytesText(p.SizeBytes)
 				}
-				partitions.add(p.Partition, leader, p.LeaderEpoch, p.Replicas, p.Isr, p.LogStart, p.HighWatermark, p.LogEnd, bytesText(p.SizeBytes), p.OfflineReason, p.Elr, p.PartitionEpoch)
+				partitions.add(p.Partition, nodeOrNone(p.Leader), p.LeaderEpoch, p.Replicas, p.Isr, known(p.LogStart), known(p.HighWatermark), known(p.LogEnd),
+					size, p.OfflineReason, p.Elr, p.PartitionEpoch)
 			}
-			return c.show(r, topicTable(r.Topic), partitions, configTable(r.Configs))
+			if err := c.show(r, topicTable(r.Topic), partitions, configTable(r.Configs)); err != nil {
+				return err
+			}
+			c.warnOfSilent(r.Silent)
+			return nil
 		})
 	}}
 }

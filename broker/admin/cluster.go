@@ -33,7 +33,10 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 	}
 	leader := s.Metadata.RaftLeader()
 	for _, member := range image.Nodes() {
-		node := &adminapi.Node{Id: int32(member.ID), RaftId: uint64(member.Raft), Voter: member.Voter, RaftLeader: member.Raft == leader, Version: s.Version, Fenced: true}
+		node := &adminapi.Node{Id: int32(member.ID), RaftId: uint64(member.Raft), Voter: member.Voter, RaftLeader: member.Raft == leader, Fenced: true}
+		if member.ID == s.Node {
+			node.Version = s.Version
+		}
 		if registration, ok := image.Broker(member.ID); ok {
 			node.BrokerEpoch, node.Fenced, node.Stopping = int64(registration.Epoch), registration.Fenced, registration.Stopping
 			node.Rack, node.Drained = registration.Rack, registration.Drained
@@ -49,14 +52,14 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 
 // GetNodeConfig implements ClusterService.
 func (s *Server) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) (*adminapi.GetNodeConfigResponse, error) {
-	r := &adminapi.GetNodeConfigResponse{Node: int32(s.Node), NowMs: s.NowMs(), Version: s.Version}
-	if s.Machine != nil {
-		m := s.Machine()
-		r.DiskFreeBytes, r.DiskTotalBytes, r.ReadOnly = m.DiskFreeBytes, m.DiskTotalBytes, m.ReadOnly
-		for _, c := range m.Certificates {
-			if ms := c.Expires.UnixMilli(); r.CertificateExpiresMs == 0 || ms < r.CertificateExpiresMs {
-				r.CertificateExpiresMs = ms
-			}
+	m := s.Machine()
+	r := &adminapi.GetNodeConfigResponse{
+		Node: int32(s.Node), NowMs: s.NowMs(), Version: s.Version,
+		DiskFreeBytes: m.DiskFreeBytes, DiskTotalBytes: m.DiskTotalBytes, ReadOnly: m.ReadOnly,
+	}
+	for _, c := range m.Certificates {
+		if ms := c.Expires.UnixMilli(); r.CertificateExpiresMs == 0 || ms < r.CertificateExpiresMs {
+			r.CertificateExpiresMs = ms
 		}
 	}
 	for _, c := range s.NodeConfigs {
@@ -66,7 +69,7 @@ func (s *Server) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest) 
 }
 
 // GetHealth implements ClusterService: what is not served, why, and what to do.
-func (s *Server) GetHealth(context.Context, *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error) {
+func (s *Server) GetHealth(ctx context.Context, _ *adminapi.GetHealthRequest) (*adminapi.GetHealthResponse, error) {
 	image := s.Metadata.Image()
 	r := &adminapi.GetHealthResponse{}
 	problem := func(subject, what, action string) {
@@ -82,43 +85,66 @@ func (s *Server) GetHealth(context.Context, *adminapi.GetHealthRequest) (*admina
 	}
 	for topic := range image.Topics() {
 		for _, p := range image.Partitions(topic.ID) {
-			s.partitionHealth(r, topic, p, problem)
+			partitionHealth(r, topic, p, problem)
 		}
 	}
-	for _, binding := range image.Bindings() {
-		for _, status := range s.Chains.Status(binding.ID) {
-			if status.State == "stalled" || status.State == "stopped" {
-				r.StalledChains++
-				problem(fmt.Sprintf("chain of %s, partition %d", ownerOf(image, binding), status.Partition), status.State+": "+status.Reason, "see `raftctl bind describe`")
-			}
-		}
+	reports := s.Nodes.Inquire(ctx, serving(image), Inquiry{Troubles: true})
+	for _, report := range reports {
+		nodeHealth(r, image, report, problem)
 	}
-	s.certificateHealth(problem, 0)
+	s.certificateHealth(reports, problem, 0)
 	r.Healthy = len(r.Problems) == 0 // What only will be one does not count yet.
-	s.certificateHealth(problem, certificateSoon)
+	s.certificateHealth(reports, problem, certificateSoon)
 	return r, nil
 }
 
 // certificateSoon is how long before its end a certificate is told of.
 const certificateSoon = 30 * 24 * time.Hour
 
-// certificateHealth tells of the answering node's certificates: of those that have expired, or of the others that expire soon.
-func (s *Server) certificateHealth(problem func(subject, what, action string), soon time.Duration) {
-	if s.Machine == nil {
-		return
-	}
-	subject := fmt.Sprintf("node %d", s.Node)
-	for _, c := range s.Machine().Certificates {
-		switch left := c.Expires.Sub(time.UnixMilli(s.NowMs())); {
-		case left <= 0 && soon == 0:
-			problem(subject, "the certificate in "+c.File+" has expired", c.Renew)
-		case left > 0 && left < soon:
-			problem(subject, fmt.Sprintf("the certificate in %s expires in %d days", c.File, int(left.Hours()/24)), c.Renew)
+// certificateHealth tells of certificates that have expired, or of the others that expire soon.
+func (s *Server) certificateHealth(reports []Report, problem func(subject, what, action string), soon time.Duration) {
+	for _, r := range reports {
+		subject := fmt.Sprintf("node %d", r.Node)
+		for _, c := range r.Certificates {
+			switch left := c.Expires.Sub(time.UnixMilli(s.NowMs())); {
+			case left <= 0 && soon == 0:
+				problem(subject, "the certificate in "+c.File+" has expired", c.Renew)
+			case left > 0 && left < soon:
+				problem(subject, fmt.Sprintf("the certificate in %s expires in %d days", c.File, int(left.Hours()/24)), c.Renew)
+			}
 		}
 	}
 }
 
-func (s *Server) partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.Topic, p *metadata.Partition, problem func(subject, what, action string)) {
+// nodeHealth is what only the node itself knows.
+func nodeHealth(r *adminapi.GetHealthResponse, image *metadata.Image, report Report, problem func(subject, what, action string)) {
+	if report.Silent != "" {
+		problem(fmt.Sprintf("node %d", report.Node), "does not tell how its chains and replicas are: "+report.Silent, "ask again, or read its log")
+	}
+	for _, status := range report.Chains {
+		binding, ok := image.Binding(status.Binding)
+		if !ok {
+			continue
+		}
+		r.StalledChains++
+		problem(fmt.Sprintf("chain of %s, partition %d", ownerOf(image, binding), status.Partition), status.State+": "+status.Reason, "see `raftctl bind describe`")
+	}
+	for _, damaged := range report.Damaged {
+		topic, ok := image.Topic(damaged.Topic)
+		if !ok {
+			continue
+		}
+		r.OfflinePartitions++
+		action := "restore the file from a copy, or delete the topic"
+		if p, ok := image.Partition(damaged.TopicPartition); ok && p.Leader != broker.NoNode {
+			action = "wait: it is repaired from the leader; then look after the disk"
+		}
+		problem(fmt.Sprintf("topic %s partition %d", topic.Name, damaged.Partition),
+			fmt.Sprintf("the replica on node %d is offline: %s", report.Node, damaged.OfflineBecause), action)
+	}
+}
+
+func partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.Topic, p *metadata.Partition, problem func(subject, what, action string)) {
 	subject := fmt.Sprintf("topic %s partition %d", topic.Name, p.Partition)
 	if p.Leader == broker.NoNode {
 		r.LeaderlessPartitions++
@@ -139,14 +165,6 @@ func (s *Server) partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.
 		}
 		problem(subject, fmt.Sprintf("%d of %d replicas in sync; missing: %s", len(p.ISR), p.Factor(), missing(p)),
 			"start the missing nodes, or wait for them to catch up")
-	}
-	if state := s.Partitions.State(p.TopicPartition); state.OfflineBecause != "" {
-		r.OfflinePartitions++
-		action := "restore the file from a copy, or delete the topic"
-		if p.Leader != broker.NoNode {
-			action = "wait: it is repaired from the leader; then look after the disk"
-		}
-		problem(subject, fmt.Sprintf("the replica on node %d is offline: %s", s.Node, state.OfflineBecause), action)
 	}
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
@@ -11,27 +12,88 @@ import (
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
-// DescribeBinding implements BindingService.
-func (s *Server) DescribeBinding(_ context.Context, r *adminapi.DescribeBindingRequest) (*adminapi.DescribeBindingResponse, error) {
+// DescribeBinding implements BindingService: every partition, as its leader knows it.
+func (s *Server) DescribeBinding(ctx context.Context, r *adminapi.DescribeBindingRequest) (*adminapi.DescribeBindingResponse, error) {
 	binding, err := s.bindingOf(r.Group, r.Topic)
 	if err != nil {
 		return nil, err
 	}
 	image := s.Metadata.Image()
 	response := &adminapi.DescribeBindingResponse{Binding: s.binding(image, binding)}
-	for _, c := range s.Chains.Status(binding.ID) {
-		origin, _ := image.Origin(binding.ID, c.Partition)
-		response.Partitions = append(response.Partitions, &adminapi.ChainPartition{
-			Partition: c.Partition, State: c.State, Reason: c.Reason, Origin: int64(origin), JudgedTo: int64(c.JudgedTo),
-			LogStart: int64(c.LogStart), LastStable: int64(c.LastStable), ReachFrom: int64(c.ReachFrom), ReachFromMs: c.ReachFromMs,
-			Passed: c.Passed, Dropped: c.Dropped, Duplicates: c.Duplicates, Replaced: c.Replaced, Lettered: c.Lettered, Failed: c.Failed,
-			FuelUsed: c.FuelUsed, LastError: c.LastError, LastErrorOffset: int64(c.LastErrorOffset), LastStderr: c.LastStderr,
-		})
-		if warning := s.reachWarning(image, binding, c); warning != "" {
-			response.Warnings = append(response.Warnings, warning)
+	reports, known := s.chainStates(ctx, image, binding)
+	response.Silent = silent(reports)
+	committed := s.committedOn(ctx, image, binding)
+	for _, p := range image.Partitions(binding.Topic) {
+		message := &adminapi.ChainPartition{
+			Partition: p.Partition, State: stateUnknown, Leader: int32(p.Leader), Committed: -1, End: -1, Lag: -1, LastErrorOffset: -1,
 		}
+		if offset, ok := committed[p.Partition]; ok {
+			message.Committed = int64(offset)
+		}
+		if c, ok := known[p.Partition]; ok {
+			origin, _ := image.Origin(binding.ID, p.Partition)
+			chainMessage(message, c, origin)
+			if warning := s.reachWarning(image, binding, c); warning != "" {
+				response.Warnings = append(response.Warnings, warning)
+			}
+		} else {
+			message.Reason = unheard(reports, p)
+		}
+		response.Partitions = append(response.Partitions, message)
 	}
 	return response, nil
+}
+
+// stateUnknown is the state of a partition whose leader told nothing.
+const stateUnknown = "unknown"
+
+// chainStates asks the leaders of a binding's partitions how its chain does, by partition.
+func (s *Server) chainStates(ctx context.Context, image *metadata.Image, binding *metadata.Binding) ([]Report, map[int32]ChainStatus) {
+	reports := s.Nodes.Inquire(ctx, leaders(image, binding.Topic), Inquiry{Binding: binding.ID})
+	known := map[int32]ChainStatus{}
+	for _, report := range reports {
+		for _, c := range report.Chains {
+			// One that led until now may tell of it too: who leads says what counts.
+			if p, ok := image.Partition(broker.TopicPartition{Topic: binding.Topic, Partition: c.Partition}); ok && p.Leader == report.Node {
+				known[c.Partition] = c
+			}
+		}
+	}
+	return reports, known
+}
+
+// committedOn are a bound group's commits on the bound topic; none where they cannot be told.
+func (s *Server) committedOn(ctx context.Context, image *metadata.Image, binding *metadata.Binding) map[int32]broker.Offset {
+	topic, ok := image.Topic(binding.Topic)
+	if !ok || binding.Group == "" {
+		return nil
+	}
+	group, err := s.Groups.Describe(ctx, binding.Group)
+	if err != nil {
+		return nil // There may be no such group yet.
+	}
+	committed := map[int32]broker.Offset{}
+	for _, o := range group.Offsets {
+		if o.Topic == topic.Name {
+			committed[o.Partition] = o.Offset
+		}
+	}
+	return committed
+}
+
+// text makes what a plugin or a client wrote fit for a message, which must be UTF-8: else the whole answer is refused.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// chainMessage fills in what a partition's leader told.
+func chainMessage(m *adminapi.ChainPartition, c ChainStatus, origin broker.Offset) {
+	m.State, m.Reason, m.Origin, m.JudgedTo = c.State, c.Reason, int64(origin), int64(c.JudgedTo)
+	m.LogStart, m.LastStable, m.ReachFrom, m.ReachFromMs = int64(c.LogStart), int64(c.LastStable), int64(c.ReachFrom), c.ReachFromMs
+	m.Passed, m.Dropped, m.Duplicates, m.Replaced, m.Lettered, m.Failed = c.Passed, c.Dropped, c.Duplicates, c.Replaced, c.Lettered, c.Failed
+	m.FuelUsed, m.LastError, m.LastErrorOffset, m.LastStderr = c.FuelUsed, text(c.LastError), int64(c.LastErrorOffset), text(c.LastStderr)
+	m.End = int64(c.End)
+	if m.Committed >= 0 && m.End >= 0 {
+		m.Lag = max(0, m.End-m.Committed)
+	}
 }
 
 // reachWarning says that the window's offsets run out before the time that the binding asks for.

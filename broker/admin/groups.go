@@ -12,34 +12,86 @@ import (
 
 // ListGroups implements GroupService.
 func (s *Server) ListGroups(ctx context.Context, _ *adminapi.ListGroupsRequest) (*adminapi.ListGroupsResponse, error) {
-	groups, err := s.Groups.List(ctx)
+	summaries, err := s.Groups.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	response := &adminapi.ListGroupsResponse{}
-	for _, summary := range groups {
+	var groups []Group
+	for _, summary := range summaries {
 		group, err := s.Groups.Describe(ctx, summary.Group)
 		if err != nil {
 			return nil, err
 		}
-		message, _ := s.group(group)
+		groups = append(groups, group)
+	}
+	ends := s.endsOf(ctx, groups...)
+	response := &adminapi.ListGroupsResponse{Silent: silent(ends.reports)}
+	for _, group := range groups {
+		message, _ := lagOf(group, ends)
 		response.Groups = append(response.Groups, message)
 	}
 	return response, nil
 }
 
-// group computes the lag of a group's commits.
-func (s *Server) group(g Group) (*adminapi.GroupSummary, []*adminapi.GroupOffset) {
-	image := s.Metadata.Image()
-	summary := &adminapi.GroupSummary{Group: g.Group, State: g.State, ProtocolType: g.ProtocolType, Members: int32(len(g.Members))}
+// ends are where groups' reading of partitions ends, as the leaders told.
+type ends struct {
+	image   *metadata.Image
+	reports []Report
+	known   map[logKey]LogState
+}
+
+// endsOf asks the leaders of all partitions that groups committed on.
+func (s *Server) endsOf(ctx context.Context, groups ...Group) ends {
+	e := ends{image: s.Metadata.Image()}
+	var asked []LogAsked
+	var topics []broker.TopicID
+	for _, g := range groups {
+		for _, commit := range g.Offsets {
+			log, ok := LogOf(e.image, g.Group, commit.Topic)
+			if ok && !slices.Contains(asked, log) {
+				asked, topics = append(asked, log), append(topics, log.Topic)
+			}
+		}
+	}
+	e.reports = s.Nodes.Inquire(ctx, leaders(e.image, topics...), Inquiry{Logs: asked})
+	e.known = logs(e.reports)
+	return e
+}
+
+// LogOf is what a group reads under the name of a topic or view.
+func LogOf(image *metadata.Image, group, name string) (LogAsked, bool) {
+	if view, ok := image.ViewNamed(name); ok {
+		return LogAsked{Topic: view.Base, Binding: view.Binding}, true
+	}
+	topic, ok := image.TopicNamed(name)
+	if !ok {
+		return LogAsked{}, false
+	}
+	log := LogAsked{Topic: topic.ID}
+	if b, ok := image.BindingOf(group, topic.ID); ok {
+		log.Binding = b.ID
+	}
+	return log, true
+}
+
+// of is where a group's reading of a partition ends.
+func (e ends) of(group, topic string, partition int32) (LogState, bool) {
+	log, ok := LogOf(e.image, group, topic)
+	state, known := e.known[logKey{broker.TopicPartition{Topic: log.Topic, Partition: partition}, log.Binding}]
+	return state, ok && known
+}
+
+// lagOf computes the lag of a group's commits.
+func lagOf(g Group, e ends) (*adminapi.GroupSummary, []*adminapi.GroupOffset) {
+	summary := &adminapi.GroupSummary{Group: g.Group, State: g.State, ProtocolType: text(g.ProtocolType), Members: int32(len(g.Members))}
 	var offsets []*adminapi.GroupOffset
 	for _, commit := range g.Offsets {
 		message := &adminapi.GroupOffset{
-			Topic: commit.Topic, Partition: commit.Partition, Committed: int64(commit.Offset), End: -1, Lag: -1, Metadata: commit.Metadata,
+			Topic: commit.Topic, Partition: commit.Partition, Committed: int64(commit.Offset), End: -1, Lag: -1, Metadata: text(commit.Metadata),
 		}
-		if end, filtered, known := s.end(image, g.Group, commit.Topic, commit.Partition); known {
-			message.End, message.Filtered = int64(end), filtered
-			message.Lag = max(0, int64(end-commit.Offset))
+		if state, known := e.of(g.Group, commit.Topic, commit.Partition); known {
+			message.End, message.Filtered = int64(state.End), state.Filtered
+			message.Lag = max(0, int64(state.End-commit.Offset))
 		}
 		if message.Lag < 0 || summary.TotalLag < 0 {
 			summary.TotalLag = -1
@@ -51,40 +103,18 @@ func (s *Server) group(g Group) (*adminapi.GroupSummary, []*adminapi.GroupOffset
 	return summary, offsets
 }
 
-// end returns where a group's reading of a partition ends: in its filtered log if it has one, else at the high watermark.
-func (s *Server) end(image *metadata.Image, group, topicName string, partition int32) (end broker.Offset, filtered, known bool) {
-	binding, topicID := broker.BindingID(0), broker.TopicID{}
-	if view, ok := image.ViewNamed(topicName); ok {
-		binding, topicID = view.Binding, view.Base
-	} else if topic, ok := image.TopicNamed(topicName); ok {
-		topicID = topic.ID
-		if b, ok := image.BindingOf(group, topic.ID); ok {
-			binding = b.ID
-		}
-	} else {
-		return 0, false, false
-	}
-	tp := broker.TopicPartition{Topic: topicID, Partition: partition}
-	if binding != 0 {
-		if end, ok := s.Chains.End(binding, tp); ok {
-			return end, true, true
-		}
-	}
-	state := s.Partitions.State(tp)
-	return state.HighWatermark, false, state.Here
-}
-
 // DescribeGroup implements GroupService.
 func (s *Server) DescribeGroup(ctx context.Context, r *adminapi.DescribeGroupRequest) (*adminapi.DescribeGroupResponse, error) {
 	group, err := s.Groups.Describe(ctx, r.Group)
 	if err != nil {
 		return nil, err
 	}
-	response := &adminapi.DescribeGroupResponse{Protocol: group.Protocol}
-	response.Summary, response.Offsets = s.group(group)
+	ends := s.endsOf(ctx, group)
+	response := &adminapi.DescribeGroupResponse{Protocol: text(group.Protocol), Silent: silent(ends.reports)}
+	response.Summary, response.Offsets = lagOf(group, ends)
 	for _, m := range group.Members {
 		response.Members = append(response.Members, &adminapi.GroupMember{
-			MemberId: m.ID, InstanceId: m.Instance, ClientId: m.ClientID, ClientHost: m.ClientHost, Assigned: m.Assigned,
+			MemberId: text(m.ID), InstanceId: text(m.Instance), ClientId: text(m.ClientID), ClientHost: m.ClientHost, Assigned: m.Assigned,
 		})
 	}
 	image := s.Metadata.Image()
@@ -108,7 +138,7 @@ func (s *Server) SeekGroup(ctx context.Context, r *adminapi.SeekGroupRequest) (*
 	if len(group.Members) > 0 {
 		return nil, broker.Errorf(broker.NonEmptyGroup, "group %q has %d members: stop them first, a seek under them would be lost", r.Group, len(group.Members))
 	}
-	offsets, err := s.seekTargets(r, group)
+	offsets, err := s.seekTargets(ctx, r, group)
 	if err != nil {
 		return nil, err
 	}
@@ -134,21 +164,22 @@ func (s *Server) SeekGroup(ctx context.Context, r *adminapi.SeekGroupRequest) (*
 }
 
 // seekTargets returns the offsets that a seek would commit.
-func (s *Server) seekTargets(r *adminapi.SeekGroupRequest, group Group) ([]GroupOffset, error) {
+func (s *Server) seekTargets(ctx context.Context, r *adminapi.SeekGroupRequest, group Group) ([]GroupOffset, error) {
 	image := s.Metadata.Image()
-	topics := r.Topics
-	if len(topics) == 0 {
+	names := r.Topics
+	if len(names) == 0 {
 		for _, o := range group.Offsets {
-			if !slices.Contains(topics, o.Topic) {
-				topics = append(topics, o.Topic)
+			if !slices.Contains(names, o.Topic) {
+				names = append(names, o.Topic)
 			}
 		}
 	}
-	if len(topics) == 0 {
+	if len(names) == 0 {
 		return nil, broker.Errorf(broker.GroupIDNotFound, "group %q has no commits; name the topics to seek on", r.Group)
 	}
-	var offsets []GroupOffset
-	for _, name := range topics {
+	var asked []LogAsked
+	var topics []broker.TopicID
+	for _, name := range names {
 		base := name
 		if view, ok := image.ViewNamed(name); ok {
 			if topic, ok := image.Topic(view.Base); ok {
@@ -159,11 +190,25 @@ func (s *Server) seekTargets(r *adminapi.SeekGroupRequest, group Group) ([]Group
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range image.Partitions(topic.ID) {
+		log := LogAsked{Topic: topic.ID}
+		if to, ok := r.Target.To.(*adminapi.SeekTarget_TimestampMs); ok {
+			log.AtMs = &to.TimestampMs
+		}
+		asked, topics = append(asked, log), append(topics, topic.ID)
+	}
+	reports := s.Nodes.Inquire(ctx, leaders(image, topics...), Inquiry{Logs: asked})
+	known := logs(reports)
+	var offsets []GroupOffset
+	for i, name := range names {
+		for _, p := range image.Partitions(topics[i]) {
 			if len(r.Partitions) > 0 && !slices.Contains(r.Partitions, p.Partition) {
 				continue
 			}
-			offset, err := s.seekTarget(r, p.TopicPartition, name)
+			state, ok := known[logKey{TopicPartition: p.TopicPartition}]
+			if !ok {
+				return nil, broker.Errorf(broker.LeaderNotAvailable, "%s: %s", placeText(name, p.Partition), unheard(reports, p))
+			}
+			offset, err := seekTarget(r, state, name)
 			if err != nil {
 				return nil, err
 			}
@@ -173,23 +218,22 @@ func (s *Server) seekTargets(r *adminapi.SeekGroupRequest, group Group) ([]Group
 	return offsets, nil
 }
 
-func (s *Server) seekTarget(r *adminapi.SeekGroupRequest, tp broker.TopicPartition, name string) (broker.Offset, error) {
-	state := s.Partitions.State(tp)
-	if !state.Here {
-		return 0, broker.Errorf(broker.LeaderNotAvailable, "%s is not led here", placeText(name, tp.Partition))
-	}
+func seekTarget(r *adminapi.SeekGroupRequest, state LogState, name string) (broker.Offset, error) {
 	switch to := r.Target.To.(type) {
 	case *adminapi.SeekTarget_Start:
 		return state.LogStart, nil
 	case *adminapi.SeekTarget_End:
 		return state.HighWatermark, nil
 	case *adminapi.SeekTarget_TimestampMs:
-		return s.Partitions.OffsetForTime(tp, to.TimestampMs)
+		if state.NoAt != "" {
+			return 0, broker.Errorf(broker.StorageError, "%s: %s", placeText(name, state.Partition), state.NoAt)
+		}
+		return state.At, nil
 	case *adminapi.SeekTarget_Offset:
 		offset := broker.Offset(to.Offset)
 		if offset < state.LogStart || offset > state.HighWatermark {
 			return 0, broker.Errorf(broker.OffsetOutOfRange, "offset %d is outside of %s, which has [%d, %d)",
-				offset, placeText(name, tp.Partition), state.LogStart, state.HighWatermark)
+				offset, placeText(name, state.Partition), state.LogStart, state.HighWatermark)
 		}
 		return offset, nil
 	}

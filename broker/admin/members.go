@@ -18,6 +18,8 @@ type Quorum interface {
 	Invite(ctx context.Context, node broker.NodeID) (token, address string, err error)
 	// Transfer returns when the given voter leads.
 	Transfer(ctx context.Context, to broker.RaftID) error
+	// Save writes a snapshot of the metadata on a node's disk.
+	Save(ctx context.Context, node broker.NodeID) (SavedSnapshot, error)
 	// Address is where a member's cluster listener is; empty if that is not known.
 	Address(member broker.RaftID) string
 }
@@ -36,6 +38,46 @@ type QuorumState struct {
 type MemberProgress struct {
 	Match  broker.Index
 	Recent bool
+}
+
+// SavedSnapshot is a snapshot of the metadata on a node's disk.
+type SavedSnapshot struct {
+	Index   broker.Index
+	Term    broker.Term
+	Bytes   int64
+	File    string
+	Written bool // just now; else nothing had changed since
+}
+
+// SaveSnapshot implements ClusterService. Of several nodes each has its own answer.
+func (s *Server) SaveSnapshot(ctx context.Context, r *adminapi.SaveSnapshotRequest) (*adminapi.SaveSnapshotResponse, error) {
+	image := s.Metadata.Image()
+	nodes := nodeIDs(r.Nodes)
+	switch {
+	case r.All && len(nodes) > 0:
+		return nil, broker.Errorf(broker.InvalidRequest, "all nodes, or the named ones: not both")
+	case r.All:
+		nodes = serving(image)
+	case len(nodes) == 0:
+		nodes = []broker.NodeID{s.Node}
+	}
+	for _, node := range nodes {
+		if _, ok := image.Broker(node); !ok {
+			return nil, broker.Errorf(broker.BrokerIDNotRegistered, "there is no node %d; `raftctl node list` lists them", node)
+		}
+	}
+	response := &adminapi.SaveSnapshotResponse{}
+	for _, node := range nodes {
+		saved, err := s.Quorum.Save(ctx, node)
+		message := &adminapi.SavedSnapshot{
+			Node: int32(node), Index: uint64(saved.Index), Term: uint64(saved.Term), Bytes: saved.Bytes, File: saved.File, Written: saved.Written,
+		}
+		if err != nil {
+			message.Failure = text(err.Error())
+		}
+		response.Snapshots = append(response.Snapshots, message)
+	}
+	return response, nil
 }
 
 // GetQuorum implements ClusterService.

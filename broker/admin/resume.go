@@ -24,7 +24,7 @@ func (s *Server) ResumeBinding(ctx context.Context, r *adminapi.ResumeBindingReq
 	if policy == 0 {
 		policy = metadata.PolicyDeadLetter
 	}
-	if err := s.checkResume(binding, policy, r.Force); err != nil {
+	if err := s.checkResume(ctx, binding, policy, r.Force); err != nil {
 		return nil, err
 	}
 	if r.ValidateOnly {
@@ -39,15 +39,21 @@ func (s *Server) ResumeBinding(ctx context.Context, r *adminapi.ResumeBindingReq
 }
 
 // checkResume refuses what has nothing to resume, and what the policy would hide or publish (H48).
-func (s *Server) checkResume(binding *metadata.Binding, policy metadata.ErrorPolicy, force bool) error {
+func (s *Server) checkResume(ctx context.Context, binding *metadata.Binding, policy metadata.ErrorPolicy, force bool) error {
+	image := s.Metadata.Image()
+	reports, known := s.chainStates(ctx, image, binding)
 	stopped := false
-	for _, status := range s.Chains.Status(binding.ID) {
+	for _, status := range known {
 		stopped = stopped || status.State == stateStopped
 	}
-	if !stopped {
-		return broker.Errorf(broker.InvalidRequest, "no partition of the binding stands still here; `raftctl bind describe` shows their states")
+	switch {
+	case stopped:
+	case len(silent(reports)) > 0:
+		return broker.Errorf(broker.LeaderNotAvailable,
+			"no partition of the binding is known to stand still, and node %d does not answer: %s", silent(reports)[0].Node, silent(reports)[0].Why)
+	default:
+		return broker.Errorf(broker.InvalidRequest, "no partition of the binding stands still; `raftctl bind describe` shows their states")
 	}
-	image := s.Metadata.Image()
 	rows := image.Rows(binding.ID)
 	if len(rows) == 0 {
 		return broker.Errorf(broker.InvalidRequest, "the binding has no chain")

@@ -19,27 +19,10 @@ type Metadata interface {
 	RaftLeader() broker.RaftID
 }
 
-// Partitions tells how this node's replicas are.
-type Partitions interface {
-	State(tp broker.TopicPartition) PartitionState
-	// OffsetForTime returns the first offset at or after a time, or the high watermark if there is none.
-	OffsetForTime(tp broker.TopicPartition, ms int64) (broker.Offset, error)
-}
-
 // Followers tells, from wherever a partition is led, how far its followers are.
 type Followers interface {
 	// Behind returns how many records of the leader's log a follower lacks.
 	Behind(ctx context.Context, tp broker.TopicPartition, node broker.NodeID) (int64, error)
-}
-
-// PartitionState is one replica as it stands on this node.
-type PartitionState struct {
-	Here           bool
-	LogStart       broker.Offset
-	HighWatermark  broker.Offset
-	LogEnd         broker.Offset
-	SizeBytes      int64
-	OfflineBecause string
 }
 
 // Groups is the coordinator of every group that this node hosts.
@@ -81,23 +64,22 @@ type GroupOffset struct {
 	Metadata  string
 }
 
-// Chains tells how chains do on the partitions that this node leads.
+// Chains tells of chains what every node knows.
 type Chains interface {
-	Status(binding broker.BindingID) []ChainStatus
-	// End returns the end of the filtered log as far as it is known, and whether it is.
-	End(binding broker.BindingID, tp broker.TopicPartition) (broker.Offset, bool)
 	// JudgeKey names the key that a row's stretch is judged under.
 	JudgeKey(topic broker.TopicID, row *metadata.Row) string
 }
 
-// ChainStatus is one partition of a binding.
+// ChainStatus is one partition of a binding, as its leader knows it.
 type ChainStatus struct {
+	Binding         broker.BindingID
 	Partition       int32
 	State           string
 	Reason          string
 	JudgedTo        broker.Offset
 	LogStart        broker.Offset
 	LastStable      broker.Offset
+	End             broker.Offset // of the filtered log, as far as it is judged
 	ReachFrom       broker.Offset
 	ReachFromMs     int64
 	Passed          int64

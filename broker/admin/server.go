@@ -18,16 +18,16 @@ const messageBytesMax = 1 << 20
 
 // Config is what a server needs.
 type Config struct {
-	Node       broker.NodeID
-	Version    string
-	Metadata   Metadata
-	Partitions Partitions
-	Groups     Groups
-	Chains     Chains
-	Plugins    Plugins
+	Node     broker.NodeID
+	Version  string
+	Metadata Metadata
+	Groups   Groups
+	Chains   Chains
+	Nodes    Nodes
+	Plugins  Plugins
 	// NodeConfigs are what the node was started with, under Kafka's names where Kafka has one.
 	NodeConfigs []NodeConfig
-	// Machine tells of the disk and the certificates of the node; nil: nothing is told.
+	// Machine tells of the disk and the certificates of the node.
 	Machine   func() Machine
 	Logger    zerolog.Logger
 	NowMs     func() int64
@@ -45,7 +45,7 @@ type Machine struct {
 	Certificates                  []Certificate
 }
 
-// Certificate is one that the node shows or trusts.
+// Certificate is one that a node shows or trusts.
 type Certificate struct {
 	File    string
 	Expires time.Time

@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -57,12 +58,21 @@ func submit[R controller.Reply](ctx context.Context, s *Server, request controll
 }
 
 // ListTopics implements TopicService; views are listed among the topics.
-func (s *Server) ListTopics(_ context.Context, r *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error) {
+func (s *Server) ListTopics(ctx context.Context, r *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error) {
 	image := s.Metadata.Image()
-	response := &adminapi.ListTopicsResponse{}
+	reports := s.Nodes.Inquire(ctx, serving(image), Inquiry{Sizes: true})
+	response := &adminapi.ListTopicsResponse{Silent: silent(reports)}
+	sizes := map[broker.TopicID]int64{}
+	for _, report := range reports {
+		for _, t := range report.Sizes {
+			sizes[t.Topic] += t.Bytes
+		}
+	}
 	for topic := range image.Topics() {
 		if !topic.Internal || r.IncludeInternal {
-			response.Topics = append(response.Topics, s.topic(image, topic))
+			message := topicMessage(image, topic)
+			message.SizeBytes = sizes[topic.ID]
+			response.Topics = append(response.Topics, message)
 		}
 	}
 	for _, view := range image.Views() {
@@ -72,11 +82,10 @@ func (s *Server) ListTopics(_ context.Context, r *adminapi.ListTopicsRequest) (*
 	return response, nil
 }
 
-func (s *Server) topic(image *metadata.Image, topic *metadata.Topic) *adminapi.Topic {
+func topicMessage(image *metadata.Image, topic *metadata.Topic) *adminapi.Topic {
 	t := &adminapi.Topic{Id: topic.ID.String(), Name: topic.Name, Partitions: topic.Partitions, Internal: topic.Internal}
 	for _, p := range image.Partitions(topic.ID) {
 		t.ReplicationFactor = max(t.ReplicationFactor, int32(p.Factor()))
-		t.SizeBytes += s.Partitions.State(p.TopicPartition).SizeBytes
 	}
 	return t
 }
@@ -101,18 +110,18 @@ func named(image *metadata.Image, name string) (*metadata.Topic, error) {
 	return topic, nil
 }
 
-// DescribeTopic implements TopicService.
-func (s *Server) DescribeTopic(_ context.Context, r *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error) {
+// DescribeTopic implements TopicService: every partition as its leader knows it, and replicas that are damaged.
+func (s *Server) DescribeTopic(ctx context.Context, r *adminapi.DescribeTopicRequest) (*adminapi.DescribeTopicResponse, error) {
 	image := s.Metadata.Image()
 	response := &adminapi.DescribeTopicResponse{}
 	view, isView := image.ViewNamed(r.Name)
-	name := r.Name
+	name, asked := r.Name, LogAsked{}
 	if isView {
 		base, ok := image.Topic(view.Base)
 		if !ok {
 			return nil, broker.Errorf(broker.UnknownTopicOrPartition, "view %q is detached: its topic was deleted", r.Name)
 		}
-		name = base.Name
+		name, asked.Binding = base.Name, view.Binding
 		response.Topic = s.view(image, view)
 		response.Configs = []*adminapi.ConfigEntry{{Name: "millrace.view.of", Value: base.Name, Source: "topic"}}
 	}
@@ -120,28 +129,53 @@ func (s *Server) DescribeTopic(_ context.Context, r *adminapi.DescribeTopicReque
 	if err != nil {
 		return nil, err
 	}
+	if !isView {
+		response.Topic = topicMessage(image, topic)
+		response.Configs = s.configsOf(image, topic.Name)
+	}
+	asked.Topic = topic.ID
+	reports := s.Nodes.Inquire(ctx, holders(image, topic.ID), Inquiry{Logs: []LogAsked{asked}})
+	response.Silent = silent(reports)
+	known, damaged := logs(reports), damagedReplicas(reports)
 	for _, p := range image.Partitions(topic.ID) {
-		state := s.partition(p)
-		if isView {
-			if end, known := s.Chains.End(view.Binding, p.TopicPartition); known {
-				state.HighWatermark, state.LogEnd = int64(end), int64(end)
+		message := partitionMessage(p)
+		message.OfflineReason = damaged[p.TopicPartition]
+		if state, ok := known[logKey{p.TopicPartition, asked.Binding}]; ok {
+			message.LogStart, message.HighWatermark, message.LogEnd, message.SizeBytes =
+				int64(state.LogStart), int64(state.HighWatermark), int64(state.LogEnd), state.SizeBytes
+			if state.Filtered {
+				message.HighWatermark, message.LogEnd = int64(state.End), int64(state.End)
+			}
+			if !isView {
+				response.Topic.SizeBytes += state.SizeBytes
 			}
 		}
-		response.Partitions = append(response.Partitions, state)
-	}
-	if !isView {
-		response.Topic = s.topic(image, topic)
-		response.Configs = s.configsOf(image, topic.Name)
+		response.Partitions = append(response.Partitions, message)
 	}
 	return response, nil
 }
 
-func (s *Server) partition(p *metadata.Partition) *adminapi.PartitionState {
-	state := s.Partitions.State(p.TopicPartition)
+// damagedReplicas tells why replicas are offline, and where.
+func damagedReplicas(reports []Report) map[broker.TopicPartition]string {
+	all := map[broker.TopicPartition]string{}
+	for _, r := range reports {
+		for _, l := range r.Logs {
+			switch text := fmt.Sprintf("node %d: %s", r.Node, l.OfflineBecause); {
+			case l.OfflineBecause == "":
+			case all[l.TopicPartition] == "":
+				all[l.TopicPartition] = text
+			default:
+				all[l.TopicPartition] += "; " + text
+			}
+		}
+	}
+	return all
+}
+
+func partitionMessage(p *metadata.Partition) *adminapi.PartitionState {
 	message := &adminapi.PartitionState{
 		Partition: p.Partition, Leader: int32(p.Leader), LeaderEpoch: int32(p.LeaderEpoch), PartitionEpoch: int32(p.PartitionEpoch),
-		Isr: numbers(p.ISR), Elr: numbers(p.ELR), OfflineReason: state.OfflineBecause,
-		LogStart: int64(state.LogStart), HighWatermark: int64(state.HighWatermark), LogEnd: int64(state.LogEnd), SizeBytes: state.SizeBytes,
+		Isr: numbers(p.ISR), Elr: numbers(p.ELR), LogStart: -1, HighWatermark: -1, LogEnd: -1, SizeBytes: -1,
 	}
 	for _, replica := range p.Replicas {
 		message.Replicas = append(message.Replicas, int32(replica.Node))
@@ -209,7 +243,7 @@ func (s *Server) AlterTopic(ctx context.Context, r *adminapi.AlterTopicRequest) 
 	if topic, err = named(image, r.Name); err != nil {
 		return nil, err
 	}
-	return &adminapi.AlterTopicResponse{Topic: s.topic(image, topic), Configs: s.configsOf(image, r.Name)}, nil
+	return &adminapi.AlterTopicResponse{Topic: topicMessage(image, topic), Configs: s.configsOf(image, r.Name)}, nil
 }
 
 // DeleteTopic implements TopicService.

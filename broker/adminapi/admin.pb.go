@@ -689,6 +689,194 @@ func (*TransferControllerResponse) Descriptor() ([]byte, []int) {
 	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
+type SaveSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []int32                `protobuf:"varint,1,rep,packed,name=nodes,proto3" json:"nodes,omitempty"` // empty: the node that answers
+	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`            // every node that is not fenced
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveSnapshotRequest) Reset() {
+	*x = SaveSnapshotRequest{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveSnapshotRequest) ProtoMessage() {}
+
+func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SaveSnapshotRequest) GetNodes() []int32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *SaveSnapshotRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type SavedSnapshot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	File          string                 `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
+	Written       bool                   `protobuf:"varint,6,opt,name=written,proto3" json:"written,omitempty"` // now; else nothing had changed since it was
+	Failure       string                 `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"`  // why there is none; the rest is empty then
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SavedSnapshot) Reset() {
+	*x = SavedSnapshot{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SavedSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SavedSnapshot) ProtoMessage() {}
+
+func (x *SavedSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SavedSnapshot.ProtoReflect.Descriptor instead.
+func (*SavedSnapshot) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SavedSnapshot) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *SavedSnapshot) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SavedSnapshot) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SavedSnapshot) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SavedSnapshot) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *SavedSnapshot) GetWritten() bool {
+	if x != nil {
+		return x.Written
+	}
+	return false
+}
+
+func (x *SavedSnapshot) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+type SaveSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []*SavedSnapshot       `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveSnapshotResponse) Reset() {
+	*x = SaveSnapshotResponse{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveSnapshotResponse) ProtoMessage() {}
+
+func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*SaveSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SaveSnapshotResponse) GetSnapshots() []*SavedSnapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
 type DecommissionNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -699,7 +887,7 @@ type DecommissionNodeRequest struct {
 
 func (x *DecommissionNodeRequest) Reset() {
 	*x = DecommissionNodeRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +899,7 @@ func (x *DecommissionNodeRequest) String() string {
 func (*DecommissionNodeRequest) ProtoMessage() {}
 
 func (x *DecommissionNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +912,7 @@ func (x *DecommissionNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecommissionNodeRequest.ProtoReflect.Descriptor instead.
 func (*DecommissionNodeRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DecommissionNodeRequest) GetNode() int32 {
@@ -751,7 +939,7 @@ type DecommissionNodeResponse struct {
 
 func (x *DecommissionNodeResponse) Reset() {
 	*x = DecommissionNodeResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +951,7 @@ func (x *DecommissionNodeResponse) String() string {
 func (*DecommissionNodeResponse) ProtoMessage() {}
 
 func (x *DecommissionNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +964,7 @@ func (x *DecommissionNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecommissionNodeResponse.ProtoReflect.Descriptor instead.
 func (*DecommissionNodeResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DecommissionNodeResponse) GetReplicas() int32 {
@@ -803,7 +991,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1003,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1016,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DrainNodeRequest) GetNode() int32 {
@@ -854,7 +1042,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +1054,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +1067,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DrainNodeResponse) GetLeadsPartitions() int32 {
@@ -900,7 +1088,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1100,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1113,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Endpoint) GetListener() string {
@@ -970,7 +1158,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1170,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1183,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Node) GetId() int32 {
@@ -1097,7 +1285,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1297,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1310,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 type GetClusterResponse struct {
@@ -1141,7 +1329,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1341,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1354,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetClusterResponse) GetClusterId() string {
@@ -1236,7 +1424,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1436,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1449,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Problem) GetSubject() string {
@@ -1285,6 +1473,59 @@ func (x *Problem) GetAction() string {
 	return ""
 }
 
+// SilentNode is a node that was asked and did not answer: what only it knows is missing.
+type SilentNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SilentNode) Reset() {
+	*x = SilentNode{}
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SilentNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SilentNode) ProtoMessage() {}
+
+func (x *SilentNode) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SilentNode.ProtoReflect.Descriptor instead.
+func (*SilentNode) Descriptor() ([]byte, []int) {
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SilentNode) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *SilentNode) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type GetHealthRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1293,7 +1534,7 @@ type GetHealthRequest struct {
 
 func (x *GetHealthRequest) Reset() {
 	*x = GetHealthRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1546,7 @@ func (x *GetHealthRequest) String() string {
 func (*GetHealthRequest) ProtoMessage() {}
 
 func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1559,7 @@ func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type GetHealthResponse struct {
@@ -1337,7 +1578,7 @@ type GetHealthResponse struct {
 
 func (x *GetHealthResponse) Reset() {
 	*x = GetHealthResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1590,7 @@ func (x *GetHealthResponse) String() string {
 func (*GetHealthResponse) ProtoMessage() {}
 
 func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1603,7 @@ func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthResponse.ProtoReflect.Descriptor instead.
 func (*GetHealthResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetHealthResponse) GetHealthy() bool {
@@ -1432,7 +1673,7 @@ type ConfigEntry struct {
 
 func (x *ConfigEntry) Reset() {
 	*x = ConfigEntry{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1685,7 @@ func (x *ConfigEntry) String() string {
 func (*ConfigEntry) ProtoMessage() {}
 
 func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1698,7 @@ func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEntry.ProtoReflect.Descriptor instead.
 func (*ConfigEntry) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConfigEntry) GetName() string {
@@ -1489,7 +1730,7 @@ type GetNodeConfigRequest struct {
 
 func (x *GetNodeConfigRequest) Reset() {
 	*x = GetNodeConfigRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1742,7 @@ func (x *GetNodeConfigRequest) String() string {
 func (*GetNodeConfigRequest) ProtoMessage() {}
 
 func (x *GetNodeConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1755,7 @@ func (x *GetNodeConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 type GetNodeConfigResponse struct {
@@ -1533,7 +1774,7 @@ type GetNodeConfigResponse struct {
 
 func (x *GetNodeConfigResponse) Reset() {
 	*x = GetNodeConfigResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1786,7 @@ func (x *GetNodeConfigResponse) String() string {
 func (*GetNodeConfigResponse) ProtoMessage() {}
 
 func (x *GetNodeConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1799,7 @@ func (x *GetNodeConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetNodeConfigResponse) GetNode() int32 {
@@ -1629,7 +1870,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1882,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1895,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Move) GetTopic() string {
@@ -1688,7 +1929,7 @@ type PlanMovesRequest struct {
 
 func (x *PlanMovesRequest) Reset() {
 	*x = PlanMovesRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1941,7 @@ func (x *PlanMovesRequest) String() string {
 func (*PlanMovesRequest) ProtoMessage() {}
 
 func (x *PlanMovesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1954,7 @@ func (x *PlanMovesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanMovesRequest.ProtoReflect.Descriptor instead.
 func (*PlanMovesRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PlanMovesRequest) GetTopics() []string {
@@ -1739,7 +1980,7 @@ type PlanMovesResponse struct {
 
 func (x *PlanMovesResponse) Reset() {
 	*x = PlanMovesResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1992,7 @@ func (x *PlanMovesResponse) String() string {
 func (*PlanMovesResponse) ProtoMessage() {}
 
 func (x *PlanMovesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +2005,7 @@ func (x *PlanMovesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanMovesResponse.ProtoReflect.Descriptor instead.
 func (*PlanMovesResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PlanMovesResponse) GetMoves() []*Move {
@@ -1784,7 +2025,7 @@ type MovePartitionsRequest struct {
 
 func (x *MovePartitionsRequest) Reset() {
 	*x = MovePartitionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +2037,7 @@ func (x *MovePartitionsRequest) String() string {
 func (*MovePartitionsRequest) ProtoMessage() {}
 
 func (x *MovePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +2050,7 @@ func (x *MovePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*MovePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MovePartitionsRequest) GetMoves() []*Move {
@@ -1835,7 +2076,7 @@ type MovePartitionsResponse struct {
 
 func (x *MovePartitionsResponse) Reset() {
 	*x = MovePartitionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2088,7 @@ func (x *MovePartitionsResponse) String() string {
 func (*MovePartitionsResponse) ProtoMessage() {}
 
 func (x *MovePartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2101,7 @@ func (x *MovePartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionsResponse.ProtoReflect.Descriptor instead.
 func (*MovePartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MovePartitionsResponse) GetRefusals() []string {
@@ -1880,7 +2121,7 @@ type Newcomer struct {
 
 func (x *Newcomer) Reset() {
 	*x = Newcomer{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +2133,7 @@ func (x *Newcomer) String() string {
 func (*Newcomer) ProtoMessage() {}
 
 func (x *Newcomer) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +2146,7 @@ func (x *Newcomer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Newcomer.ProtoReflect.Descriptor instead.
 func (*Newcomer) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Newcomer) GetNode() int32 {
@@ -1938,7 +2179,7 @@ type MoveState struct {
 
 func (x *MoveState) Reset() {
 	*x = MoveState{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2191,7 @@ func (x *MoveState) String() string {
 func (*MoveState) ProtoMessage() {}
 
 func (x *MoveState) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2204,7 @@ func (x *MoveState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveState.ProtoReflect.Descriptor instead.
 func (*MoveState) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MoveState) GetTopic() string {
@@ -2030,7 +2271,7 @@ type ListMovesRequest struct {
 
 func (x *ListMovesRequest) Reset() {
 	*x = ListMovesRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2283,7 @@ func (x *ListMovesRequest) String() string {
 func (*ListMovesRequest) ProtoMessage() {}
 
 func (x *ListMovesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2296,7 @@ func (x *ListMovesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMovesRequest.ProtoReflect.Descriptor instead.
 func (*ListMovesRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 type ListMovesResponse struct {
@@ -2067,7 +2308,7 @@ type ListMovesResponse struct {
 
 func (x *ListMovesResponse) Reset() {
 	*x = ListMovesResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2320,7 @@ func (x *ListMovesResponse) String() string {
 func (*ListMovesResponse) ProtoMessage() {}
 
 func (x *ListMovesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2333,7 @@ func (x *ListMovesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMovesResponse.ProtoReflect.Descriptor instead.
 func (*ListMovesResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListMovesResponse) GetMoves() []*MoveState {
@@ -2115,7 +2356,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2368,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2381,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateTopicRequest) GetName() string {
@@ -2187,7 +2428,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2440,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2453,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateTopicResponse) GetTopic() *Topic {
@@ -2229,15 +2470,15 @@ type Topic struct {
 	Partitions        int32                  `protobuf:"varint,3,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	ReplicationFactor int32                  `protobuf:"varint,4,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	Internal          bool                   `protobuf:"varint,5,opt,name=internal,proto3" json:"internal,omitempty"`
-	ViewOf            string                 `protobuf:"bytes,6,opt,name=view_of,json=viewOf,proto3" json:"view_of,omitempty"` // name of the base topic, for a view
-	SizeBytes         int64                  `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	ViewOf            string                 `protobuf:"bytes,6,opt,name=view_of,json=viewOf,proto3" json:"view_of,omitempty"`           // name of the base topic, for a view
+	SizeBytes         int64                  `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"` // of one copy: what the leaders have
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2490,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2503,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Topic) GetId() string {
@@ -2323,7 +2564,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2576,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2589,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListTopicsRequest) GetIncludeInternal() bool {
@@ -2361,13 +2602,14 @@ func (x *ListTopicsRequest) GetIncludeInternal() bool {
 type ListTopicsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topics        []*Topic               `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	Silent        []*SilentNode          `protobuf:"bytes,320,rep,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2379,7 +2621,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2392,12 +2634,19 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*Topic {
 	if x != nil {
 		return x.Topics
+	}
+	return nil
+}
+
+func (x *ListTopicsResponse) GetSilent() []*SilentNode {
+	if x != nil {
+		return x.Silent
 	}
 	return nil
 }
@@ -2411,18 +2660,18 @@ type PartitionState struct {
 	Replicas       []int32                `protobuf:"varint,5,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
 	Isr            []int32                `protobuf:"varint,6,rep,packed,name=isr,proto3" json:"isr,omitempty"`
 	Elr            []int32                `protobuf:"varint,7,rep,packed,name=elr,proto3" json:"elr,omitempty"`
-	LogStart       int64                  `protobuf:"varint,8,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"`
+	LogStart       int64                  `protobuf:"varint,8,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"` // this and the next three are the leader's; -1: it did not answer, or there is none
 	HighWatermark  int64                  `protobuf:"varint,9,opt,name=high_watermark,json=highWatermark,proto3" json:"high_watermark,omitempty"`
 	LogEnd         int64                  `protobuf:"varint,10,opt,name=log_end,json=logEnd,proto3" json:"log_end,omitempty"`
 	SizeBytes      int64                  `protobuf:"varint,11,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	OfflineReason  string                 `protobuf:"bytes,12,opt,name=offline_reason,json=offlineReason,proto3" json:"offline_reason,omitempty"`
+	OfflineReason  string                 `protobuf:"bytes,12,opt,name=offline_reason,json=offlineReason,proto3" json:"offline_reason,omitempty"` // of replicas that are damaged, with their nodes
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PartitionState) Reset() {
 	*x = PartitionState{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2683,7 @@ func (x *PartitionState) String() string {
 func (*PartitionState) ProtoMessage() {}
 
 func (x *PartitionState) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2696,7 @@ func (x *PartitionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionState.ProtoReflect.Descriptor instead.
 func (*PartitionState) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PartitionState) GetPartition() int32 {
@@ -2543,7 +2792,7 @@ type DescribeTopicRequest struct {
 
 func (x *DescribeTopicRequest) Reset() {
 	*x = DescribeTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2804,7 @@ func (x *DescribeTopicRequest) String() string {
 func (*DescribeTopicRequest) ProtoMessage() {}
 
 func (x *DescribeTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2817,7 @@ func (x *DescribeTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTopicRequest.ProtoReflect.Descriptor instead.
 func (*DescribeTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DescribeTopicRequest) GetName() string {
@@ -2583,13 +2832,14 @@ type DescribeTopicResponse struct {
 	Topic         *Topic                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	Partitions    []*PartitionState      `protobuf:"bytes,2,rep,name=partitions,proto3" json:"partitions,omitempty"`
 	Configs       []*ConfigEntry         `protobuf:"bytes,3,rep,name=configs,proto3" json:"configs,omitempty"`
+	Silent        []*SilentNode          `protobuf:"bytes,320,rep,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeTopicResponse) Reset() {
 	*x = DescribeTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2851,7 @@ func (x *DescribeTopicResponse) String() string {
 func (*DescribeTopicResponse) ProtoMessage() {}
 
 func (x *DescribeTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2864,7 @@ func (x *DescribeTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTopicResponse.ProtoReflect.Descriptor instead.
 func (*DescribeTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DescribeTopicResponse) GetTopic() *Topic {
@@ -2638,6 +2888,13 @@ func (x *DescribeTopicResponse) GetConfigs() []*ConfigEntry {
 	return nil
 }
 
+func (x *DescribeTopicResponse) GetSilent() []*SilentNode {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
 type AlterTopicRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2651,7 +2908,7 @@ type AlterTopicRequest struct {
 
 func (x *AlterTopicRequest) Reset() {
 	*x = AlterTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2920,7 @@ func (x *AlterTopicRequest) String() string {
 func (*AlterTopicRequest) ProtoMessage() {}
 
 func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2933,7 @@ func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicRequest.ProtoReflect.Descriptor instead.
 func (*AlterTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AlterTopicRequest) GetName() string {
@@ -2724,7 +2981,7 @@ type AlterTopicResponse struct {
 
 func (x *AlterTopicResponse) Reset() {
 	*x = AlterTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2736,7 +2993,7 @@ func (x *AlterTopicResponse) String() string {
 func (*AlterTopicResponse) ProtoMessage() {}
 
 func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2749,7 +3006,7 @@ func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicResponse.ProtoReflect.Descriptor instead.
 func (*AlterTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AlterTopicResponse) GetTopic() *Topic {
@@ -2776,7 +3033,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2788,7 +3045,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2801,7 +3058,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DeleteTopicRequest) GetName() string {
@@ -2827,7 +3084,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +3096,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +3109,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeleteTopicResponse) GetId() string {
@@ -2875,7 +3132,7 @@ type GroupSummary struct {
 
 func (x *GroupSummary) Reset() {
 	*x = GroupSummary{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2887,7 +3144,7 @@ func (x *GroupSummary) String() string {
 func (*GroupSummary) ProtoMessage() {}
 
 func (x *GroupSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2900,7 +3157,7 @@ func (x *GroupSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSummary.ProtoReflect.Descriptor instead.
 func (*GroupSummary) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GroupSummary) GetGroup() string {
@@ -2946,7 +3203,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3215,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,19 +3228,20 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 type ListGroupsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Groups        []*GroupSummary        `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	Silent        []*SilentNode          `protobuf:"bytes,320,rep,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3253,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,12 +3266,19 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupSummary {
 	if x != nil {
 		return x.Groups
+	}
+	return nil
+}
+
+func (x *ListGroupsResponse) GetSilent() []*SilentNode {
+	if x != nil {
+		return x.Silent
 	}
 	return nil
 }
@@ -3031,7 +3296,7 @@ type GroupMember struct {
 
 func (x *GroupMember) Reset() {
 	*x = GroupMember{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3308,7 @@ func (x *GroupMember) String() string {
 func (*GroupMember) ProtoMessage() {}
 
 func (x *GroupMember) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3321,7 @@ func (x *GroupMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
 func (*GroupMember) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GroupMember) GetMemberId() string {
@@ -3109,7 +3374,7 @@ type GroupOffset struct {
 
 func (x *GroupOffset) Reset() {
 	*x = GroupOffset{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3386,7 @@ func (x *GroupOffset) String() string {
 func (*GroupOffset) ProtoMessage() {}
 
 func (x *GroupOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3399,7 @@ func (x *GroupOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupOffset.ProtoReflect.Descriptor instead.
 func (*GroupOffset) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GroupOffset) GetTopic() string {
@@ -3195,7 +3460,7 @@ type DescribeGroupRequest struct {
 
 func (x *DescribeGroupRequest) Reset() {
 	*x = DescribeGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3472,7 @@ func (x *DescribeGroupRequest) String() string {
 func (*DescribeGroupRequest) ProtoMessage() {}
 
 func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3485,7 @@ func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupRequest.ProtoReflect.Descriptor instead.
 func (*DescribeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DescribeGroupRequest) GetGroup() string {
@@ -3237,13 +3502,14 @@ type DescribeGroupResponse struct {
 	Members       []*GroupMember         `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
 	Offsets       []*GroupOffset         `protobuf:"bytes,4,rep,name=offsets,proto3" json:"offsets,omitempty"`
 	Bindings      []string               `protobuf:"bytes,5,rep,name=bindings,proto3" json:"bindings,omitempty"` // names of bound topics
+	Silent        []*SilentNode          `protobuf:"bytes,320,rep,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeGroupResponse) Reset() {
 	*x = DescribeGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3521,7 @@ func (x *DescribeGroupResponse) String() string {
 func (*DescribeGroupResponse) ProtoMessage() {}
 
 func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3534,7 @@ func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
 func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DescribeGroupResponse) GetSummary() *GroupSummary {
@@ -3306,6 +3572,13 @@ func (x *DescribeGroupResponse) GetBindings() []string {
 	return nil
 }
 
+func (x *DescribeGroupResponse) GetSilent() []*SilentNode {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
 type SeekTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to To:
@@ -3321,7 +3594,7 @@ type SeekTarget struct {
 
 func (x *SeekTarget) Reset() {
 	*x = SeekTarget{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3333,7 +3606,7 @@ func (x *SeekTarget) String() string {
 func (*SeekTarget) ProtoMessage() {}
 
 func (x *SeekTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3346,7 +3619,7 @@ func (x *SeekTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekTarget.ProtoReflect.Descriptor instead.
 func (*SeekTarget) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SeekTarget) GetTo() isSeekTarget_To {
@@ -3434,7 +3707,7 @@ type SeekGroupRequest struct {
 
 func (x *SeekGroupRequest) Reset() {
 	*x = SeekGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3719,7 @@ func (x *SeekGroupRequest) String() string {
 func (*SeekGroupRequest) ProtoMessage() {}
 
 func (x *SeekGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3732,7 @@ func (x *SeekGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekGroupRequest.ProtoReflect.Descriptor instead.
 func (*SeekGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SeekGroupRequest) GetGroup() string {
@@ -3516,7 +3789,7 @@ type SeekChange struct {
 
 func (x *SeekChange) Reset() {
 	*x = SeekChange{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3528,7 +3801,7 @@ func (x *SeekChange) String() string {
 func (*SeekChange) ProtoMessage() {}
 
 func (x *SeekChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3541,7 +3814,7 @@ func (x *SeekChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekChange.ProtoReflect.Descriptor instead.
 func (*SeekChange) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SeekChange) GetTopic() string {
@@ -3582,7 +3855,7 @@ type SeekGroupResponse struct {
 
 func (x *SeekGroupResponse) Reset() {
 	*x = SeekGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +3867,7 @@ func (x *SeekGroupResponse) String() string {
 func (*SeekGroupResponse) ProtoMessage() {}
 
 func (x *SeekGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +3880,7 @@ func (x *SeekGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeekGroupResponse.ProtoReflect.Descriptor instead.
 func (*SeekGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SeekGroupResponse) GetChanges() []*SeekChange {
@@ -3634,7 +3907,7 @@ type DeleteGroupRequest struct {
 
 func (x *DeleteGroupRequest) Reset() {
 	*x = DeleteGroupRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3919,7 @@ func (x *DeleteGroupRequest) String() string {
 func (*DeleteGroupRequest) ProtoMessage() {}
 
 func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3932,7 @@ func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DeleteGroupRequest) GetGroup() string {
@@ -3684,7 +3957,7 @@ type DeleteGroupResponse struct {
 
 func (x *DeleteGroupResponse) Reset() {
 	*x = DeleteGroupResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +3969,7 @@ func (x *DeleteGroupResponse) String() string {
 func (*DeleteGroupResponse) ProtoMessage() {}
 
 func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +3982,7 @@ func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 type PushPluginRequest struct {
@@ -3725,7 +3998,7 @@ type PushPluginRequest struct {
 
 func (x *PushPluginRequest) Reset() {
 	*x = PushPluginRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3737,7 +4010,7 @@ func (x *PushPluginRequest) String() string {
 func (*PushPluginRequest) ProtoMessage() {}
 
 func (x *PushPluginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3750,7 +4023,7 @@ func (x *PushPluginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushPluginRequest.ProtoReflect.Descriptor instead.
 func (*PushPluginRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PushPluginRequest) GetPart() isPushPluginRequest_Part {
@@ -3814,7 +4087,7 @@ type PluginVersion struct {
 
 func (x *PluginVersion) Reset() {
 	*x = PluginVersion{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3826,7 +4099,7 @@ func (x *PluginVersion) String() string {
 func (*PluginVersion) ProtoMessage() {}
 
 func (x *PluginVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3839,7 +4112,7 @@ func (x *PluginVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginVersion.ProtoReflect.Descriptor instead.
 func (*PluginVersion) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PluginVersion) GetName() string {
@@ -3938,7 +4211,7 @@ type PushPluginResponse struct {
 
 func (x *PushPluginResponse) Reset() {
 	*x = PushPluginResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3950,7 +4223,7 @@ func (x *PushPluginResponse) String() string {
 func (*PushPluginResponse) ProtoMessage() {}
 
 func (x *PushPluginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3963,7 +4236,7 @@ func (x *PushPluginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushPluginResponse.ProtoReflect.Descriptor instead.
 func (*PushPluginResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PushPluginResponse) GetVersion() *PluginVersion {
@@ -4002,7 +4275,7 @@ type ListPluginsRequest struct {
 
 func (x *ListPluginsRequest) Reset() {
 	*x = ListPluginsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4287,7 @@ func (x *ListPluginsRequest) String() string {
 func (*ListPluginsRequest) ProtoMessage() {}
 
 func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4300,7 @@ func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 type ListPluginsResponse struct {
@@ -4039,7 +4312,7 @@ type ListPluginsResponse struct {
 
 func (x *ListPluginsResponse) Reset() {
 	*x = ListPluginsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4051,7 +4324,7 @@ func (x *ListPluginsResponse) String() string {
 func (*ListPluginsResponse) ProtoMessage() {}
 
 func (x *ListPluginsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4064,7 +4337,7 @@ func (x *ListPluginsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsResponse.ProtoReflect.Descriptor instead.
 func (*ListPluginsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListPluginsResponse) GetLatest() []*PluginVersion {
@@ -4083,7 +4356,7 @@ type ListPluginVersionsRequest struct {
 
 func (x *ListPluginVersionsRequest) Reset() {
 	*x = ListPluginVersionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4095,7 +4368,7 @@ func (x *ListPluginVersionsRequest) String() string {
 func (*ListPluginVersionsRequest) ProtoMessage() {}
 
 func (x *ListPluginVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4108,7 +4381,7 @@ func (x *ListPluginVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListPluginVersionsRequest) GetName() string {
@@ -4127,7 +4400,7 @@ type ListPluginVersionsResponse struct {
 
 func (x *ListPluginVersionsResponse) Reset() {
 	*x = ListPluginVersionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +4412,7 @@ func (x *ListPluginVersionsResponse) String() string {
 func (*ListPluginVersionsResponse) ProtoMessage() {}
 
 func (x *ListPluginVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +4425,7 @@ func (x *ListPluginVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPluginVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListPluginVersionsResponse) GetVersions() []*PluginVersion {
@@ -4172,7 +4445,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4184,7 +4457,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4197,7 +4470,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Stage) GetPlugin() string {
@@ -4224,7 +4497,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4236,7 +4509,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4249,7 +4522,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Window) GetBlocks() uint32 {
@@ -4282,7 +4555,7 @@ type ChainSpec struct {
 
 func (x *ChainSpec) Reset() {
 	*x = ChainSpec{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4294,7 +4567,7 @@ func (x *ChainSpec) String() string {
 func (*ChainSpec) ProtoMessage() {}
 
 func (x *ChainSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4307,7 +4580,7 @@ func (x *ChainSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainSpec.ProtoReflect.Descriptor instead.
 func (*ChainSpec) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ChainSpec) GetStages() []*Stage {
@@ -4377,7 +4650,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4389,7 +4662,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4402,7 +4675,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Breaker) GetFailures() uint32 {
@@ -4432,7 +4705,7 @@ type CreateBindingRequest struct {
 
 func (x *CreateBindingRequest) Reset() {
 	*x = CreateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4444,7 +4717,7 @@ func (x *CreateBindingRequest) String() string {
 func (*CreateBindingRequest) ProtoMessage() {}
 
 func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4457,7 +4730,7 @@ func (x *CreateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingRequest.ProtoReflect.Descriptor instead.
 func (*CreateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateBindingRequest) GetGroup() string {
@@ -4505,7 +4778,7 @@ type Cutover struct {
 
 func (x *Cutover) Reset() {
 	*x = Cutover{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4517,7 +4790,7 @@ func (x *Cutover) String() string {
 func (*Cutover) ProtoMessage() {}
 
 func (x *Cutover) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4530,7 +4803,7 @@ func (x *Cutover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cutover.ProtoReflect.Descriptor instead.
 func (*Cutover) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Cutover) GetPartition() int32 {
@@ -4563,7 +4836,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4575,7 +4848,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4588,7 +4861,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Binding) GetId() uint64 {
@@ -4665,7 +4938,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4677,7 +4950,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[72]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4690,7 +4963,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Row) GetId() uint64 {
@@ -4772,7 +5045,7 @@ type CreateBindingResponse struct {
 
 func (x *CreateBindingResponse) Reset() {
 	*x = CreateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4784,7 +5057,7 @@ func (x *CreateBindingResponse) String() string {
 func (*CreateBindingResponse) ProtoMessage() {}
 
 func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[73]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4797,7 +5070,7 @@ func (x *CreateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBindingResponse.ProtoReflect.Descriptor instead.
 func (*CreateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CreateBindingResponse) GetBindings() []*Binding {
@@ -4819,7 +5092,7 @@ type UpdateBindingRequest struct {
 
 func (x *UpdateBindingRequest) Reset() {
 	*x = UpdateBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4831,7 +5104,7 @@ func (x *UpdateBindingRequest) String() string {
 func (*UpdateBindingRequest) ProtoMessage() {}
 
 func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[74]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4844,7 +5117,7 @@ func (x *UpdateBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingRequest.ProtoReflect.Descriptor instead.
 func (*UpdateBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *UpdateBindingRequest) GetGroup() string {
@@ -4884,7 +5157,7 @@ type UpdateBindingResponse struct {
 
 func (x *UpdateBindingResponse) Reset() {
 	*x = UpdateBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4896,7 +5169,7 @@ func (x *UpdateBindingResponse) String() string {
 func (*UpdateBindingResponse) ProtoMessage() {}
 
 func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[75]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4909,7 +5182,7 @@ func (x *UpdateBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateBindingResponse.ProtoReflect.Descriptor instead.
 func (*UpdateBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *UpdateBindingResponse) GetBinding() *Binding {
@@ -4928,7 +5201,7 @@ type ListBindingsRequest struct {
 
 func (x *ListBindingsRequest) Reset() {
 	*x = ListBindingsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4940,7 +5213,7 @@ func (x *ListBindingsRequest) String() string {
 func (*ListBindingsRequest) ProtoMessage() {}
 
 func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[76]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4953,7 +5226,7 @@ func (x *ListBindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListBindingsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListBindingsRequest) GetGroup() string {
@@ -4972,7 +5245,7 @@ type ListBindingsResponse struct {
 
 func (x *ListBindingsResponse) Reset() {
 	*x = ListBindingsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4984,7 +5257,7 @@ func (x *ListBindingsResponse) String() string {
 func (*ListBindingsResponse) ProtoMessage() {}
 
 func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[77]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4997,7 +5270,7 @@ func (x *ListBindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListBindingsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ListBindingsResponse) GetBindings() []*Binding {
@@ -5017,7 +5290,7 @@ type DescribeBindingRequest struct {
 
 func (x *DescribeBindingRequest) Reset() {
 	*x = DescribeBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5029,7 +5302,7 @@ func (x *DescribeBindingRequest) String() string {
 func (*DescribeBindingRequest) ProtoMessage() {}
 
 func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[78]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5042,7 +5315,7 @@ func (x *DescribeBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingRequest.ProtoReflect.Descriptor instead.
 func (*DescribeBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *DescribeBindingRequest) GetGroup() string {
@@ -5062,7 +5335,7 @@ func (x *DescribeBindingRequest) GetTopic() string {
 type ChainPartition struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Partition       int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
-	State           string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`   // running, deciding, waiting, stalled, stopped
+	State           string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`   // running, deciding, waiting, stalled, stopped; unknown: its leader told nothing
 	Reason          string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // why it does not move, for a person
 	Origin          int64                  `protobuf:"varint,4,opt,name=origin,proto3" json:"origin,omitempty"`
 	JudgedTo        int64                  `protobuf:"varint,5,opt,name=judged_to,json=judgedTo,proto3" json:"judged_to,omitempty"`
@@ -5079,14 +5352,18 @@ type ChainPartition struct {
 	FuelUsed        uint64                 `protobuf:"varint,16,opt,name=fuel_used,json=fuelUsed,proto3" json:"fuel_used,omitempty"`
 	LastError       string                 `protobuf:"bytes,17,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	LastErrorOffset int64                  `protobuf:"varint,18,opt,name=last_error_offset,json=lastErrorOffset,proto3" json:"last_error_offset,omitempty"`
-	LastStderr      string                 `protobuf:"bytes,19,opt,name=last_stderr,json=lastStderr,proto3" json:"last_stderr,omitempty"`
+	LastStderr      string                 `protobuf:"bytes,19,opt,name=last_stderr,json=lastStderr,proto3" json:"last_stderr,omitempty"` // what the plugin printed: a panic's text and stack
+	Leader          int32                  `protobuf:"varint,320,opt,name=leader,proto3" json:"leader,omitempty"`                         // -1: none
+	End             int64                  `protobuf:"varint,321,opt,name=end,proto3" json:"end,omitempty"`                               // of what the group reads, as far as it is judged; -1: not known
+	Committed       int64                  `protobuf:"varint,322,opt,name=committed,proto3" json:"committed,omitempty"`                   // by the bound group; -1: nothing, or not known
+	Lag             int64                  `protobuf:"varint,323,opt,name=lag,proto3" json:"lag,omitempty"`                               // from there to the end; -1: not known
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ChainPartition) Reset() {
 	*x = ChainPartition{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5098,7 +5375,7 @@ func (x *ChainPartition) String() string {
 func (*ChainPartition) ProtoMessage() {}
 
 func (x *ChainPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[79]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5111,7 +5388,7 @@ func (x *ChainPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainPartition.ProtoReflect.Descriptor instead.
 func (*ChainPartition) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ChainPartition) GetPartition() int32 {
@@ -5247,18 +5524,47 @@ func (x *ChainPartition) GetLastStderr() string {
 	return ""
 }
 
+func (x *ChainPartition) GetLeader() int32 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
+func (x *ChainPartition) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *ChainPartition) GetCommitted() int64 {
+	if x != nil {
+		return x.Committed
+	}
+	return 0
+}
+
+func (x *ChainPartition) GetLag() int64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
 type DescribeBindingResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Binding       *Binding               `protobuf:"bytes,1,opt,name=binding,proto3" json:"binding,omitempty"`
 	Partitions    []*ChainPartition      `protobuf:"bytes,2,rep,name=partitions,proto3" json:"partitions,omitempty"`
 	Warnings      []string               `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"` // such as a reach shorter than within
+	Silent        []*SilentNode          `protobuf:"bytes,320,rep,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeBindingResponse) Reset() {
 	*x = DescribeBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5270,7 +5576,7 @@ func (x *DescribeBindingResponse) String() string {
 func (*DescribeBindingResponse) ProtoMessage() {}
 
 func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[80]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5283,7 +5589,7 @@ func (x *DescribeBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBindingResponse.ProtoReflect.Descriptor instead.
 func (*DescribeBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *DescribeBindingResponse) GetBinding() *Binding {
@@ -5307,6 +5613,13 @@ func (x *DescribeBindingResponse) GetWarnings() []string {
 	return nil
 }
 
+func (x *DescribeBindingResponse) GetSilent() []*SilentNode {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
 type DeleteBindingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -5318,7 +5631,7 @@ type DeleteBindingRequest struct {
 
 func (x *DeleteBindingRequest) Reset() {
 	*x = DeleteBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5330,7 +5643,7 @@ func (x *DeleteBindingRequest) String() string {
 func (*DeleteBindingRequest) ProtoMessage() {}
 
 func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[81]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5343,7 +5656,7 @@ func (x *DeleteBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingRequest.ProtoReflect.Descriptor instead.
 func (*DeleteBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DeleteBindingRequest) GetGroup() string {
@@ -5375,7 +5688,7 @@ type DeleteBindingResponse struct {
 
 func (x *DeleteBindingResponse) Reset() {
 	*x = DeleteBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5387,7 +5700,7 @@ func (x *DeleteBindingResponse) String() string {
 func (*DeleteBindingResponse) ProtoMessage() {}
 
 func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[82]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5400,7 +5713,7 @@ func (x *DeleteBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBindingResponse.ProtoReflect.Descriptor instead.
 func (*DeleteBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 type ResumeBindingRequest struct {
@@ -5416,7 +5729,7 @@ type ResumeBindingRequest struct {
 
 func (x *ResumeBindingRequest) Reset() {
 	*x = ResumeBindingRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5428,7 +5741,7 @@ func (x *ResumeBindingRequest) String() string {
 func (*ResumeBindingRequest) ProtoMessage() {}
 
 func (x *ResumeBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[83]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5441,7 +5754,7 @@ func (x *ResumeBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeBindingRequest.ProtoReflect.Descriptor instead.
 func (*ResumeBindingRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ResumeBindingRequest) GetGroup() string {
@@ -5488,7 +5801,7 @@ type ResumeBindingResponse struct {
 
 func (x *ResumeBindingResponse) Reset() {
 	*x = ResumeBindingResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5500,7 +5813,7 @@ func (x *ResumeBindingResponse) String() string {
 func (*ResumeBindingResponse) ProtoMessage() {}
 
 func (x *ResumeBindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[84]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5513,7 +5826,7 @@ func (x *ResumeBindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeBindingResponse.ProtoReflect.Descriptor instead.
 func (*ResumeBindingResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ResumeBindingResponse) GetBinding() *Binding {
@@ -5537,7 +5850,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5549,7 +5862,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[85]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5562,7 +5875,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *View) GetName() string {
@@ -5620,7 +5933,7 @@ type CreateViewRequest struct {
 
 func (x *CreateViewRequest) Reset() {
 	*x = CreateViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5632,7 +5945,7 @@ func (x *CreateViewRequest) String() string {
 func (*CreateViewRequest) ProtoMessage() {}
 
 func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[86]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5645,7 +5958,7 @@ func (x *CreateViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewRequest.ProtoReflect.Descriptor instead.
 func (*CreateViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *CreateViewRequest) GetName() string {
@@ -5692,7 +6005,7 @@ type CreateViewResponse struct {
 
 func (x *CreateViewResponse) Reset() {
 	*x = CreateViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5704,7 +6017,7 @@ func (x *CreateViewResponse) String() string {
 func (*CreateViewResponse) ProtoMessage() {}
 
 func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[87]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5717,7 +6030,7 @@ func (x *CreateViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateViewResponse.ProtoReflect.Descriptor instead.
 func (*CreateViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CreateViewResponse) GetView() *View {
@@ -5735,7 +6048,7 @@ type ListViewsRequest struct {
 
 func (x *ListViewsRequest) Reset() {
 	*x = ListViewsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5747,7 +6060,7 @@ func (x *ListViewsRequest) String() string {
 func (*ListViewsRequest) ProtoMessage() {}
 
 func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[88]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5760,7 +6073,7 @@ func (x *ListViewsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsRequest.ProtoReflect.Descriptor instead.
 func (*ListViewsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 type ListViewsResponse struct {
@@ -5772,7 +6085,7 @@ type ListViewsResponse struct {
 
 func (x *ListViewsResponse) Reset() {
 	*x = ListViewsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5784,7 +6097,7 @@ func (x *ListViewsResponse) String() string {
 func (*ListViewsResponse) ProtoMessage() {}
 
 func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[89]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5797,7 +6110,7 @@ func (x *ListViewsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListViewsResponse.ProtoReflect.Descriptor instead.
 func (*ListViewsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ListViewsResponse) GetViews() []*View {
@@ -5816,7 +6129,7 @@ type DeleteViewRequest struct {
 
 func (x *DeleteViewRequest) Reset() {
 	*x = DeleteViewRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5828,7 +6141,7 @@ func (x *DeleteViewRequest) String() string {
 func (*DeleteViewRequest) ProtoMessage() {}
 
 func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[90]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5841,7 +6154,7 @@ func (x *DeleteViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewRequest.ProtoReflect.Descriptor instead.
 func (*DeleteViewRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DeleteViewRequest) GetName() string {
@@ -5859,7 +6172,7 @@ type DeleteViewResponse struct {
 
 func (x *DeleteViewResponse) Reset() {
 	*x = DeleteViewResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5871,7 +6184,7 @@ func (x *DeleteViewResponse) String() string {
 func (*DeleteViewResponse) ProtoMessage() {}
 
 func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[91]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5884,7 +6197,7 @@ func (x *DeleteViewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteViewResponse.ProtoReflect.Descriptor instead.
 func (*DeleteViewResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 type DumpDecisionsRequest struct {
@@ -5897,7 +6210,7 @@ type DumpDecisionsRequest struct {
 
 func (x *DumpDecisionsRequest) Reset() {
 	*x = DumpDecisionsRequest{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5909,7 +6222,7 @@ func (x *DumpDecisionsRequest) String() string {
 func (*DumpDecisionsRequest) ProtoMessage() {}
 
 func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[92]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5922,7 +6235,7 @@ func (x *DumpDecisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsRequest.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *DumpDecisionsRequest) GetGroup() string {
@@ -5949,7 +6262,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5961,7 +6274,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[93]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5974,7 +6287,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Origin) GetPartition() int32 {
@@ -6001,7 +6314,7 @@ type DumpDecisionsResponse struct {
 
 func (x *DumpDecisionsResponse) Reset() {
 	*x = DumpDecisionsResponse{}
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6013,7 +6326,7 @@ func (x *DumpDecisionsResponse) String() string {
 func (*DumpDecisionsResponse) ProtoMessage() {}
 
 func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_admin_v1_admin_proto_msgTypes[94]
+	mi := &file_millrace_admin_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6026,7 +6339,7 @@ func (x *DumpDecisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpDecisionsResponse.ProtoReflect.Descriptor instead.
 func (*DumpDecisionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_millrace_admin_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *DumpDecisionsResponse) GetBinding() *Binding {
@@ -6084,7 +6397,20 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x14AlterMembersResponse\"4\n" +
 	"\x19TransferControllerRequest\x12\x17\n" +
 	"\araft_id\x18\x01 \x01(\x04R\x06raftId\"\x1c\n" +
-	"\x1aTransferControllerResponse\"R\n" +
+	"\x1aTransferControllerResponse\"=\n" +
+	"\x13SaveSnapshotRequest\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\x05R\x05nodes\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\"\xab\x01\n" +
+	"\rSavedSnapshot\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04file\x18\x05 \x01(\tR\x04file\x12\x18\n" +
+	"\awritten\x18\x06 \x01(\bR\awritten\x12\x18\n" +
+	"\afailure\x18\a \x01(\tR\afailure\"V\n" +
+	"\x14SaveSnapshotResponse\x12>\n" +
+	"\tsnapshots\x18\x01 \x03(\v2 .millrace.admin.v1.SavedSnapshotR\tsnapshots\"R\n" +
 	"\x17DecommissionNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"P\n" +
@@ -6132,7 +6458,11 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\aProblem\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12\x12\n" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x16\n" +
-	"\x06action\x18\x03 \x01(\tR\x06action\"\x12\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\"2\n" +
+	"\n" +
+	"SilentNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"\x12\n" +
 	"\x10GetHealthRequest\"\x9e\x03\n" +
 	"\x11GetHealthResponse\x12\x18\n" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x126\n" +
@@ -6211,9 +6541,10 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\a \x01(\x03R\tsizeBytes\">\n" +
 	"\x11ListTopicsRequest\x12)\n" +
-	"\x10include_internal\x18\x01 \x01(\bR\x0fincludeInternal\"F\n" +
+	"\x10include_internal\x18\x01 \x01(\bR\x0fincludeInternal\"~\n" +
 	"\x12ListTopicsResponse\x120\n" +
-	"\x06topics\x18\x01 \x03(\v2\x18.millrace.admin.v1.TopicR\x06topics\"\xf5\x02\n" +
+	"\x06topics\x18\x01 \x03(\v2\x18.millrace.admin.v1.TopicR\x06topics\x126\n" +
+	"\x06silent\x18\xc0\x02 \x03(\v2\x1d.millrace.admin.v1.SilentNodeR\x06silent\"\xf5\x02\n" +
 	"\x0ePartitionState\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\x05R\x06leader\x12!\n" +
@@ -6230,13 +6561,14 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"size_bytes\x18\v \x01(\x03R\tsizeBytes\x12%\n" +
 	"\x0eoffline_reason\x18\f \x01(\tR\rofflineReason\"*\n" +
 	"\x14DescribeTopicRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xc4\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xfc\x01\n" +
 	"\x15DescribeTopicResponse\x12.\n" +
 	"\x05topic\x18\x01 \x01(\v2\x18.millrace.admin.v1.TopicR\x05topic\x12A\n" +
 	"\n" +
 	"partitions\x18\x02 \x03(\v2!.millrace.admin.v1.PartitionStateR\n" +
 	"partitions\x128\n" +
-	"\aconfigs\x18\x03 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\"\xfb\x01\n" +
+	"\aconfigs\x18\x03 \x03(\v2\x1e.millrace.admin.v1.ConfigEntryR\aconfigs\x126\n" +
+	"\x06silent\x18\xc0\x02 \x03(\v2\x1d.millrace.admin.v1.SilentNodeR\x06silent\"\xfb\x01\n" +
 	"\x11AlterTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -6262,9 +6594,10 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\rprotocol_type\x18\x03 \x01(\tR\fprotocolType\x12\x18\n" +
 	"\amembers\x18\x04 \x01(\x05R\amembers\x12\x1b\n" +
 	"\ttotal_lag\x18\x05 \x01(\x03R\btotalLag\"\x13\n" +
-	"\x11ListGroupsRequest\"M\n" +
+	"\x11ListGroupsRequest\"\x85\x01\n" +
 	"\x12ListGroupsResponse\x127\n" +
-	"\x06groups\x18\x01 \x03(\v2\x1f.millrace.admin.v1.GroupSummaryR\x06groups\"\xa5\x01\n" +
+	"\x06groups\x18\x01 \x03(\v2\x1f.millrace.admin.v1.GroupSummaryR\x06groups\x126\n" +
+	"\x06silent\x18\xc0\x02 \x03(\v2\x1d.millrace.admin.v1.SilentNodeR\x06silent\"\xa5\x01\n" +
 	"\vGroupMember\x12\x1b\n" +
 	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -6282,13 +6615,14 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\bmetadata\x18\x06 \x01(\tR\bmetadata\x12\x1a\n" +
 	"\bfiltered\x18\a \x01(\bR\bfiltered\",\n" +
 	"\x14DescribeGroupRequest\x12\x14\n" +
-	"\x05group\x18\x01 \x01(\tR\x05group\"\xfe\x01\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"\xb6\x02\n" +
 	"\x15DescribeGroupResponse\x129\n" +
 	"\asummary\x18\x01 \x01(\v2\x1f.millrace.admin.v1.GroupSummaryR\asummary\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x128\n" +
 	"\amembers\x18\x03 \x03(\v2\x1e.millrace.admin.v1.GroupMemberR\amembers\x128\n" +
 	"\aoffsets\x18\x04 \x03(\v2\x1e.millrace.admin.v1.GroupOffsetR\aoffsets\x12\x1a\n" +
-	"\bbindings\x18\x05 \x03(\tR\bbindings\"}\n" +
+	"\bbindings\x18\x05 \x03(\tR\bbindings\x126\n" +
+	"\x06silent\x18\xc0\x02 \x03(\v2\x1d.millrace.admin.v1.SilentNodeR\x06silent\"}\n" +
 	"\n" +
 	"SeekTarget\x12\x16\n" +
 	"\x05start\x18\x01 \x01(\bH\x00R\x05start\x12\x12\n" +
@@ -6421,7 +6755,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\bbindings\x18\x01 \x03(\v2\x1a.millrace.admin.v1.BindingR\bbindings\"D\n" +
 	"\x16DescribeBindingRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
-	"\x05topic\x18\x02 \x01(\tR\x05topic\"\xbd\x04\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\"\x9b\x05\n" +
 	"\x0eChainPartition\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -6448,13 +6782,18 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"last_error\x18\x11 \x01(\tR\tlastError\x12*\n" +
 	"\x11last_error_offset\x18\x12 \x01(\x03R\x0flastErrorOffset\x12\x1f\n" +
 	"\vlast_stderr\x18\x13 \x01(\tR\n" +
-	"lastStderr\"\xae\x01\n" +
+	"lastStderr\x12\x17\n" +
+	"\x06leader\x18\xc0\x02 \x01(\x05R\x06leader\x12\x11\n" +
+	"\x03end\x18\xc1\x02 \x01(\x03R\x03end\x12\x1d\n" +
+	"\tcommitted\x18\xc2\x02 \x01(\x03R\tcommitted\x12\x11\n" +
+	"\x03lag\x18\xc3\x02 \x01(\x03R\x03lag\"\xe6\x01\n" +
 	"\x17DescribeBindingResponse\x124\n" +
 	"\abinding\x18\x01 \x01(\v2\x1a.millrace.admin.v1.BindingR\abinding\x12A\n" +
 	"\n" +
 	"partitions\x18\x02 \x03(\v2!.millrace.admin.v1.ChainPartitionR\n" +
 	"partitions\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"g\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\x126\n" +
+	"\x06silent\x18\xc0\x02 \x03(\v2\x1d.millrace.admin.v1.SilentNodeR\x06silent\"g\n" +
 	"\x14DeleteBindingRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12#\n" +
@@ -6507,7 +6846,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\aStartAt\x12\x14\n" +
 	"\x10START_AT_DEFAULT\x10\x00\x12\x16\n" +
 	"\x12START_AT_LOG_START\x10\x01\x12\x14\n" +
-	"\x10START_AT_LOG_END\x10\x022\xf3\x06\n" +
+	"\x10START_AT_LOG_END\x10\x022\xd4\a\n" +
 	"\x0eClusterService\x12Y\n" +
 	"\n" +
 	"GetCluster\x12$.millrace.admin.v1.GetClusterRequest\x1a%.millrace.admin.v1.GetClusterResponse\x12V\n" +
@@ -6517,7 +6856,8 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"InviteNode\x12$.millrace.admin.v1.InviteNodeRequest\x1a%.millrace.admin.v1.InviteNodeResponse\x12_\n" +
 	"\fAlterMembers\x12&.millrace.admin.v1.AlterMembersRequest\x1a'.millrace.admin.v1.AlterMembersResponse\x12q\n" +
-	"\x12TransferController\x12,.millrace.admin.v1.TransferControllerRequest\x1a-.millrace.admin.v1.TransferControllerResponse\x12V\n" +
+	"\x12TransferController\x12,.millrace.admin.v1.TransferControllerRequest\x1a-.millrace.admin.v1.TransferControllerResponse\x12_\n" +
+	"\fSaveSnapshot\x12&.millrace.admin.v1.SaveSnapshotRequest\x1a'.millrace.admin.v1.SaveSnapshotResponse\x12V\n" +
 	"\tDrainNode\x12#.millrace.admin.v1.DrainNodeRequest\x1a$.millrace.admin.v1.DrainNodeResponse\x12k\n" +
 	"\x10DecommissionNode\x12*.millrace.admin.v1.DecommissionNodeRequest\x1a+.millrace.admin.v1.DecommissionNodeResponse2\xfb\x05\n" +
 	"\fTopicService\x12\\\n" +
@@ -6571,7 +6911,7 @@ func file_millrace_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
+var file_millrace_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
 var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(ErrorPolicy)(0),                   // 0: millrace.admin.v1.ErrorPolicy
 	(StartAt)(0),                       // 1: millrace.admin.v1.StartAt
@@ -6585,222 +6925,234 @@ var file_millrace_admin_v1_admin_proto_goTypes = []any{
 	(*AlterMembersResponse)(nil),       // 9: millrace.admin.v1.AlterMembersResponse
 	(*TransferControllerRequest)(nil),  // 10: millrace.admin.v1.TransferControllerRequest
 	(*TransferControllerResponse)(nil), // 11: millrace.admin.v1.TransferControllerResponse
-	(*DecommissionNodeRequest)(nil),    // 12: millrace.admin.v1.DecommissionNodeRequest
-	(*DecommissionNodeResponse)(nil),   // 13: millrace.admin.v1.DecommissionNodeResponse
-	(*DrainNodeRequest)(nil),           // 14: millrace.admin.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),          // 15: millrace.admin.v1.DrainNodeResponse
-	(*Endpoint)(nil),                   // 16: millrace.admin.v1.Endpoint
-	(*Node)(nil),                       // 17: millrace.admin.v1.Node
-	(*GetClusterRequest)(nil),          // 18: millrace.admin.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),         // 19: millrace.admin.v1.GetClusterResponse
-	(*Problem)(nil),                    // 20: millrace.admin.v1.Problem
-	(*GetHealthRequest)(nil),           // 21: millrace.admin.v1.GetHealthRequest
-	(*GetHealthResponse)(nil),          // 22: millrace.admin.v1.GetHealthResponse
-	(*ConfigEntry)(nil),                // 23: millrace.admin.v1.ConfigEntry
-	(*GetNodeConfigRequest)(nil),       // 24: millrace.admin.v1.GetNodeConfigRequest
-	(*GetNodeConfigResponse)(nil),      // 25: millrace.admin.v1.GetNodeConfigResponse
-	(*Move)(nil),                       // 26: millrace.admin.v1.Move
-	(*PlanMovesRequest)(nil),           // 27: millrace.admin.v1.PlanMovesRequest
-	(*PlanMovesResponse)(nil),          // 28: millrace.admin.v1.PlanMovesResponse
-	(*MovePartitionsRequest)(nil),      // 29: millrace.admin.v1.MovePartitionsRequest
-	(*MovePartitionsResponse)(nil),     // 30: millrace.admin.v1.MovePartitionsResponse
-	(*Newcomer)(nil),                   // 31: millrace.admin.v1.Newcomer
-	(*MoveState)(nil),                  // 32: millrace.admin.v1.MoveState
-	(*ListMovesRequest)(nil),           // 33: millrace.admin.v1.ListMovesRequest
-	(*ListMovesResponse)(nil),          // 34: millrace.admin.v1.ListMovesResponse
-	(*CreateTopicRequest)(nil),         // 35: millrace.admin.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),        // 36: millrace.admin.v1.CreateTopicResponse
-	(*Topic)(nil),                      // 37: millrace.admin.v1.Topic
-	(*ListTopicsRequest)(nil),          // 38: millrace.admin.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 39: millrace.admin.v1.ListTopicsResponse
-	(*PartitionState)(nil),             // 40: millrace.admin.v1.PartitionState
-	(*DescribeTopicRequest)(nil),       // 41: millrace.admin.v1.DescribeTopicRequest
-	(*DescribeTopicResponse)(nil),      // 42: millrace.admin.v1.DescribeTopicResponse
-	(*AlterTopicRequest)(nil),          // 43: millrace.admin.v1.AlterTopicRequest
-	(*AlterTopicResponse)(nil),         // 44: millrace.admin.v1.AlterTopicResponse
-	(*DeleteTopicRequest)(nil),         // 45: millrace.admin.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),        // 46: millrace.admin.v1.DeleteTopicResponse
-	(*GroupSummary)(nil),               // 47: millrace.admin.v1.GroupSummary
-	(*ListGroupsRequest)(nil),          // 48: millrace.admin.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),         // 49: millrace.admin.v1.ListGroupsResponse
-	(*GroupMember)(nil),                // 50: millrace.admin.v1.GroupMember
-	(*GroupOffset)(nil),                // 51: millrace.admin.v1.GroupOffset
-	(*DescribeGroupRequest)(nil),       // 52: millrace.admin.v1.DescribeGroupRequest
-	(*DescribeGroupResponse)(nil),      // 53: millrace.admin.v1.DescribeGroupResponse
-	(*SeekTarget)(nil),                 // 54: millrace.admin.v1.SeekTarget
-	(*SeekGroupRequest)(nil),           // 55: millrace.admin.v1.SeekGroupRequest
-	(*SeekChange)(nil),                 // 56: millrace.admin.v1.SeekChange
-	(*SeekGroupResponse)(nil),          // 57: millrace.admin.v1.SeekGroupResponse
-	(*DeleteGroupRequest)(nil),         // 58: millrace.admin.v1.DeleteGroupRequest
-	(*DeleteGroupResponse)(nil),        // 59: millrace.admin.v1.DeleteGroupResponse
-	(*PushPluginRequest)(nil),          // 60: millrace.admin.v1.PushPluginRequest
-	(*PluginVersion)(nil),              // 61: millrace.admin.v1.PluginVersion
-	(*PushPluginResponse)(nil),         // 62: millrace.admin.v1.PushPluginResponse
-	(*ListPluginsRequest)(nil),         // 63: millrace.admin.v1.ListPluginsRequest
-	(*ListPluginsResponse)(nil),        // 64: millrace.admin.v1.ListPluginsResponse
-	(*ListPluginVersionsRequest)(nil),  // 65: millrace.admin.v1.ListPluginVersionsRequest
-	(*ListPluginVersionsResponse)(nil), // 66: millrace.admin.v1.ListPluginVersionsResponse
-	(*Stage)(nil),                      // 67: millrace.admin.v1.Stage
-	(*Window)(nil),                     // 68: millrace.admin.v1.Window
-	(*ChainSpec)(nil),                  // 69: millrace.admin.v1.ChainSpec
-	(*Breaker)(nil),                    // 70: millrace.admin.v1.Breaker
-	(*CreateBindingRequest)(nil),       // 71: millrace.admin.v1.CreateBindingRequest
-	(*Cutover)(nil),                    // 72: millrace.admin.v1.Cutover
-	(*Binding)(nil),                    // 73: millrace.admin.v1.Binding
-	(*Row)(nil),                        // 74: millrace.admin.v1.Row
-	(*CreateBindingResponse)(nil),      // 75: millrace.admin.v1.CreateBindingResponse
-	(*UpdateBindingRequest)(nil),       // 76: millrace.admin.v1.UpdateBindingRequest
-	(*UpdateBindingResponse)(nil),      // 77: millrace.admin.v1.UpdateBindingResponse
-	(*ListBindingsRequest)(nil),        // 78: millrace.admin.v1.ListBindingsRequest
-	(*ListBindingsResponse)(nil),       // 79: millrace.admin.v1.ListBindingsResponse
-	(*DescribeBindingRequest)(nil),     // 80: millrace.admin.v1.DescribeBindingRequest
-	(*ChainPartition)(nil),             // 81: millrace.admin.v1.ChainPartition
-	(*DescribeBindingResponse)(nil),    // 82: millrace.admin.v1.DescribeBindingResponse
-	(*DeleteBindingRequest)(nil),       // 83: millrace.admin.v1.DeleteBindingRequest
-	(*DeleteBindingResponse)(nil),      // 84: millrace.admin.v1.DeleteBindingResponse
-	(*ResumeBindingRequest)(nil),       // 85: millrace.admin.v1.ResumeBindingRequest
-	(*ResumeBindingResponse)(nil),      // 86: millrace.admin.v1.ResumeBindingResponse
-	(*View)(nil),                       // 87: millrace.admin.v1.View
-	(*CreateViewRequest)(nil),          // 88: millrace.admin.v1.CreateViewRequest
-	(*CreateViewResponse)(nil),         // 89: millrace.admin.v1.CreateViewResponse
-	(*ListViewsRequest)(nil),           // 90: millrace.admin.v1.ListViewsRequest
-	(*ListViewsResponse)(nil),          // 91: millrace.admin.v1.ListViewsResponse
-	(*DeleteViewRequest)(nil),          // 92: millrace.admin.v1.DeleteViewRequest
-	(*DeleteViewResponse)(nil),         // 93: millrace.admin.v1.DeleteViewResponse
-	(*DumpDecisionsRequest)(nil),       // 94: millrace.admin.v1.DumpDecisionsRequest
-	(*Origin)(nil),                     // 95: millrace.admin.v1.Origin
-	(*DumpDecisionsResponse)(nil),      // 96: millrace.admin.v1.DumpDecisionsResponse
-	nil,                                // 97: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
-	nil,                                // 98: millrace.admin.v1.AlterTopicRequest.SetEntry
+	(*SaveSnapshotRequest)(nil),        // 12: millrace.admin.v1.SaveSnapshotRequest
+	(*SavedSnapshot)(nil),              // 13: millrace.admin.v1.SavedSnapshot
+	(*SaveSnapshotResponse)(nil),       // 14: millrace.admin.v1.SaveSnapshotResponse
+	(*DecommissionNodeRequest)(nil),    // 15: millrace.admin.v1.DecommissionNodeRequest
+	(*DecommissionNodeResponse)(nil),   // 16: millrace.admin.v1.DecommissionNodeResponse
+	(*DrainNodeRequest)(nil),           // 17: millrace.admin.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 18: millrace.admin.v1.DrainNodeResponse
+	(*Endpoint)(nil),                   // 19: millrace.admin.v1.Endpoint
+	(*Node)(nil),                       // 20: millrace.admin.v1.Node
+	(*GetClusterRequest)(nil),          // 21: millrace.admin.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),         // 22: millrace.admin.v1.GetClusterResponse
+	(*Problem)(nil),                    // 23: millrace.admin.v1.Problem
+	(*SilentNode)(nil),                 // 24: millrace.admin.v1.SilentNode
+	(*GetHealthRequest)(nil),           // 25: millrace.admin.v1.GetHealthRequest
+	(*GetHealthResponse)(nil),          // 26: millrace.admin.v1.GetHealthResponse
+	(*ConfigEntry)(nil),                // 27: millrace.admin.v1.ConfigEntry
+	(*GetNodeConfigRequest)(nil),       // 28: millrace.admin.v1.GetNodeConfigRequest
+	(*GetNodeConfigResponse)(nil),      // 29: millrace.admin.v1.GetNodeConfigResponse
+	(*Move)(nil),                       // 30: millrace.admin.v1.Move
+	(*PlanMovesRequest)(nil),           // 31: millrace.admin.v1.PlanMovesRequest
+	(*PlanMovesResponse)(nil),          // 32: millrace.admin.v1.PlanMovesResponse
+	(*MovePartitionsRequest)(nil),      // 33: millrace.admin.v1.MovePartitionsRequest
+	(*MovePartitionsResponse)(nil),     // 34: millrace.admin.v1.MovePartitionsResponse
+	(*Newcomer)(nil),                   // 35: millrace.admin.v1.Newcomer
+	(*MoveState)(nil),                  // 36: millrace.admin.v1.MoveState
+	(*ListMovesRequest)(nil),           // 37: millrace.admin.v1.ListMovesRequest
+	(*ListMovesResponse)(nil),          // 38: millrace.admin.v1.ListMovesResponse
+	(*CreateTopicRequest)(nil),         // 39: millrace.admin.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),        // 40: millrace.admin.v1.CreateTopicResponse
+	(*Topic)(nil),                      // 41: millrace.admin.v1.Topic
+	(*ListTopicsRequest)(nil),          // 42: millrace.admin.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 43: millrace.admin.v1.ListTopicsResponse
+	(*PartitionState)(nil),             // 44: millrace.admin.v1.PartitionState
+	(*DescribeTopicRequest)(nil),       // 45: millrace.admin.v1.DescribeTopicRequest
+	(*DescribeTopicResponse)(nil),      // 46: millrace.admin.v1.DescribeTopicResponse
+	(*AlterTopicRequest)(nil),          // 47: millrace.admin.v1.AlterTopicRequest
+	(*AlterTopicResponse)(nil),         // 48: millrace.admin.v1.AlterTopicResponse
+	(*DeleteTopicRequest)(nil),         // 49: millrace.admin.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),        // 50: millrace.admin.v1.DeleteTopicResponse
+	(*GroupSummary)(nil),               // 51: millrace.admin.v1.GroupSummary
+	(*ListGroupsRequest)(nil),          // 52: millrace.admin.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),         // 53: millrace.admin.v1.ListGroupsResponse
+	(*GroupMember)(nil),                // 54: millrace.admin.v1.GroupMember
+	(*GroupOffset)(nil),                // 55: millrace.admin.v1.GroupOffset
+	(*DescribeGroupRequest)(nil),       // 56: millrace.admin.v1.DescribeGroupRequest
+	(*DescribeGroupResponse)(nil),      // 57: millrace.admin.v1.DescribeGroupResponse
+	(*SeekTarget)(nil),                 // 58: millrace.admin.v1.SeekTarget
+	(*SeekGroupRequest)(nil),           // 59: millrace.admin.v1.SeekGroupRequest
+	(*SeekChange)(nil),                 // 60: millrace.admin.v1.SeekChange
+	(*SeekGroupResponse)(nil),          // 61: millrace.admin.v1.SeekGroupResponse
+	(*DeleteGroupRequest)(nil),         // 62: millrace.admin.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),        // 63: millrace.admin.v1.DeleteGroupResponse
+	(*PushPluginRequest)(nil),          // 64: millrace.admin.v1.PushPluginRequest
+	(*PluginVersion)(nil),              // 65: millrace.admin.v1.PluginVersion
+	(*PushPluginResponse)(nil),         // 66: millrace.admin.v1.PushPluginResponse
+	(*ListPluginsRequest)(nil),         // 67: millrace.admin.v1.ListPluginsRequest
+	(*ListPluginsResponse)(nil),        // 68: millrace.admin.v1.ListPluginsResponse
+	(*ListPluginVersionsRequest)(nil),  // 69: millrace.admin.v1.ListPluginVersionsRequest
+	(*ListPluginVersionsResponse)(nil), // 70: millrace.admin.v1.ListPluginVersionsResponse
+	(*Stage)(nil),                      // 71: millrace.admin.v1.Stage
+	(*Window)(nil),                     // 72: millrace.admin.v1.Window
+	(*ChainSpec)(nil),                  // 73: millrace.admin.v1.ChainSpec
+	(*Breaker)(nil),                    // 74: millrace.admin.v1.Breaker
+	(*CreateBindingRequest)(nil),       // 75: millrace.admin.v1.CreateBindingRequest
+	(*Cutover)(nil),                    // 76: millrace.admin.v1.Cutover
+	(*Binding)(nil),                    // 77: millrace.admin.v1.Binding
+	(*Row)(nil),                        // 78: millrace.admin.v1.Row
+	(*CreateBindingResponse)(nil),      // 79: millrace.admin.v1.CreateBindingResponse
+	(*UpdateBindingRequest)(nil),       // 80: millrace.admin.v1.UpdateBindingRequest
+	(*UpdateBindingResponse)(nil),      // 81: millrace.admin.v1.UpdateBindingResponse
+	(*ListBindingsRequest)(nil),        // 82: millrace.admin.v1.ListBindingsRequest
+	(*ListBindingsResponse)(nil),       // 83: millrace.admin.v1.ListBindingsResponse
+	(*DescribeBindingRequest)(nil),     // 84: millrace.admin.v1.DescribeBindingRequest
+	(*ChainPartition)(nil),             // 85: millrace.admin.v1.ChainPartition
+	(*DescribeBindingResponse)(nil),    // 86: millrace.admin.v1.DescribeBindingResponse
+	(*DeleteBindingRequest)(nil),       // 87: millrace.admin.v1.DeleteBindingRequest
+	(*DeleteBindingResponse)(nil),      // 88: millrace.admin.v1.DeleteBindingResponse
+	(*ResumeBindingRequest)(nil),       // 89: millrace.admin.v1.ResumeBindingRequest
+	(*ResumeBindingResponse)(nil),      // 90: millrace.admin.v1.ResumeBindingResponse
+	(*View)(nil),                       // 91: millrace.admin.v1.View
+	(*CreateViewRequest)(nil),          // 92: millrace.admin.v1.CreateViewRequest
+	(*CreateViewResponse)(nil),         // 93: millrace.admin.v1.CreateViewResponse
+	(*ListViewsRequest)(nil),           // 94: millrace.admin.v1.ListViewsRequest
+	(*ListViewsResponse)(nil),          // 95: millrace.admin.v1.ListViewsResponse
+	(*DeleteViewRequest)(nil),          // 96: millrace.admin.v1.DeleteViewRequest
+	(*DeleteViewResponse)(nil),         // 97: millrace.admin.v1.DeleteViewResponse
+	(*DumpDecisionsRequest)(nil),       // 98: millrace.admin.v1.DumpDecisionsRequest
+	(*Origin)(nil),                     // 99: millrace.admin.v1.Origin
+	(*DumpDecisionsResponse)(nil),      // 100: millrace.admin.v1.DumpDecisionsResponse
+	nil,                                // 101: millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	nil,                                // 102: millrace.admin.v1.AlterTopicRequest.SetEntry
 }
 var file_millrace_admin_v1_admin_proto_depIdxs = []int32{
-	3,  // 0: millrace.admin.v1.GetQuorumResponse.members:type_name -> millrace.admin.v1.Member
-	16, // 1: millrace.admin.v1.Node.endpoints:type_name -> millrace.admin.v1.Endpoint
-	17, // 2: millrace.admin.v1.GetClusterResponse.nodes:type_name -> millrace.admin.v1.Node
-	20, // 3: millrace.admin.v1.GetHealthResponse.problems:type_name -> millrace.admin.v1.Problem
-	23, // 4: millrace.admin.v1.GetNodeConfigResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	26, // 5: millrace.admin.v1.PlanMovesResponse.moves:type_name -> millrace.admin.v1.Move
-	26, // 6: millrace.admin.v1.MovePartitionsRequest.moves:type_name -> millrace.admin.v1.Move
-	31, // 7: millrace.admin.v1.MoveState.newcomers:type_name -> millrace.admin.v1.Newcomer
-	32, // 8: millrace.admin.v1.ListMovesResponse.moves:type_name -> millrace.admin.v1.MoveState
-	97, // 9: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
-	37, // 10: millrace.admin.v1.CreateTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	37, // 11: millrace.admin.v1.ListTopicsResponse.topics:type_name -> millrace.admin.v1.Topic
-	37, // 12: millrace.admin.v1.DescribeTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	40, // 13: millrace.admin.v1.DescribeTopicResponse.partitions:type_name -> millrace.admin.v1.PartitionState
-	23, // 14: millrace.admin.v1.DescribeTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	98, // 15: millrace.admin.v1.AlterTopicRequest.set:type_name -> millrace.admin.v1.AlterTopicRequest.SetEntry
-	37, // 16: millrace.admin.v1.AlterTopicResponse.topic:type_name -> millrace.admin.v1.Topic
-	23, // 17: millrace.admin.v1.AlterTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
-	47, // 18: millrace.admin.v1.ListGroupsResponse.groups:type_name -> millrace.admin.v1.GroupSummary
-	47, // 19: millrace.admin.v1.DescribeGroupResponse.summary:type_name -> millrace.admin.v1.GroupSummary
-	50, // 20: millrace.admin.v1.DescribeGroupResponse.members:type_name -> millrace.admin.v1.GroupMember
-	51, // 21: millrace.admin.v1.DescribeGroupResponse.offsets:type_name -> millrace.admin.v1.GroupOffset
-	54, // 22: millrace.admin.v1.SeekGroupRequest.target:type_name -> millrace.admin.v1.SeekTarget
-	56, // 23: millrace.admin.v1.SeekGroupResponse.changes:type_name -> millrace.admin.v1.SeekChange
-	61, // 24: millrace.admin.v1.PushPluginResponse.version:type_name -> millrace.admin.v1.PluginVersion
-	61, // 25: millrace.admin.v1.ListPluginsResponse.latest:type_name -> millrace.admin.v1.PluginVersion
-	61, // 26: millrace.admin.v1.ListPluginVersionsResponse.versions:type_name -> millrace.admin.v1.PluginVersion
-	67, // 27: millrace.admin.v1.ChainSpec.stages:type_name -> millrace.admin.v1.Stage
-	68, // 28: millrace.admin.v1.ChainSpec.window:type_name -> millrace.admin.v1.Window
-	0,  // 29: millrace.admin.v1.ChainSpec.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	70, // 30: millrace.admin.v1.ChainSpec.breaker:type_name -> millrace.admin.v1.Breaker
-	69, // 31: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 32: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	74, // 33: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
-	67, // 34: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
-	0,  // 35: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	68, // 36: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
-	72, // 37: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
-	70, // 38: millrace.admin.v1.Row.breaker:type_name -> millrace.admin.v1.Breaker
-	72, // 39: millrace.admin.v1.Row.tripped:type_name -> millrace.admin.v1.Cutover
-	73, // 40: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
-	69, // 41: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	73, // 42: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	73, // 43: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
-	73, // 44: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	81, // 45: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
-	0,  // 46: millrace.admin.v1.ResumeBindingRequest.policy:type_name -> millrace.admin.v1.ErrorPolicy
-	73, // 47: millrace.admin.v1.ResumeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
-	69, // 48: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
-	1,  // 49: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
-	87, // 50: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
-	87, // 51: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
-	73, // 52: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
-	95, // 53: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
-	18, // 54: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
-	21, // 55: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
-	24, // 56: millrace.admin.v1.ClusterService.GetNodeConfig:input_type -> millrace.admin.v1.GetNodeConfigRequest
-	4,  // 57: millrace.admin.v1.ClusterService.GetQuorum:input_type -> millrace.admin.v1.GetQuorumRequest
-	6,  // 58: millrace.admin.v1.ClusterService.InviteNode:input_type -> millrace.admin.v1.InviteNodeRequest
-	8,  // 59: millrace.admin.v1.ClusterService.AlterMembers:input_type -> millrace.admin.v1.AlterMembersRequest
-	10, // 60: millrace.admin.v1.ClusterService.TransferController:input_type -> millrace.admin.v1.TransferControllerRequest
-	14, // 61: millrace.admin.v1.ClusterService.DrainNode:input_type -> millrace.admin.v1.DrainNodeRequest
-	12, // 62: millrace.admin.v1.ClusterService.DecommissionNode:input_type -> millrace.admin.v1.DecommissionNodeRequest
-	35, // 63: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
-	38, // 64: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
-	41, // 65: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
-	43, // 66: millrace.admin.v1.TopicService.AlterTopic:input_type -> millrace.admin.v1.AlterTopicRequest
-	45, // 67: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
-	27, // 68: millrace.admin.v1.TopicService.PlanMoves:input_type -> millrace.admin.v1.PlanMovesRequest
-	29, // 69: millrace.admin.v1.TopicService.MovePartitions:input_type -> millrace.admin.v1.MovePartitionsRequest
-	33, // 70: millrace.admin.v1.TopicService.ListMoves:input_type -> millrace.admin.v1.ListMovesRequest
-	48, // 71: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
-	52, // 72: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
-	55, // 73: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
-	58, // 74: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
-	60, // 75: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
-	63, // 76: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
-	65, // 77: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
-	71, // 78: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
-	76, // 79: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
-	78, // 80: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
-	80, // 81: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
-	83, // 82: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
-	85, // 83: millrace.admin.v1.BindingService.ResumeBinding:input_type -> millrace.admin.v1.ResumeBindingRequest
-	88, // 84: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
-	90, // 85: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
-	92, // 86: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
-	94, // 87: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
-	19, // 88: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
-	22, // 89: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
-	25, // 90: millrace.admin.v1.ClusterService.GetNodeConfig:output_type -> millrace.admin.v1.GetNodeConfigResponse
-	5,  // 91: millrace.admin.v1.ClusterService.GetQuorum:output_type -> millrace.admin.v1.GetQuorumResponse
-	7,  // 92: millrace.admin.v1.ClusterService.InviteNode:output_type -> millrace.admin.v1.InviteNodeResponse
-	9,  // 93: millrace.admin.v1.ClusterService.AlterMembers:output_type -> millrace.admin.v1.AlterMembersResponse
-	11, // 94: millrace.admin.v1.ClusterService.TransferController:output_type -> millrace.admin.v1.TransferControllerResponse
-	15, // 95: millrace.admin.v1.ClusterService.DrainNode:output_type -> millrace.admin.v1.DrainNodeResponse
-	13, // 96: millrace.admin.v1.ClusterService.DecommissionNode:output_type -> millrace.admin.v1.DecommissionNodeResponse
-	36, // 97: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
-	39, // 98: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
-	42, // 99: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
-	44, // 100: millrace.admin.v1.TopicService.AlterTopic:output_type -> millrace.admin.v1.AlterTopicResponse
-	46, // 101: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
-	28, // 102: millrace.admin.v1.TopicService.PlanMoves:output_type -> millrace.admin.v1.PlanMovesResponse
-	30, // 103: millrace.admin.v1.TopicService.MovePartitions:output_type -> millrace.admin.v1.MovePartitionsResponse
-	34, // 104: millrace.admin.v1.TopicService.ListMoves:output_type -> millrace.admin.v1.ListMovesResponse
-	49, // 105: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
-	53, // 106: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
-	57, // 107: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
-	59, // 108: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
-	62, // 109: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
-	64, // 110: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
-	66, // 111: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
-	75, // 112: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
-	77, // 113: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
-	79, // 114: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
-	82, // 115: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
-	84, // 116: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
-	86, // 117: millrace.admin.v1.BindingService.ResumeBinding:output_type -> millrace.admin.v1.ResumeBindingResponse
-	89, // 118: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
-	91, // 119: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
-	93, // 120: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
-	96, // 121: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
-	88, // [88:122] is the sub-list for method output_type
-	54, // [54:88] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	3,   // 0: millrace.admin.v1.GetQuorumResponse.members:type_name -> millrace.admin.v1.Member
+	13,  // 1: millrace.admin.v1.SaveSnapshotResponse.snapshots:type_name -> millrace.admin.v1.SavedSnapshot
+	19,  // 2: millrace.admin.v1.Node.endpoints:type_name -> millrace.admin.v1.Endpoint
+	20,  // 3: millrace.admin.v1.GetClusterResponse.nodes:type_name -> millrace.admin.v1.Node
+	23,  // 4: millrace.admin.v1.GetHealthResponse.problems:type_name -> millrace.admin.v1.Problem
+	27,  // 5: millrace.admin.v1.GetNodeConfigResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	30,  // 6: millrace.admin.v1.PlanMovesResponse.moves:type_name -> millrace.admin.v1.Move
+	30,  // 7: millrace.admin.v1.MovePartitionsRequest.moves:type_name -> millrace.admin.v1.Move
+	35,  // 8: millrace.admin.v1.MoveState.newcomers:type_name -> millrace.admin.v1.Newcomer
+	36,  // 9: millrace.admin.v1.ListMovesResponse.moves:type_name -> millrace.admin.v1.MoveState
+	101, // 10: millrace.admin.v1.CreateTopicRequest.configs:type_name -> millrace.admin.v1.CreateTopicRequest.ConfigsEntry
+	41,  // 11: millrace.admin.v1.CreateTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	41,  // 12: millrace.admin.v1.ListTopicsResponse.topics:type_name -> millrace.admin.v1.Topic
+	24,  // 13: millrace.admin.v1.ListTopicsResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	41,  // 14: millrace.admin.v1.DescribeTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	44,  // 15: millrace.admin.v1.DescribeTopicResponse.partitions:type_name -> millrace.admin.v1.PartitionState
+	27,  // 16: millrace.admin.v1.DescribeTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	24,  // 17: millrace.admin.v1.DescribeTopicResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	102, // 18: millrace.admin.v1.AlterTopicRequest.set:type_name -> millrace.admin.v1.AlterTopicRequest.SetEntry
+	41,  // 19: millrace.admin.v1.AlterTopicResponse.topic:type_name -> millrace.admin.v1.Topic
+	27,  // 20: millrace.admin.v1.AlterTopicResponse.configs:type_name -> millrace.admin.v1.ConfigEntry
+	51,  // 21: millrace.admin.v1.ListGroupsResponse.groups:type_name -> millrace.admin.v1.GroupSummary
+	24,  // 22: millrace.admin.v1.ListGroupsResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	51,  // 23: millrace.admin.v1.DescribeGroupResponse.summary:type_name -> millrace.admin.v1.GroupSummary
+	54,  // 24: millrace.admin.v1.DescribeGroupResponse.members:type_name -> millrace.admin.v1.GroupMember
+	55,  // 25: millrace.admin.v1.DescribeGroupResponse.offsets:type_name -> millrace.admin.v1.GroupOffset
+	24,  // 26: millrace.admin.v1.DescribeGroupResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	58,  // 27: millrace.admin.v1.SeekGroupRequest.target:type_name -> millrace.admin.v1.SeekTarget
+	60,  // 28: millrace.admin.v1.SeekGroupResponse.changes:type_name -> millrace.admin.v1.SeekChange
+	65,  // 29: millrace.admin.v1.PushPluginResponse.version:type_name -> millrace.admin.v1.PluginVersion
+	65,  // 30: millrace.admin.v1.ListPluginsResponse.latest:type_name -> millrace.admin.v1.PluginVersion
+	65,  // 31: millrace.admin.v1.ListPluginVersionsResponse.versions:type_name -> millrace.admin.v1.PluginVersion
+	71,  // 32: millrace.admin.v1.ChainSpec.stages:type_name -> millrace.admin.v1.Stage
+	72,  // 33: millrace.admin.v1.ChainSpec.window:type_name -> millrace.admin.v1.Window
+	0,   // 34: millrace.admin.v1.ChainSpec.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	74,  // 35: millrace.admin.v1.ChainSpec.breaker:type_name -> millrace.admin.v1.Breaker
+	73,  // 36: millrace.admin.v1.CreateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,   // 37: millrace.admin.v1.CreateBindingRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	78,  // 38: millrace.admin.v1.Binding.rows:type_name -> millrace.admin.v1.Row
+	71,  // 39: millrace.admin.v1.Row.stages:type_name -> millrace.admin.v1.Stage
+	0,   // 40: millrace.admin.v1.Row.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	72,  // 41: millrace.admin.v1.Row.window:type_name -> millrace.admin.v1.Window
+	76,  // 42: millrace.admin.v1.Row.from:type_name -> millrace.admin.v1.Cutover
+	74,  // 43: millrace.admin.v1.Row.breaker:type_name -> millrace.admin.v1.Breaker
+	76,  // 44: millrace.admin.v1.Row.tripped:type_name -> millrace.admin.v1.Cutover
+	77,  // 45: millrace.admin.v1.CreateBindingResponse.bindings:type_name -> millrace.admin.v1.Binding
+	73,  // 46: millrace.admin.v1.UpdateBindingRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	77,  // 47: millrace.admin.v1.UpdateBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	77,  // 48: millrace.admin.v1.ListBindingsResponse.bindings:type_name -> millrace.admin.v1.Binding
+	77,  // 49: millrace.admin.v1.DescribeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	85,  // 50: millrace.admin.v1.DescribeBindingResponse.partitions:type_name -> millrace.admin.v1.ChainPartition
+	24,  // 51: millrace.admin.v1.DescribeBindingResponse.silent:type_name -> millrace.admin.v1.SilentNode
+	0,   // 52: millrace.admin.v1.ResumeBindingRequest.policy:type_name -> millrace.admin.v1.ErrorPolicy
+	77,  // 53: millrace.admin.v1.ResumeBindingResponse.binding:type_name -> millrace.admin.v1.Binding
+	73,  // 54: millrace.admin.v1.CreateViewRequest.chain:type_name -> millrace.admin.v1.ChainSpec
+	1,   // 55: millrace.admin.v1.CreateViewRequest.start_at:type_name -> millrace.admin.v1.StartAt
+	91,  // 56: millrace.admin.v1.CreateViewResponse.view:type_name -> millrace.admin.v1.View
+	91,  // 57: millrace.admin.v1.ListViewsResponse.views:type_name -> millrace.admin.v1.View
+	77,  // 58: millrace.admin.v1.DumpDecisionsResponse.binding:type_name -> millrace.admin.v1.Binding
+	99,  // 59: millrace.admin.v1.DumpDecisionsResponse.origins:type_name -> millrace.admin.v1.Origin
+	21,  // 60: millrace.admin.v1.ClusterService.GetCluster:input_type -> millrace.admin.v1.GetClusterRequest
+	25,  // 61: millrace.admin.v1.ClusterService.GetHealth:input_type -> millrace.admin.v1.GetHealthRequest
+	28,  // 62: millrace.admin.v1.ClusterService.GetNodeConfig:input_type -> millrace.admin.v1.GetNodeConfigRequest
+	4,   // 63: millrace.admin.v1.ClusterService.GetQuorum:input_type -> millrace.admin.v1.GetQuorumRequest
+	6,   // 64: millrace.admin.v1.ClusterService.InviteNode:input_type -> millrace.admin.v1.InviteNodeRequest
+	8,   // 65: millrace.admin.v1.ClusterService.AlterMembers:input_type -> millrace.admin.v1.AlterMembersRequest
+	10,  // 66: millrace.admin.v1.ClusterService.TransferController:input_type -> millrace.admin.v1.TransferControllerRequest
+	12,  // 67: millrace.admin.v1.ClusterService.SaveSnapshot:input_type -> millrace.admin.v1.SaveSnapshotRequest
+	17,  // 68: millrace.admin.v1.ClusterService.DrainNode:input_type -> millrace.admin.v1.DrainNodeRequest
+	15,  // 69: millrace.admin.v1.ClusterService.DecommissionNode:input_type -> millrace.admin.v1.DecommissionNodeRequest
+	39,  // 70: millrace.admin.v1.TopicService.CreateTopic:input_type -> millrace.admin.v1.CreateTopicRequest
+	42,  // 71: millrace.admin.v1.TopicService.ListTopics:input_type -> millrace.admin.v1.ListTopicsRequest
+	45,  // 72: millrace.admin.v1.TopicService.DescribeTopic:input_type -> millrace.admin.v1.DescribeTopicRequest
+	47,  // 73: millrace.admin.v1.TopicService.AlterTopic:input_type -> millrace.admin.v1.AlterTopicRequest
+	49,  // 74: millrace.admin.v1.TopicService.DeleteTopic:input_type -> millrace.admin.v1.DeleteTopicRequest
+	31,  // 75: millrace.admin.v1.TopicService.PlanMoves:input_type -> millrace.admin.v1.PlanMovesRequest
+	33,  // 76: millrace.admin.v1.TopicService.MovePartitions:input_type -> millrace.admin.v1.MovePartitionsRequest
+	37,  // 77: millrace.admin.v1.TopicService.ListMoves:input_type -> millrace.admin.v1.ListMovesRequest
+	52,  // 78: millrace.admin.v1.GroupService.ListGroups:input_type -> millrace.admin.v1.ListGroupsRequest
+	56,  // 79: millrace.admin.v1.GroupService.DescribeGroup:input_type -> millrace.admin.v1.DescribeGroupRequest
+	59,  // 80: millrace.admin.v1.GroupService.SeekGroup:input_type -> millrace.admin.v1.SeekGroupRequest
+	62,  // 81: millrace.admin.v1.GroupService.DeleteGroup:input_type -> millrace.admin.v1.DeleteGroupRequest
+	64,  // 82: millrace.admin.v1.PluginService.PushPlugin:input_type -> millrace.admin.v1.PushPluginRequest
+	67,  // 83: millrace.admin.v1.PluginService.ListPlugins:input_type -> millrace.admin.v1.ListPluginsRequest
+	69,  // 84: millrace.admin.v1.PluginService.ListPluginVersions:input_type -> millrace.admin.v1.ListPluginVersionsRequest
+	75,  // 85: millrace.admin.v1.BindingService.CreateBinding:input_type -> millrace.admin.v1.CreateBindingRequest
+	80,  // 86: millrace.admin.v1.BindingService.UpdateBinding:input_type -> millrace.admin.v1.UpdateBindingRequest
+	82,  // 87: millrace.admin.v1.BindingService.ListBindings:input_type -> millrace.admin.v1.ListBindingsRequest
+	84,  // 88: millrace.admin.v1.BindingService.DescribeBinding:input_type -> millrace.admin.v1.DescribeBindingRequest
+	87,  // 89: millrace.admin.v1.BindingService.DeleteBinding:input_type -> millrace.admin.v1.DeleteBindingRequest
+	89,  // 90: millrace.admin.v1.BindingService.ResumeBinding:input_type -> millrace.admin.v1.ResumeBindingRequest
+	92,  // 91: millrace.admin.v1.ViewService.CreateView:input_type -> millrace.admin.v1.CreateViewRequest
+	94,  // 92: millrace.admin.v1.ViewService.ListViews:input_type -> millrace.admin.v1.ListViewsRequest
+	96,  // 93: millrace.admin.v1.ViewService.DeleteView:input_type -> millrace.admin.v1.DeleteViewRequest
+	98,  // 94: millrace.admin.v1.DebugService.DumpDecisions:input_type -> millrace.admin.v1.DumpDecisionsRequest
+	22,  // 95: millrace.admin.v1.ClusterService.GetCluster:output_type -> millrace.admin.v1.GetClusterResponse
+	26,  // 96: millrace.admin.v1.ClusterService.GetHealth:output_type -> millrace.admin.v1.GetHealthResponse
+	29,  // 97: millrace.admin.v1.ClusterService.GetNodeConfig:output_type -> millrace.admin.v1.GetNodeConfigResponse
+	5,   // 98: millrace.admin.v1.ClusterService.GetQuorum:output_type -> millrace.admin.v1.GetQuorumResponse
+	7,   // 99: millrace.admin.v1.ClusterService.InviteNode:output_type -> millrace.admin.v1.InviteNodeResponse
+	9,   // 100: millrace.admin.v1.ClusterService.AlterMembers:output_type -> millrace.admin.v1.AlterMembersResponse
+	11,  // 101: millrace.admin.v1.ClusterService.TransferController:output_type -> millrace.admin.v1.TransferControllerResponse
+	14,  // 102: millrace.admin.v1.ClusterService.SaveSnapshot:output_type -> millrace.admin.v1.SaveSnapshotResponse
+	18,  // 103: millrace.admin.v1.ClusterService.DrainNode:output_type -> millrace.admin.v1.DrainNodeResponse
+	16,  // 104: millrace.admin.v1.ClusterService.DecommissionNode:output_type -> millrace.admin.v1.DecommissionNodeResponse
+	40,  // 105: millrace.admin.v1.TopicService.CreateTopic:output_type -> millrace.admin.v1.CreateTopicResponse
+	43,  // 106: millrace.admin.v1.TopicService.ListTopics:output_type -> millrace.admin.v1.ListTopicsResponse
+	46,  // 107: millrace.admin.v1.TopicService.DescribeTopic:output_type -> millrace.admin.v1.DescribeTopicResponse
+	48,  // 108: millrace.admin.v1.TopicService.AlterTopic:output_type -> millrace.admin.v1.AlterTopicResponse
+	50,  // 109: millrace.admin.v1.TopicService.DeleteTopic:output_type -> millrace.admin.v1.DeleteTopicResponse
+	32,  // 110: millrace.admin.v1.TopicService.PlanMoves:output_type -> millrace.admin.v1.PlanMovesResponse
+	34,  // 111: millrace.admin.v1.TopicService.MovePartitions:output_type -> millrace.admin.v1.MovePartitionsResponse
+	38,  // 112: millrace.admin.v1.TopicService.ListMoves:output_type -> millrace.admin.v1.ListMovesResponse
+	53,  // 113: millrace.admin.v1.GroupService.ListGroups:output_type -> millrace.admin.v1.ListGroupsResponse
+	57,  // 114: millrace.admin.v1.GroupService.DescribeGroup:output_type -> millrace.admin.v1.DescribeGroupResponse
+	61,  // 115: millrace.admin.v1.GroupService.SeekGroup:output_type -> millrace.admin.v1.SeekGroupResponse
+	63,  // 116: millrace.admin.v1.GroupService.DeleteGroup:output_type -> millrace.admin.v1.DeleteGroupResponse
+	66,  // 117: millrace.admin.v1.PluginService.PushPlugin:output_type -> millrace.admin.v1.PushPluginResponse
+	68,  // 118: millrace.admin.v1.PluginService.ListPlugins:output_type -> millrace.admin.v1.ListPluginsResponse
+	70,  // 119: millrace.admin.v1.PluginService.ListPluginVersions:output_type -> millrace.admin.v1.ListPluginVersionsResponse
+	79,  // 120: millrace.admin.v1.BindingService.CreateBinding:output_type -> millrace.admin.v1.CreateBindingResponse
+	81,  // 121: millrace.admin.v1.BindingService.UpdateBinding:output_type -> millrace.admin.v1.UpdateBindingResponse
+	83,  // 122: millrace.admin.v1.BindingService.ListBindings:output_type -> millrace.admin.v1.ListBindingsResponse
+	86,  // 123: millrace.admin.v1.BindingService.DescribeBinding:output_type -> millrace.admin.v1.DescribeBindingResponse
+	88,  // 124: millrace.admin.v1.BindingService.DeleteBinding:output_type -> millrace.admin.v1.DeleteBindingResponse
+	90,  // 125: millrace.admin.v1.BindingService.ResumeBinding:output_type -> millrace.admin.v1.ResumeBindingResponse
+	93,  // 126: millrace.admin.v1.ViewService.CreateView:output_type -> millrace.admin.v1.CreateViewResponse
+	95,  // 127: millrace.admin.v1.ViewService.ListViews:output_type -> millrace.admin.v1.ListViewsResponse
+	97,  // 128: millrace.admin.v1.ViewService.DeleteView:output_type -> millrace.admin.v1.DeleteViewResponse
+	100, // 129: millrace.admin.v1.DebugService.DumpDecisions:output_type -> millrace.admin.v1.DumpDecisionsResponse
+	95,  // [95:130] is the sub-list for method output_type
+	60,  // [60:95] is the sub-list for method input_type
+	60,  // [60:60] is the sub-list for extension type_name
+	60,  // [60:60] is the sub-list for extension extendee
+	0,   // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_millrace_admin_v1_admin_proto_init() }
@@ -6808,13 +7160,13 @@ func file_millrace_admin_v1_admin_proto_init() {
 	if File_millrace_admin_v1_admin_proto != nil {
 		return
 	}
-	file_millrace_admin_v1_admin_proto_msgTypes[52].OneofWrappers = []any{
+	file_millrace_admin_v1_admin_proto_msgTypes[56].OneofWrappers = []any{
 		(*SeekTarget_Start)(nil),
 		(*SeekTarget_End)(nil),
 		(*SeekTarget_Offset)(nil),
 		(*SeekTarget_TimestampMs)(nil),
 	}
-	file_millrace_admin_v1_admin_proto_msgTypes[58].OneofWrappers = []any{
+	file_millrace_admin_v1_admin_proto_msgTypes[62].OneofWrappers = []any{
 		(*PushPluginRequest_Manifest)(nil),
 		(*PushPluginRequest_Chunk)(nil),
 	}
@@ -6824,7 +7176,7 @@ func file_millrace_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_admin_v1_admin_proto_rawDesc), len(file_millrace_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   97,
+			NumMessages:   101,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

@@ -49,8 +49,13 @@ func (l *Log) append(batches []byte, room func(n int) tailWrite) error {
 	seg.end, l.end = add.next, add.next
 	l.epochs = add.epochs
 	l.keepTail(add.tail, add.next)
+	small := l.smallSyncs == zerosAfterSyncs
 	l.mu.Unlock()
 	l.flusher.request(l)
+	if err := l.writeAhead(seg, small); err != nil {
+		l.flusher.fail(err)
+		return err
+	}
 	return nil
 }
 

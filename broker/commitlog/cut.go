@@ -67,7 +67,7 @@ func (l *Log) cut(end broker.Offset) error {
 		l.flusher.fail(err)
 		return err
 	}
-	seg.reserved = 0
+	seg.reserved, seg.filled = 0, 0
 	l.mu.Lock()
 	seg.synced, seg.named = size, true
 	l.mu.Unlock()

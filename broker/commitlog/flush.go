@@ -17,7 +17,9 @@ type flushJob struct {
 	segments []*segment
 	files    []vfs.File
 	sizes    []int64
-	names    bool // the directory is to be synced
+	names    bool  // the directory is to be synced
+	wide     bool  // by a sync of the whole file system
+	bytes    int64 // of the open segment
 }
 
 // capture notes what is to be synced, and the generation and end that it will stand for (RC4). nil if nothing is.
@@ -38,6 +40,9 @@ func (l *Log) capture() *flushJob {
 		j.sizes = append(j.sizes, s.size)
 		j.names = j.names || !s.named
 		s.refs++
+	}
+	if active := l.activeLocked(); len(j.segments) > 0 {
+		j.bytes = active.size - active.synced
 	}
 	return j
 }
@@ -73,6 +78,9 @@ func (l *Log) flushed(j *flushJob, ok bool) (end broker.Offset, rose bool) {
 		if j.end > l.durable {
 			l.durable, rose = j.end, true
 		}
+	}
+	if !j.wide {
+		l.noteSync(j.bytes)
 	}
 	end = l.durable
 	l.mu.Unlock()
@@ -161,8 +169,7 @@ type closing struct {
 func (l *Log) close(c closing) error {
 	fs := l.cfg.FS
 	if c.file != nil {
-		// Gives back what was reserved behind the last batch.
-		if err := c.file.Truncate(c.size); err != nil {
+		if err := giveBack(c.file, c.size); err != nil {
 			return err
 		}
 	}

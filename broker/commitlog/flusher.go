@@ -355,6 +355,7 @@ func runAll(run []func() error) error {
 // finish tells the logs.
 func (g *group) finish(ok bool) {
 	for _, j := range g.jobs {
+		j.wide = g.wide
 		if end, rose := j.log.flushed(j, ok); rose {
 			g.flusher.noteJournal(j.log)
 			if j.log.cfg.OnDurable != nil {

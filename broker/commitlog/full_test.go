@@ -59,3 +59,22 @@ func TestAFullDiskKeepsNoNodeFromStartingAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAppendWaitsForLittleSpaceAtATime: a file system in memory takes a hundred milliseconds for 64 MiB.
+func TestAnAppendWaitsForLittleSpaceAtATime(t *testing.T) {
+	w, m := inMemory(t)
+	m.SetSpace(1 << 30)
+	w.open()
+	w.log.SetSegmentBytes(1 << 30)
+	for range 20 {
+		w.appendSized(1, 1<<20, 7)
+		free, total, err := m.Space(w.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const little = 4<<20 + 2<<20 // the journal's reserve is among it
+		if ahead := int64(total-free) - w.log.SizeBytes(); ahead > little {
+			t.Fatalf("%d bytes are taken beyond a log of %d", ahead, w.log.SizeBytes())
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -187,7 +188,11 @@ func (r *recovery) walk() error {
 		} else if r.adoptLast(seg) {
 			continue
 		}
-		torn, err := r.scan(seg)
+		next := broker.Offset(math.MaxInt64)
+		if seg.rolled {
+			next = r.bases[i+1]
+		}
+		torn, err := r.scan(seg, next)
 		if err != nil {
 			return err
 		}
@@ -305,8 +310,8 @@ func (r *recovery) lastIndexEntries(seg *segment) (before, last indexEntry, ok b
 	return before, decodeEntry(b[len(b)-indexEntryBytes:]), true
 }
 
-// scan reads a segment to its end, or to the torn tail, which it cuts.
-func (r *recovery) scan(seg *segment) (torn bool, err error) {
+// scan reads a segment to its end, or to the torn tail, which it cuts. next is where the segment behind it begins.
+func (r *recovery) scan(seg *segment, next broker.Offset) (torn bool, err error) {
 	last := broker.NoLeaderEpoch
 	if n := len(r.epochs); n > 0 {
 		last = r.epochs[n-1].epoch
@@ -318,6 +323,12 @@ func (r *recovery) scan(seg *segment) (torn bool, err error) {
 		r.epochs = r.epochs.add(v.LeaderEpoch(), v.BaseOffset())
 		if tail < 0 && v.NextOffset() > r.flushed {
 			tail = pos
+		}
+	}
+	if s.bad != "" && s.want >= min(r.flushed, next) && s.zerosFollow() {
+		s.bad = "" // Nothing is missing: the zeros were written ahead, and go as they came.
+		if tail < 0 {
+			tail = s.pos
 		}
 	}
 	if s.err != nil {

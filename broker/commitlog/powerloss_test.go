@@ -113,7 +113,7 @@ func runPowerLoss(t *testing.T, appends, spares int) {
 	if w.log, err = commitlog.Open(cfg); err != nil {
 		t.Fatal(err)
 	}
-	checked := 0
+	checked, ahead := 0, 0
 	m.Watch(func(op vfs.Op) {
 		if op.Kind == vfs.OpRead || op.Kind == vfs.OpOpen || testing.Short() && op.Number%7 != 0 {
 			return
@@ -137,11 +137,15 @@ func runPowerLoss(t *testing.T, appends, spares int) {
 			t.Fatal(err)
 		}
 		step(t, w, p, &mu, rng)
+		if i%10 == 0 && w.behind() > 0 {
+			ahead++
+		}
 	}
-	if w.log.Start() == 0 || len(w.log.Segments()) < 2 || checked < 100 {
-		t.Fatalf("the run did too little: start %d, %d segments, %d crashes", w.log.Start(), len(w.log.Segments()), checked)
+	if w.log.Start() == 0 || len(w.log.Segments()) < 2 || checked < 100 || (ahead > appends/50) != (spares == 0) {
+		t.Fatalf("the run did too little: start %d, %d segments, %d crashes, zeros ahead of %d tenths of its appends",
+			w.log.Start(), len(w.log.Segments()), checked, ahead)
 	}
-	t.Logf("%d crashes", checked)
+	t.Logf("%d crashes, zeros ahead of %d of %d appends", checked, 10*ahead, appends)
 }
 
 // step does, now and then, what happens to a log besides appends.

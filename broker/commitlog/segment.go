@@ -27,11 +27,13 @@ const (
 	segmentBytesMax = math.MaxUint32 - 1
 	relativeMax     = math.MaxUint32 - 1
 
+	// An append waits while space is taken; a file system in memory takes a millisecond for the larger step.
 	reserveBytesMin = 1 << 20
-	reserveBytesMax = 64 << 20
+	reserveBytesMax = 4 << 20
 )
 
-// segment is one file of batches. Its fields are guarded by the log's mu, but for reserved, which is the appender's.
+// segment is one file of batches. Its fields are guarded by the log's mu, but for reserved and filled, which are the
+// appender's.
 type segment struct {
 	base broker.Offset
 	name string // without suffix
@@ -51,6 +53,7 @@ type segment struct {
 	state  []byte // producer state at base, to be written when the segment before it closes
 
 	reserved int64
+	filled   int64 // where the zeros end that were written behind the batches; less than size where there are none
 }
 
 func segmentName(dir string, base broker.Offset) string {
@@ -72,7 +75,7 @@ func parseName(name string) (base broker.Offset, suffix string, ok bool) {
 
 func (s *segment) rel(at broker.Offset) uint32 { return uint32(at - s.base) }
 
-// reserve takes space for the bytes below end before any of them is written: 1 MiB at first, doubling to 64 MiB.
+// reserve takes space for the bytes below end before any of them is written: 1 MiB at first, doubling to steps of 4 MiB.
 func (s *segment) reserve(end int64) error {
 	if end <= s.reserved {
 		return nil

@@ -28,6 +28,9 @@ type RegisterBroker struct {
 	// PreviousEpoch is the broker epoch in the file of a clean stop, 0 without one. In strict mode, the only one yet, it
 	// decides nothing.
 	PreviousEpoch broker.BrokerEpoch
+	// Held is the index up to which the directory held the metadata when its process began, or since, once it had registered;
+	// 0: not compared. One that has held more comes back from a backup: what it acknowledged since is lost, and so is its vote.
+	Held broker.Index
 	// Damaged lists the replicas in which recovery found invalid bytes below the flush point.
 	Damaged []ReplicaRef
 }
@@ -113,10 +116,13 @@ func registerBroker(head *metadata.Image, r RegisterBroker) (Decision, error) {
 	registration := &metadata.Registration{
 		Node: r.Node, Incarnation: r.Incarnation, Directory: r.Directory, Endpoints: r.Endpoints, Rack: r.Rack, Fenced: true,
 	}
+	moved := known && old.Directory != r.Directory
 	if known {
 		registration.Drained = old.Drained
 	}
-	moved := known && old.Directory != r.Directory
+	if known && !moved {
+		registration.Held = old.Held
+	}
 	brokers := electorate{head: head, changed: registration}
 	var facts []*metadata.Fact
 	if moved || len(r.Damaged) > 0 || known && mutant.Is(mutant.SeatLostOnRestart) {
@@ -142,6 +148,11 @@ func checkRegistration(head *metadata.Image, r RegisterBroker, old *metadata.Reg
 		return broker.Errorf(broker.InvalidRequest, "node %d registers without an incarnation or a directory id", r.Node)
 	case !r.Cluster.IsZero() && r.Cluster != head.Cluster().ID:
 		return broker.Errorf(broker.InconsistentClusterID, "node %d belongs to cluster %s, this is %s", r.Node, r.Cluster, head.Cluster().ID)
+	}
+	if old != nil && old.Directory == r.Directory && r.Held != 0 {
+		if err := CheckHeld(r.Held, old.Held); err != nil {
+			return broker.Errorf(broker.DuplicateBrokerRegistration, "node %d: %v", r.Node, err)
+		}
 	}
 	// One directory is locked by one process, so the same directory proves that the incarnation before it has ended.
 	if old != nil && old.Directory != r.Directory && !old.Fenced {
@@ -238,6 +249,7 @@ func unfenceBroker(head *metadata.Image, r UnfenceBroker) (Decision, error) {
 	}
 	next := *old
 	next.Fenced = next.Fenced && r.Applied < broker.Index(r.Epoch)
+	next.Held = max(next.Held, r.Applied)
 	return restate(head, old, &next), nil
 }
 

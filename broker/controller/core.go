@@ -73,6 +73,8 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return yieldLeads(head, r)
 	case Tidy:
 		return tidy(head, nowMs)
+	case NoteHeld:
+		return noteHeld(head, r), nil
 	case CreateTopic:
 		return c.createTopic(head, r)
 	case CreatePartitions:

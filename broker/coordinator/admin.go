@@ -9,6 +9,9 @@ import (
 	"github.com/millrace-io/millrace/broker/group"
 )
 
+// errUnlisted is an answer that clients of ListGroups try again on; there is no coordinator that they could look for.
+var errUnlisted = broker.Errorf(broker.CoordinatorNotAvailable, "groups may have moved to another node a moment ago; try again")
+
 // List returns the groups coordinated here, by name. An error means that some may be missing.
 func (h *Host) List(_ context.Context) ([]group.Info, error) {
 	var all []group.Info
@@ -28,6 +31,22 @@ func (h *Host) List(_ context.Context) ([]group.Info, error) {
 	return all, incomplete
 }
 
+// Loading reports whether a partition that this node leads is still being read.
+func (h *Host) Loading() bool {
+	for i := range h.slots {
+		if t := h.slots[i].tenure.Load(); t != nil && t.isLoading() {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *tenure) isLoading() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.phase == loading
+}
+
 func (t *tenure) infos() ([]group.Info, error) {
 	t.mu.Lock()
 	err := t.serving()
@@ -38,14 +57,14 @@ func (t *tenure) infos() ([]group.Info, error) {
 		}
 	}
 	t.mu.Unlock()
-	if err == nil {
-		err = t.confirm()
+	if err == nil && t.confirm() != nil {
+		err = errUnlisted
 	}
 	return infos, err
 }
 
 // Describe tells who is in a classic group. A group that does not exist, or is of another type, is group.Dead.
-func (h *Host) Describe(_ context.Context, groupID string) (group.Description, error) {
+func (h *Host) Describe(ctx context.Context, groupID string) (group.Description, error) {
 	t, err := h.tenureOf(groupID)
 	if err != nil {
 		return group.Description{}, err
@@ -60,7 +79,7 @@ func (h *Host) Describe(_ context.Context, groupID string) (group.Description, e
 	if err != nil {
 		return group.Description{}, err
 	}
-	return d, t.confirm()
+	return d, t.ensureLeads(ctx)
 }
 
 // Delete removes a group without members, with its committed offsets: NonEmptyGroup if it has members, GroupIDNotFound

@@ -133,7 +133,7 @@ func TestDeposedCoordinatorAnswersNothingFromMemory(t *testing.T) {
 		_, err = b.Describe(t.Context(), "g")
 		b.want(err, broker.NotCoordinator)
 		_, err = b.List(t.Context())
-		b.want(err, broker.NotCoordinator)
+		b.want(err, broker.CoordinatorNotAvailable)
 		_, _, err = b.LowestCommitted(p)
 		b.want(err, broker.NotCoordinator)
 		_, err = b.HasCommitsOrMembers("g", "t")

@@ -26,6 +26,10 @@ type Config struct {
 
 	Cluster Cluster // what consumer groups have to know of it
 
+	// Lease reports whether this node cannot have been replaced without its knowledge. It must not block. Without it every
+	// answer from memory is preceded by a write.
+	Lease func() bool
+
 	// OnCommit is told of every committed offset, after the commit and in its order within a group. It is called from
 	// several goroutines and must not block. It may be nil.
 	OnCommit func(Committed)
@@ -44,7 +48,7 @@ type Committed struct {
 }
 
 // DefaultConfig returns Kafka's defaults, with the system's clock and random source, a silent logger and a cluster
-// without topics.
+// without topics in which nobody is ever replaced.
 func DefaultConfig() Config {
 	return Config{
 		Group:                  group.DefaultConfig(),
@@ -54,6 +58,7 @@ func DefaultConfig() Config {
 		BatchBytesMax:          512 << 10,
 		QueueBytesMax:          64 << 20,
 		Cluster:                bareCluster{},
+		Lease:                  func() bool { return true },
 		Now:                    time.Now,
 		Random:                 rand.Reader,
 		Logger:                 zerolog.Nop(),
@@ -82,7 +87,7 @@ func (c *Config) validate() error {
 	check(c.BatchBytesMax > 0, "the batch size (%d bytes) must be above 0", c.BatchBytesMax)
 	check(c.QueueBytesMax > 0, "the size of the write queue (%d bytes) must be above 0", c.QueueBytesMax)
 	check(g.ConsumersMax > 0, "group.consumer.max.size (%d) must be above 0", g.ConsumersMax)
-	check(c.Cluster != nil, "a view of the cluster is required")
+	check(c.Cluster != nil && c.Lease != nil, "a view of the cluster and a lease are required")
 	check(c.Now != nil && c.Random != nil, "a clock and a random source are required")
 	return errors.Join(problems...)
 }

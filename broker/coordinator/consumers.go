@@ -56,7 +56,7 @@ func (h *Host) ConsumerHeartbeat(ctx context.Context, groupID string, r group.He
 		if response.Err != nil {
 			return response, response.Err
 		}
-		return response, t.confirm()
+		return response, t.ensureLeads(ctx)
 	case <-t.ended:
 		return group.HeartbeatResponse{}, errNotCoordinator
 	case <-ctx.Done():
@@ -91,7 +91,7 @@ func (t *tenure) onConsumerHeartbeat(
 }
 
 // DescribeConsumers tells who is in a consumer group: GroupIDNotFound if there is none of that name.
-func (h *Host) DescribeConsumers(_ context.Context, groupID string) (group.ConsumerDescription, error) {
+func (h *Host) DescribeConsumers(ctx context.Context, groupID string) (group.ConsumerDescription, error) {
 	if groupID == "" {
 		return group.ConsumerDescription{}, broker.Errorf(broker.InvalidGroupID, "the group id is empty")
 	}
@@ -110,7 +110,7 @@ func (h *Host) DescribeConsumers(_ context.Context, groupID string) (group.Consu
 		d, isConsumers = g.DescribeConsumers()
 	}
 	t.mu.Unlock()
-	if err := t.confirm(); err != nil {
+	if err := t.ensureLeads(ctx); err != nil {
 		return group.ConsumerDescription{}, err
 	}
 	if !isConsumers {

@@ -13,7 +13,8 @@
 //	callers' channels ◄── answers ── group core ── lock ◄──────────────────────────────┘
 //
 // Every promise that a reply makes is committed first, in the tenure's own leader epoch; what is read from memory is
-// answered only if the log says, after the reading, that this node still leads in that epoch. While one batch is being
+// answered only if the log says, after the reading, that this node still leads in that epoch, and nobody can have replaced it
+// without its knowledge: it holds a lease of the controller's, or a mark that it wrote since was committed (confirm.go). While one batch is being
 // written, the writes that arrive form the next one, so a busy partition pays one round of replication for many
 // commits.
 //

@@ -96,7 +96,7 @@ func (h *Host) Sync(ctx context.Context, groupID string, r group.SyncRequest) (g
 		if response.Code != broker.None {
 			return response, broker.Errorf(response.Code, "sync with group %q: error code %d", groupID, response.Code)
 		}
-		return response, t.confirm()
+		return response, t.ensureLeads(ctx)
 	case <-t.ended:
 		return group.SyncResponse{}, errNotCoordinator
 	case <-ctx.Done():
@@ -139,7 +139,7 @@ func (t *tenure) existing(groupID string) (*hosted, error) {
 }
 
 // Heartbeat keeps a member's session alive.
-func (h *Host) Heartbeat(_ context.Context, groupID string, who group.Identity) error {
+func (h *Host) Heartbeat(ctx context.Context, groupID string, who group.Identity) error {
 	t, err := h.memberTenure(groupID)
 	if err != nil {
 		return err
@@ -149,7 +149,7 @@ func (h *Host) Heartbeat(_ context.Context, groupID string, who group.Identity) 
 	if err != nil {
 		t.mu.Unlock()
 		if errors.Is(err, broker.CoordinatorLoadInProgress) {
-			return nil // As in Kafka: the member is alive, and its session will begin when the group is loaded.
+			return t.confirm() // As in Kafka: the member is alive, and its session will begin when the group is loaded.
 		}
 		return err
 	}
@@ -157,6 +157,9 @@ func (h *Host) Heartbeat(_ context.Context, groupID string, who group.Identity) 
 	o := t.settle(g)
 	t.mu.Unlock()
 	t.deliver(o)
+	if err := t.ensureLeads(ctx); err != nil {
+		return err
+	}
 	if code != broker.None {
 		return broker.Errorf(code, "heartbeat in group %q: error code %d", groupID, code)
 	}
@@ -164,7 +167,7 @@ func (h *Host) Heartbeat(_ context.Context, groupID string, who group.Identity) 
 }
 
 // Leave removes members. The outcome of each is in its Code; the error is about the group.
-func (h *Host) Leave(_ context.Context, groupID string, leaving []group.Leaving) ([]group.Left, error) {
+func (h *Host) Leave(ctx context.Context, groupID string, leaving []group.Leaving) ([]group.Left, error) {
 	t, err := h.memberTenure(groupID)
 	if err != nil {
 		return nil, err
@@ -187,5 +190,5 @@ func (h *Host) Leave(_ context.Context, groupID string, leaving []group.Leaving)
 	o := t.settle(g)
 	t.mu.Unlock()
 	t.deliver(o)
-	return left, nil
+	return left, t.ensureLeads(ctx)
 }

@@ -154,7 +154,7 @@ type FetchedOffset struct {
 }
 
 // FetchOffsets returns what is asked for, in its order; of a group that does not exist, too, NoOffset.
-func (h *Host) FetchOffsets(_ context.Context, r FetchRequest) ([]FetchedOffset, error) {
+func (h *Host) FetchOffsets(ctx context.Context, r FetchRequest) ([]FetchedOffset, error) {
 	t, err := h.tenureOf(r.Group)
 	if err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func (h *Host) FetchOffsets(_ context.Context, r FetchRequest) ([]FetchedOffset,
 	if err != nil {
 		return nil, err
 	}
-	return fetched, t.confirm()
+	return fetched, t.ensureLeads(ctx)
 }
 
 func (t *tenure) fetch(r FetchRequest) ([]FetchedOffset, error) {
@@ -255,9 +255,14 @@ func (h *Host) OnTopicDeleted(topic string, id broker.TopicID) {
 // CommittedOffset returns the committed offset of a group on a partition, if it has one. An error means that it is not
 // known here: the caller must not take that for none.
 func (h *Host) CommittedOffset(groupID string, p group.NamedPartition) (broker.Offset, bool, error) {
-	fetched, err := h.FetchOffsets(context.Background(), FetchRequest{
-		Group: groupID, Partitions: []PartitionToFetch{{NamedPartition: p}},
-	})
+	t, err := h.tenureOf(groupID)
+	if err != nil {
+		return broker.NoOffset, false, err
+	}
+	fetched, err := t.fetch(FetchRequest{Group: groupID, Partitions: []PartitionToFetch{{NamedPartition: p}}})
+	if err == nil {
+		err = t.confirm()
+	}
 	if err != nil {
 		return broker.NoOffset, false, err
 	}

@@ -90,14 +90,6 @@ func (t *tenure) serving() error {
 	}
 }
 
-// confirm is nil if this node still leads the partition: asked after reading from memory, before answering.
-func (t *tenure) confirm() error {
-	if _, _, err := t.log.Bounds(t.epoch); err != nil {
-		return errNotCoordinator
-	}
-	return nil
-}
-
 // ensure returns a group, made if it does not exist. The caller holds mu.
 func (t *tenure) ensure(groupID string) *hosted {
 	g := t.groups[groupID]

@@ -13,7 +13,7 @@ import (
 
 // write is one group's change on its way to the log. Its records go into one batch, all or none.
 type write struct {
-	group   *hosted
+	group   *hosted // nil: a mark, which changes nothing
 	records []record
 	bytes   int
 
@@ -136,6 +136,9 @@ func (t *tenure) write(ctx context.Context, writes []*write) error {
 // settleWrite tells the group what became of w. The caller holds mu.
 func (t *tenure) settleWrite(w *write, code broker.Code) outcome {
 	g, nowMs := w.group, t.nowMs()
+	if w.code = code; g == nil {
+		return outcome{wakeMs: group.Never}
+	}
 	for _, c := range w.commits {
 		if code == broker.None {
 			g.OnCommitted(c.p, c.commit)

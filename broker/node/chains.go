@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/millrace-io/millrace/broker"
-	"github.com/millrace-io/millrace/broker/admin"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/delivery"
 	"github.com/millrace-io/millrace/broker/kafka"
@@ -90,34 +89,6 @@ func clientEnds(e delivery.FilteredEnds) kafka.Ends {
 // adminChains shows delivery to the admin API.
 type adminChains struct{ node *Node }
 
-// Status implements admin.Chains.
-func (c adminChains) Status(binding broker.BindingID) []admin.ChainStatus {
-	var all []admin.ChainStatus
-	for _, s := range c.node.chains.Describe(binding) {
-		status := admin.ChainStatus{
-			Partition: s.Partition, State: string(s.State), Reason: s.Reason, LogStart: s.LogStart, JudgedTo: s.JudgedTo, LastStable: s.LastStable,
-			Passed: int64(s.Counts.Visible), Dropped: int64(s.Counts.Dropped), Duplicates: int64(s.Counts.Duplicates),
-			Replaced: int64(s.Counts.Replaced), Lettered: int64(s.Counts.Lettered), Failed: int64(s.Failures),
-			FuelUsed: s.Fuel, LastError: s.LastError, LastStderr: s.LastStderr, LastErrorOffset: s.LastErrorOffset,
-			ReachFrom: max(s.LogStart, s.JudgedTo-broker.Offset(s.ReachOffsets)),
-		}
-		if !s.ReachFrom.IsZero() {
-			status.ReachFromMs = s.ReachFrom.UnixMilli()
-		}
-		all = append(all, status)
-	}
-	return all
-}
-
-// End implements admin.Chains.
-func (c adminChains) End(binding broker.BindingID, tp broker.TopicPartition) (broker.Offset, bool) {
-	f, err := c.node.chains.Filtered(binding, tp)
-	if err != nil {
-		return 0, false
-	}
-	return f.Ends(true).HighWatermark, true
-}
-
 // JudgeKey implements admin.Chains.
 func (c adminChains) JudgeKey(topic broker.TopicID, row *metadata.Row) string {
 	kind := delivery.FrameBatch
@@ -126,6 +97,15 @@ func (c adminChains) JudgeKey(topic broker.TopicID, row *metadata.Row) string {
 		kind = delivery.FrameRecord
 	}
 	return delivery.KeyOf(topic, kind, row).Hex()
+}
+
+// filteredEnd is where a filtered log ends for its reader, as far as it is known here.
+func (n *Node) filteredEnd(binding broker.BindingID, tp broker.TopicPartition) (broker.Offset, bool) {
+	f, err := n.chains.Filtered(binding, tp)
+	if err != nil {
+		return 0, false
+	}
+	return f.Ends(true).HighWatermark, true
 }
 
 // clientController is the controller as the Kafka face uses it.

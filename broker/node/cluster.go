@@ -39,6 +39,8 @@ type clusterRoom struct {
 	heard      sync.Mutex
 	detector   *controller.Detector                // guarded by heard
 	inquests   map[broker.UUID]*controller.Inquest // guarded by heard: by incarnation
+	lease      *controller.Lease                   // guarded by heard
+	applied    map[broker.NodeID]controller.Held   // guarded by heard: how far the others have come
 	disownedBy map[broker.NodeID]bool              // guarded by heard: who says that this node was removed from the cluster
 
 	set atomic.Pointer[replica.Set] // nil until partitions may be followed
@@ -60,7 +62,7 @@ func (n *Node) newClusterRoom() (*clusterRoom, error) {
 		node: n, logger: n.component("cluster"), serving: make(chan struct{}, snapshotsServedMax),
 		joining: make(chan struct{}, joinsAtOnceMax), look: make(chan struct{}, 1),
 		detector: controller.NewDetector(n.sinceStart().Milliseconds()), inquests: map[broker.UUID]*controller.Inquest{},
-		disownedBy: map[broker.NodeID]bool{},
+		lease: controller.NewLease(), applied: map[broker.NodeID]controller.Held{}, disownedBy: map[broker.NodeID]bool{},
 	}
 	server, client, err := n.peerTLS()
 	if err != nil {
@@ -210,7 +212,29 @@ const snapshotWithin = 30 * time.Second
 
 // Heartbeat implements peer.Handler.
 func (c *clusterRoom) Heartbeat() peer.Heartbeat {
-	return peer.Heartbeat{Epoch: c.node.brokerEpoch(), Applied: c.node.quorum.Image().Index()}
+	nowMs := c.node.sinceStart().Milliseconds()
+	return peer.Heartbeat{
+		Epoch: c.node.brokerEpoch(), Applied: c.node.quorum.Image().Index(), SentMs: nowMs, LedAgoMs: c.ledAgo(nowMs),
+	}
+}
+
+// ledAgo is how long ago this node had most voters behind it as the controller.
+func (c *clusterRoom) ledAgo(nowMs int64) int64 {
+	if !c.node.quorum.Status().Active {
+		return controller.NotLed
+	}
+	c.heard.Lock()
+	defer c.heard.Unlock()
+	return c.lease.LedAgo(nowMs, c.node.identity.Raft, c.node.quorum.Image())
+}
+
+// leaseHolds reports whether this node cannot have been fenced without its knowledge, now.
+func (c *clusterRoom) leaseHolds() bool {
+	nowMs := c.node.sinceStart().Milliseconds()
+	ledAgoMs := c.ledAgo(nowMs)
+	c.heard.Lock()
+	defer c.heard.Unlock()
+	return c.lease.Holds(nowMs, ledAgoMs)
 }
 
 // OnHeartbeat implements peer.Handler.
@@ -223,6 +247,10 @@ func (c *clusterRoom) OnHeartbeat(from peer.Peer, beat peer.Heartbeat) {
 	}
 	c.detector.OnHeartbeat(from.Node, beat.Epoch)
 	c.detector.OnLife(from.Node, from.Incarnation)
+	c.onApplied(from, beat)
+	if beat.AnswersMs > 0 {
+		c.lease.OnAnswer(from.Raft, beat.AnswersMs, beat.LedAgoMs)
+	}
 	if inquest := c.inquests[from.Incarnation]; inquest != nil {
 		inquest.OnHeartbeat(c.node.sinceStart().Milliseconds())
 	}

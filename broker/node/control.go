@@ -27,6 +27,9 @@ const (
 	askAuthority  byte = 'k' // authorityQuestion for a holder of the authority's key; the answer is authorityAnswer, both JSON
 	askBehind     byte = 'b' // partition, u32 node: u64, how many records of the partition's log that follower lacks
 	askLeads      byte = 'l' // partitions; the answer is a byte for each: 1 if the asked node leads it, and can read it
+	askReport     byte = 'i' // admin.Inquiry; the answer is admin.Report, both JSON
+	askSave       byte = 'w' // nothing: write a snapshot of the metadata; the answer is admin.SavedSnapshot as JSON
+	askRelay      byte = 'p' // u64 raft id, a question of answerLog's: pass it on, and its answer back
 	askStatus     byte = 's' // how the quorum stands for the leader; the answer is quorum.Status as JSON
 )
 
@@ -137,7 +140,11 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 	if len(question) == 0 {
 		return c.answer(nil, broker.Errorf(broker.InvalidRequest, "an empty question"))
 	}
-	switch kind, body := question[0], question[1:]; kind {
+	kind, body := question[0], question[1:]
+	if ofLogs(kind) {
+		return c.answerLog(ctx, kind, body)
+	}
+	switch kind {
 	case askController:
 		return c.answer(c.decide(ctx, from, body))
 	case askTransfer:
@@ -145,8 +152,8 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 			return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a transfer to nobody"))
 		}
 		return c.answer(nil, c.node.quorum.Transfer(broker.RaftID(binary.LittleEndian.Uint64(body))))
-	case askAppend, askRead, askCommitted, askGroups, askBehind, askLeads:
-		return c.answerLog(ctx, kind, body)
+	case askRelay:
+		return c.relay(ctx, body)
 	case askAuthority:
 		return c.answerAuthorityQuestion(ctx, body)
 	case askStatus:
@@ -194,8 +201,8 @@ func mayAsk(from peer.Peer, request controller.Request) error {
 		asked = r.Node
 	case controller.AllocateProducerIDs:
 		asked = r.Node
-	case controller.FenceBroker:
-		return broker.Errorf(broker.ClusterAuthorizationFailed, "only the controller fences; node %d asks for it", from.Node)
+	case controller.FenceBroker, controller.NoteHeld:
+		return broker.Errorf(broker.ClusterAuthorizationFailed, "only the controller judges of others; node %d asks for it", from.Node)
 	}
 	if asked != from.Node {
 		return broker.Errorf(broker.ClusterAuthorizationFailed, "node %d asks in the name of node %d", from.Node, asked)
@@ -223,6 +230,7 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 	published := make(chan struct{}, 1) // An image may be the first of this node as the controller.
 	defer c.node.quorum.Watch(published)()
 	var asked time.Time
+	noted := time.Now()
 	var alone int // ticks without a leader of the quorum
 	for {
 		select {
@@ -249,6 +257,10 @@ func (c *clusterRoom) watchBrokers(ctx context.Context) error {
 		c.heard.Unlock()
 		if set := c.set.Load(); set != nil {
 			set.OnController(heard)
+		}
+		if active && time.Since(noted) >= heldEvery {
+			noted = time.Now()
+			c.node.base.Go("note how far brokers have come", func(ctx context.Context) error { c.noteHeld(ctx); return nil })
 		}
 		if active {
 			for _, r := range silent {

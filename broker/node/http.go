@@ -118,7 +118,7 @@ func (n *Node) serve(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	server := admin.New(admin.Config{
-		Node: n.identity.Node, Version: Version, Metadata: adminMetadata{n}, Partitions: partitions{n.set},
+		Node: n.identity.Node, Version: Version, Metadata: adminMetadata{n}, Nodes: n.cluster,
 		Groups: n.cluster.groups(), Chains: adminChains{n}, Plugins: n.plugins, Quorum: adminQuorum{n.cluster}, Followers: n.cluster,
 		NodeConfigs: n.nodeConfigs(), Machine: n.machine, Logger: n.component("admin"), NowMs: func() int64 { return n.seams.Now().UnixMilli() },
 	})

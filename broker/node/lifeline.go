@@ -141,3 +141,11 @@ func (c *clusterRoom) lookAgain() {
 	default:
 	}
 }
+
+// OnLifelineLost implements peer.Handler.
+func (c *clusterRoom) OnLifelineLost() {
+	nowMs := c.node.sinceStart().Milliseconds()
+	c.heard.Lock()
+	defer c.heard.Unlock()
+	c.lease.OnLifelineLost(nowMs)
+}

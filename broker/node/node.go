@@ -229,6 +229,7 @@ func (n *Node) openRooms(ctx context.Context) error {
 	config.Group.InitialRebalanceDelayMs = int32(n.config.GroupInitialRebalance.Milliseconds())
 	config.Group.MembersMax, config.Group.ConsumersMax = n.config.GroupMembersMax, n.config.GroupConsumersMax
 	config.Cluster = groupCluster{n.quorum.Image, n.executor.subscribable, n.config.GroupConsumer}
+	config.Lease = n.cluster.leaseHolds
 	config.OffsetsRetention = n.config.OffsetsRetention
 	config.Now, config.Random, config.Logger = n.seams.Now, n.seams.Random, n.component("coordinator")
 	if n.groups, err = coordinator.NewHost(config); err != nil {
@@ -281,6 +282,7 @@ func (n *Node) enlist(ctx context.Context, previous broker.BrokerEpoch) error {
 	request := controller.RegisterBroker{
 		Cluster: n.identity.Cluster, Node: n.identity.Node, Raft: n.identity.Raft, Directory: n.identity.Directory,
 		Incarnation: n.incarnation, Endpoints: n.bound.endpoints(n.config), Rack: n.config.Rack, PreviousEpoch: max(previous, 0),
+		Held: n.holds(),
 	}
 	for _, failed := range n.set.Failed() {
 		request.Damaged = append(request.Damaged, controller.ReplicaRef{TopicPartition: failed.TopicPartition, ID: failed.Replica})
@@ -328,8 +330,8 @@ func (n *Node) awaitRoles(ctx context.Context) error {
 	ticker := time.NewTicker(loadingLook)
 	defer ticker.Stop()
 	for {
-		if _, err := n.groups.List(ctx); broker.CodeOf(err) != broker.CoordinatorLoadInProgress {
-			return err
+		if !n.groups.Loading() {
+			return nil
 		}
 		select {
 		case <-ticker.C:

@@ -6,7 +6,6 @@ import (
 	"iter"
 
 	"github.com/millrace-io/millrace/broker"
-	"github.com/millrace-io/millrace/broker/admin"
 	"github.com/millrace-io/millrace/broker/batch"
 	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/delivery"
@@ -14,7 +13,7 @@ import (
 	"github.com/millrace-io/millrace/broker/replica"
 )
 
-// partitions shows the replica set to the faces.
+// partitions shows the replica set to the Kafka face.
 type partitions struct{ set *replica.Set }
 
 // Partition implements kafka.Partitions.
@@ -24,34 +23,6 @@ func (p partitions) Partition(tp broker.TopicPartition) (kafka.Partition, error)
 		return nil, err
 	}
 	return clientPartition{r}, nil
-}
-
-// State implements admin.Partitions.
-func (p partitions) State(tp broker.TopicPartition) admin.PartitionState {
-	r, err := p.set.Get(tp)
-	if err != nil {
-		return admin.PartitionState{}
-	}
-	if err := r.Err(); err != nil {
-		return admin.PartitionState{OfflineBecause: err.Error()}
-	}
-	ends := r.Ends()
-	return admin.PartitionState{
-		Here: true, LogStart: ends.LogStart, HighWatermark: ends.HighWatermark, LogEnd: ends.LogEnd, SizeBytes: r.SizeBytes(),
-	}
-}
-
-// OffsetForTime implements admin.Partitions.
-func (p partitions) OffsetForTime(tp broker.TopicPartition, ms int64) (broker.Offset, error) {
-	r, err := p.set.Get(tp)
-	if err != nil {
-		return 0, err
-	}
-	at, _, found, err := r.OffsetForTime(ms)
-	if err == nil && !found {
-		at = r.Ends().HighWatermark
-	}
-	return at, err
 }
 
 // clientPartition is a replica as the Kafka face uses it.

@@ -151,10 +151,16 @@ const (
 
 // askLog asks the leader of a partition for something.
 func (c *clusterRoom) askLog(ctx context.Context, leader broker.RaftID, kind byte, body []byte) ([]byte, error) {
-	answer, err := c.ask(ctx, leader, kind, body)
-	switch {
-	case err != nil && broker.CodeOf(err) == broker.NotController:
+	answer, err := c.askMember(ctx, leader, kind, body)
+	if broker.CodeOf(err) == broker.NotController {
 		return nil, broker.Errorf(broker.NotLeaderOrFollower, "the leader of a partition cannot be asked: %v", err)
+	}
+	return answer, err
+}
+
+// logAnswer takes an answer about a log apart.
+func (c *clusterRoom) logAnswer(answer []byte, err error) ([]byte, error) {
+	switch {
 	case err != nil:
 		return nil, err
 	case len(answer) > 0 && answer[0] == logDone:
@@ -185,6 +191,10 @@ func (c *clusterRoom) doLog(ctx context.Context, kind byte, question []byte) ([]
 		return c.groups().answer(ctx, question)
 	case askLeads:
 		return c.leadsHere(question)
+	case askSave:
+		return c.saveAsked(ctx)
+	case askReport:
+		return c.node.reportHere(question)
 	}
 	tp, rest, whole := cutPartition(question)
 	if !whole {

@@ -19,6 +19,7 @@ import (
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/internal/vfs"
+	"github.com/millrace-io/millrace/raftctl/inspect"
 )
 
 // clinic is three nodes with one partition of small segments, to which records were acknowledged.
@@ -161,16 +162,19 @@ func (c *clinic) read() []string {
 	return got
 }
 
-// bytes are all batches of a node's copy as they lie in its files.
+// bytes are all batches of a node's copy as they lie in its files, without the zeros that may follow them.
 func (c *clinic) bytes(i int) []byte {
 	c.t.Helper()
+	segments, err := inspect.Segments(os.DirFS(c.dir(i)), ".")
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	var all []byte
-	for _, name := range c.segments(i) {
-		b, err := os.ReadFile(name)
+	for b, err := range inspect.Batches(os.DirFS(c.dir(i)), segments) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		all = append(all, b...)
+		all = append(all, b.View...)
 	}
 	return all
 }
@@ -280,10 +284,12 @@ func TestTwoDamagedReplicasAreRepairedFromTheThird(t *testing.T) {
 }
 
 // startAll starts nodes side by side: none is up before a majority is.
-func (c *clinic) startAll() {
+func (c *clinic) startAll() { c.startSome([]int{0, 1, 2}) }
+
+func (c *clinic) startSome(which []int) {
 	c.t.Helper()
-	started := make(chan func(), len(c.nodes))
-	for i := range c.nodes {
+	started := make(chan func(), len(which))
+	for _, i := range which {
 		go func() {
 			n, err := c.seats[i].tryStart(context.WithoutCancel(c.t.Context()))
 			started <- func() {
@@ -294,7 +300,7 @@ func (c *clinic) startAll() {
 			}
 		}()
 	}
-	for range c.nodes {
+	for range which {
 		(<-started)()
 	}
 }

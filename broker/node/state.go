@@ -2,18 +2,14 @@ package node
 
 import (
 	"cmp"
-	"context"
 	"encoding/hex"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace-io/millrace/broker"
-	"github.com/millrace-io/millrace/broker/batch"
-	"github.com/millrace-io/millrace/broker/coordinator"
 	"github.com/millrace-io/millrace/broker/delivery"
 	"github.com/millrace-io/millrace/broker/metadata"
-	"github.com/millrace-io/millrace/broker/replica"
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -150,44 +146,6 @@ func (s *stateCollector) cluster(gauge func(*prometheus.Desc, float64, ...string
 	gauge(s.is.raftApplied, float64(status.Applied))
 }
 
-// collectWithin bounds what one scrape may wait for the coordinator.
-const collectWithin = 2 * time.Second
-
-func (s *stateCollector) groups(gauge, counter func(*prometheus.Desc, float64, ...string)) {
-	ctx, cancel := context.WithTimeout(s.node.rooms.Context(), collectWithin)
-	defer cancel()
-	infos, err := s.node.groups.List(ctx)
-	if err != nil {
-		return
-	}
-	image := s.node.quorum.Image()
-	for _, info := range infos {
-		gauge(s.is.groupMembers, float64(info.Members), info.Group)
-		gauge(s.is.groupStatus, 1, info.Group, info.State.String())
-		counter(s.is.groupRebalances, float64(info.Generation), info.Group)
-		offsets, err := s.node.groups.FetchOffsets(ctx, coordinator.FetchRequest{Group: info.Group, All: true})
-		if err != nil {
-			continue
-		}
-		lags := map[string]float64{}
-		oldest := time.Duration(0)
-		for _, o := range offsets {
-			end, known := s.node.endOf(image, info.Group, o.Topic, o.Partition)
-			if !known {
-				continue
-			}
-			lags[o.Topic] += float64(max(0, end-o.Offset))
-			if end > o.Offset {
-				oldest = max(oldest, s.node.ageOf(image, o.Topic, o.Partition, o.Offset))
-			}
-		}
-		gauge(s.is.groupLagSeconds, oldest.Seconds(), info.Group)
-		for topic, lag := range lags {
-			gauge(s.is.groupLag, lag, info.Group, topic)
-		}
-	}
-}
-
 func (s *stateCollector) chains(gauge, counter func(*prometheus.Desc, float64, ...string)) {
 	image := s.node.quorum.Image()
 	for _, binding := range image.Bindings() {
@@ -247,54 +205,4 @@ func ownView(image *metadata.Image, id broker.BindingID) string {
 		}
 	}
 	return ""
-}
-
-// ageOf is how long ago the record at an offset was made, to the batch; nothing where that is not known.
-func (n *Node) ageOf(image *metadata.Image, topicName string, partition int32, offset broker.Offset) time.Duration {
-	tp := broker.TopicPartition{Partition: partition}
-	if view, ok := image.ViewNamed(topicName); ok {
-		tp.Topic = view.Base
-	} else if topic, ok := image.TopicNamed(topicName); ok {
-		tp.Topic = topic.ID
-	}
-	r, err := n.set.Get(tp)
-	if err != nil {
-		return 0
-	}
-	read, err := r.Read(replica.Read{From: max(offset, r.Ends().LogStart), MaxBytes: 1, MinOne: true, LeaderEpoch: broker.NoLeaderEpoch})
-	if err != nil || read.Slice == nil {
-		return 0
-	}
-	defer read.Slice.Release()
-	for _, run := range read.Slice.Bytes {
-		if v, err := batch.Parse(run); err == nil && v.MaxTimestamp() > 0 {
-			return max(0, time.Since(time.UnixMilli(v.MaxTimestamp())))
-		}
-	}
-	return 0
-}
-
-// endOf is where a group's reading of a partition ends: in its filtered log if a chain is bound, else at the high
-// watermark; false for a partition that this node does not lead.
-func (n *Node) endOf(image *metadata.Image, group, topicName string, partition int32) (broker.Offset, bool) {
-	var binding broker.BindingID
-	tp := broker.TopicPartition{Partition: partition}
-	if view, ok := image.ViewNamed(topicName); ok {
-		binding, tp.Topic = view.Binding, view.Base
-	} else if topic, ok := image.TopicNamed(topicName); ok {
-		tp.Topic = topic.ID
-		if b, ok := image.BindingOf(group, topic.ID); ok {
-			binding = b.ID
-		}
-	}
-	if binding != 0 {
-		if end, known := (adminChains{n}).End(binding, tp); known {
-			return end, true
-		}
-	}
-	r, err := n.set.Get(tp)
-	if err != nil {
-		return 0, false
-	}
-	return r.Ends().HighWatermark, true
 }

@@ -27,6 +27,17 @@ type trio struct {
 // they work, so they run side by side.
 func newTrio(t *testing.T) *trio {
 	t.Helper()
+	c := foundTrio(t)
+	for i := range 2 {
+		c.join(i + 1)
+	}
+	c.promote(2, 3)
+	return c
+}
+
+// foundTrio has node 1 found a cluster; the others have still to join it.
+func foundTrio(t *testing.T) *trio {
+	t.Helper()
 	t.Parallel()
 	c := &trio{t: t}
 	c.seats[0] = newSeat(t, vfs.OS{}, t.TempDir()).format()
@@ -38,10 +49,6 @@ func newTrio(t *testing.T) *trio {
 			}
 		}
 	})
-	for i := range 2 {
-		c.join(i + 1)
-	}
-	c.promote(2, 3)
 	return c
 }
 

@@ -106,7 +106,7 @@ func (f *Fabric) greet(ctx context.Context, t Target, kind, subject string) (_ *
 	if err := first.SetDeadline(deadline); err != nil {
 		return nil, nil, Peer{}, err
 	}
-	if err := writeHello(first, f.self.hello(t.Node, kind, subject)); err != nil {
+	if err := writeHello(first, f.hello(t.Node, t.Raft, kind, subject)); err != nil {
 		return nil, nil, Peer{}, fmt.Errorf("say HELLO to %s: %w", t.Address, err)
 	}
 	answer, err := readHello(first)
@@ -142,6 +142,9 @@ func (f *Fabric) recognise(t Target, answer hello, state tls.ConnectionState) (P
 	}
 	if why := f.self.checkHello(answer, state); why != "" {
 		return refuse(why)
+	}
+	if err := f.handler.CheckHeld(answer.Held); err != nil {
+		return refuse(err.Error())
 	}
 	if t.Node != broker.NoNode && answer.From != t.Node {
 		return refuse(fmt.Sprintf("node %d answers where node %d was looked for", answer.From, t.Node))

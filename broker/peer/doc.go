@@ -11,13 +11,16 @@
 // that was dialled, a member that was removed and a copied directory are refused with a sentence, logged once, counted.
 //
 // A control connection (kind "control") has three streams, so that none waits for another (RH12): heartbeats, a record of
-// 16 bytes each 100 ms in both directions; raft messages, dropped when 1,024 wait (raft sends again, and is told);
+// 40 bytes each 100 ms in both directions; raft messages, dropped when 1,024 wait (raft sends again, and is told);
 // questions with their answers. Everybody dials the voters and the configured seeds; a connection is used in both
 // directions, so nobody needs to know a learner's address. Two that dial each other at once have two, and use the newer.
 //
-//	heartbeats   i64 broker epoch, u64 applied index
+//	heartbeats   i64 broker epoch, u64 applied index, i64 sent, i64 answers, i64 led ago
 //	raft         u32 length, message
 //	questions    u32 length, u64 id, u8 0 question | 1 answer, bytes
+//
+// A heartbeat answers the newest that came from the other side, with the time that this one bore; times are milliseconds of
+// its sender's own clock, which nobody else reads.
 //
 // Connections of other kinds have what their kind says behind the HELLO; "snapshot" is a file.
 //

@@ -39,8 +39,14 @@ type Target struct {
 
 // Heartbeat is what a node says of itself.
 type Heartbeat struct {
-	Epoch   broker.BrokerEpoch // 0: not registered
-	Applied broker.Index
+	Epoch    broker.BrokerEpoch // 0: not registered
+	Applied  broker.Index
+	SentMs   int64 // on the sender's own clock
+	LedAgoMs int64 // how long ago most voters were behind the sender as the controller; below 0: it is none
+
+	// AnswersMs is SentMs of the newest heartbeat of the receiver's that had come when this one was made; 0: none had. The
+	// connection fills it in.
+	AnswersMs int64
 }
 
 // Handler is told what arrives. Its methods are called from the connections' goroutines.
@@ -60,12 +66,20 @@ type Handler interface {
 	// Admit says why a peer whose certificate is good may not connect; nil if it may. The error wraps ErrRemoved where the
 	// peer is no member of the cluster and never will be again.
 	Admit(p Peer) error
+	// Held is an index up to which the directory of a member is known to have held the metadata; 0: none is known.
+	Held(raft broker.RaftID) broker.Index
+	// CheckHeld says why this node may speak with nobody, if a member knows that its directory has held the metadata up to an
+	// index; nil if it may.
+	CheckHeld(held broker.Index) error
 	// OnRemoved is told that a node of the cluster says so of this one. It must not block.
 	OnRemoved(by broker.NodeID)
 	// OnRefused counts a refusal.
 	OnRefused()
 	// OnLifelineClosed is told that the only lifeline of a process has closed. It may block.
 	OnLifelineClosed(ctx context.Context, of Peer)
+	// OnLifelineLost is told that a lifeline that this node held has closed: the other side may take this process for dead.
+	// It must not block.
+	OnLifelineLost()
 }
 
 // Fabric is this node's connections to others. Its methods are safe for concurrent use.
@@ -194,7 +208,7 @@ func (f *Fabric) serve(ctx context.Context, conn *transport.Connection) (err err
 		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: err.Error()}
 		return errors.Join(refusal, f.refuse(first, err))
 	}
-	answer := f.self.hello(peer.Node, h.Kind, "")
+	answer := f.hello(peer.Node, peer.Raft, h.Kind, "")
 	answer.Version = commonVersion(h.Versions)
 	if err := writeHello(first, answer); err != nil {
 		return nil // the other side has gone
@@ -225,6 +239,9 @@ func (f *Fabric) refuse(first *transport.Stream, why error) error {
 func (f *Fabric) examine(h hello, state tls.ConnectionState, from net.Addr) (Peer, error) {
 	if why := f.self.checkHello(h, state); why != "" {
 		return Peer{}, errors.New(why)
+	}
+	if err := f.handler.CheckHeld(h.Held); err != nil {
+		return Peer{}, err
 	}
 	if commonVersion(h.Versions) == 0 {
 		return Peer{}, fmt.Errorf("node %d talks versions %v of the protocol, this node %v: run programs of neighbouring releases", h.From, h.Versions, versions)

@@ -59,9 +59,17 @@ type hello struct {
 	Kind        string        `json:"kind,omitempty"`
 	Versions    []int         `json:"versions,omitempty"`
 	Subject     string        `json:"subject,omitempty"` // what a connection of its kind is about
+	Held        broker.Index  `json:"held,omitempty"`    // up to which the directory of whom it is said to has held the metadata
 	Version     int           `json:"version,omitempty"` // of an answer
 	Refused     string        `json:"refused,omitempty"` // of an answer: why
 	Removed     bool          `json:"removed,omitempty"` // of a refusal: whoever dialled was removed from the cluster
+}
+
+// hello is what this node says to a member first; raft 0: to whoever answers.
+func (f *Fabric) hello(to broker.NodeID, raft broker.RaftID, kind, subject string) hello {
+	h := f.self.hello(to, kind, subject)
+	h.Held = f.handler.Held(raft)
+	return h
 }
 
 // ErrRemoved is wrapped by a refusal of a member that was removed from the cluster.

@@ -89,6 +89,7 @@ func (f *Fabric) holdLifeline(ctx context.Context, t Target) error {
 		return err
 	}
 	_, _ = conn.Read(make([]byte, 1)) // nothing is said: it returns at the end
+	f.handler.OnLifelineLost()
 	return nil
 }
 

@@ -54,6 +54,9 @@ func TestALifelineTellsWhichProcessEnded(t *testing.T) {
 	if one.lifelines() != 0 {
 		t.Error("the lifeline stands")
 	}
+	if two.lost.Load() == 0 {
+		t.Error("whoever held the lifeline was not told of its end")
+	}
 }
 
 // lifeline makes one to a node by hand.

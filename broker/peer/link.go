@@ -23,7 +23,7 @@ const (
 	questionBytesMax       = 16 << 20
 	answersAtOnceMax       = 256 // questions of one peer that are being answered; beyond it its next ones wait unread
 	writeWithin            = 5 * time.Second
-	heartbeatBytes         = 16
+	heartbeatBytes         = 40
 	questionHeadBytes      = 9
 	streamRaft             = 'r'
 	streamQuestions        = 'q'
@@ -40,6 +40,7 @@ type link struct {
 	heart, raft, questions *transport.Stream
 	raftOut                chan []byte
 	heard                  atomic.Int64 // Unix nanoseconds of the last heartbeat
+	toAnswer               atomic.Int64 // when the last heartbeat was sent, on the other side's clock
 	ended                  chan struct{}
 
 	writing sync.Mutex // held over a write to questions, and over nothing else
@@ -127,10 +128,10 @@ func (l *link) writeHeartbeats(ctx context.Context) error {
 	ticker := time.NewTicker(heartbeatEvery)
 	defer ticker.Stop()
 	for {
+		answers := l.toAnswer.Load() // Before what this node says of itself: that is true of a time behind what it answers.
 		beat := l.fabric.handler.Heartbeat()
-		record := binary.LittleEndian.AppendUint64(make([]byte, 0, heartbeatBytes), uint64(beat.Epoch))
-		record = binary.LittleEndian.AppendUint64(record, uint64(beat.Applied))
-		if err := writeWhole(l.heart, record); err != nil {
+		beat.AnswersMs = answers
+		if err := writeWhole(l.heart, beat.append(make([]byte, 0, heartbeatBytes))); err != nil {
 			return err
 		}
 		select {
@@ -151,9 +152,23 @@ func (l *link) readHeartbeats(context.Context) error {
 			return err
 		}
 		l.heard.Store(time.Now().UnixNano())
-		l.fabric.handler.OnHeartbeat(l.peer, Heartbeat{
-			Epoch: broker.BrokerEpoch(binary.LittleEndian.Uint64(record[:])), Applied: broker.Index(binary.LittleEndian.Uint64(record[8:])),
-		})
+		beat := readHeartbeat(record)
+		l.toAnswer.Store(beat.SentMs)
+		l.fabric.handler.OnHeartbeat(l.peer, beat)
+	}
+}
+
+func (b Heartbeat) append(to []byte) []byte {
+	for _, field := range [...]int64{int64(b.Epoch), int64(b.Applied), b.SentMs, b.AnswersMs, b.LedAgoMs} {
+		to = binary.LittleEndian.AppendUint64(to, uint64(field))
+	}
+	return to
+}
+
+func readHeartbeat(record [heartbeatBytes]byte) Heartbeat {
+	field := func(i int) int64 { return int64(binary.LittleEndian.Uint64(record[8*i:])) }
+	return Heartbeat{
+		Epoch: broker.BrokerEpoch(field(0)), Applied: broker.Index(field(1)), SentMs: field(2), AnswersMs: field(3), LedAgoMs: field(4),
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,6 +85,8 @@ type house struct {
 	fabric  *Fabric
 	address string
 	log     lockedBuffer
+	sent    atomic.Int64 // heartbeats
+	lost    atomic.Int64 // lifelines that it held
 
 	mu      sync.Mutex
 	targets []Target
@@ -92,7 +95,8 @@ type house struct {
 	beats   map[broker.NodeID]Heartbeat
 	refused int
 	closed  []Peer // whose lifeline did
-	gone    int    // how often it was told that it was removed
+	held    broker.Index
+	gone    int // how often it was told that it was removed
 }
 
 type lockedBuffer struct {
@@ -128,8 +132,19 @@ func (h *house) Serve(_ context.Context, _ Peer, _, subject string, stream *tran
 	_, _ = stream.Read(make([]byte, 1)) // until the other side has it
 	return err
 }
-func (h *house) Heartbeat() Heartbeat { return Heartbeat{Epoch: 7, Applied: 9} }
-func (h *house) Targets() []Target    { h.mu.Lock(); defer h.mu.Unlock(); return h.targets }
+func (h *house) Heartbeat() Heartbeat {
+	sent := h.sent.Add(1)
+	return Heartbeat{Epoch: 7, Applied: 9, SentMs: sent, LedAgoMs: -sent}
+}
+func (h *house) Held(broker.RaftID) broker.Index { h.mu.Lock(); defer h.mu.Unlock(); return h.held }
+func (h *house) CheckHeld(held broker.Index) error {
+	if held > 100 {
+		return errors.New("the directory is of an earlier time")
+	}
+	return nil
+}
+func (h *house) OnLifelineLost()   { h.lost.Add(1) }
+func (h *house) Targets() []Target { h.mu.Lock(); defer h.mu.Unlock(); return h.targets }
 func (h *house) Admit(p Peer) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -241,10 +256,12 @@ func TestAControlConnectionCarriesEverythingBothWays(t *testing.T) {
 			t.Error("a raft message was dropped")
 		}
 		await(t, "a raft message", func() bool { pair.to.mu.Lock(); defer pair.to.mu.Unlock(); return len(pair.to.raft) == 1 })
-		await(t, "a heartbeat", func() bool {
+		before := pair.to.sent.Load()
+		await(t, "a heartbeat that answers one sent later", func() bool {
 			pair.to.mu.Lock()
 			defer pair.to.mu.Unlock()
-			return pair.to.beats[broker.NodeID(pair.own)] == Heartbeat{Epoch: 7, Applied: 9}
+			b := pair.to.beats[broker.NodeID(pair.own)]
+			return b.Epoch == 7 && b.Applied == 9 && b.SentMs == -b.LedAgoMs && b.AnswersMs > before && b.AnswersMs <= pair.to.sent.Load()
 		})
 		stream, done, err := pair.from.fabric.Open(t.Context(), Target{Address: pair.to.address, Raft: pair.node, Node: broker.NodeID(pair.node)}, KindSnapshot, "file")
 		if err != nil {
@@ -346,5 +363,25 @@ func TestAnotherAuthorityEndsInTheHandshake(t *testing.T) {
 	await(t, "the stranger's complaint", func() bool { return strings.Contains(stranger.log.String(), "certificate") })
 	if len(one.fabric.Connected()) != 0 {
 		t.Error("they are connected")
+	}
+}
+
+// A node that others know to have held more speaks with nobody: they need not trust its word, it need not hear of it first.
+func TestANodeWhoseDirectoryIsOfAnEarlierTimeTalksToNobody(t *testing.T) {
+	for _, dials := range []bool{true, false} {
+		ca := newAuthority(t)
+		one, two := ca.open(ours, 1, self(1)), ca.open(ours, 2, self(2))
+		one.mu.Lock()
+		one.held = 101 // what it knows of the other
+		one.mu.Unlock()
+		if dials {
+			one.dial(Target{Address: two.address, Node: 2, Raft: 2})
+		} else {
+			two.dial(Target{Address: one.address, Node: 1, Raft: 1})
+		}
+		await(t, "a refusal", func() bool { return strings.Contains(two.log.String(), "of an earlier time") })
+		if len(two.fabric.Connected()) != 0 {
+			t.Error("they are connected")
+		}
 	}
 }

@@ -53,6 +53,7 @@ type input struct {
 	transfer    broker.RaftID
 	died        broker.RaftID
 	export      *export
+	save        *save
 }
 
 // Config is what a node needs to take part in the quorum.
@@ -93,6 +94,7 @@ type Node struct {
 	submits chan *proposal
 	inbox   chan input
 	stopped chan struct{} // closed when Run has returned
+	opened  broker.Index  // how far the log reached at first
 
 	receiving sync.Mutex
 	received  mark // guarded by receiving: the snapshot that was received last
@@ -112,6 +114,7 @@ type Node struct {
 	commits  [electionTicks]uint64       // the commit index of the last ticks, in turn
 	ticks    int
 	turn     succession
+	saves    []*save // who asked for a snapshot
 
 	snapshotAfter uint64 // no snapshot below this index: there was no space for one
 }
@@ -156,7 +159,7 @@ func Open(config Config) (*Node, error) {
 		config: config, storage: store, applied: img,
 		submits: make(chan *proposal, submitsMax),
 		inbox:   make(chan input, submitsMax),
-		stopped: make(chan struct{}), sending: map[broker.RaftID]time.Time{},
+		stopped: make(chan struct{}), opened: broker.Index(store.lastIndex()), sending: map[broker.RaftID]time.Time{},
 	}
 	n.raw, err = raft.NewRawNode(&raft.Config{
 		ID: uint64(config.Raft), ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,
@@ -317,16 +320,32 @@ func (n *Node) take(in input) {
 		n.snapshotServed(in.served, in.failed)
 	case in.export != nil:
 		n.export(in.export)
+	case in.save != nil:
+		n.saves = append(n.saves, in.save)
 	case in.transfer != 0:
 		n.raw.TransferLeader(uint64(in.transfer))
 	case in.died != 0:
 		n.mourn(in.died)
 	case in.message != nil:
 		m := in.message
+		if n.isOfEarlierTime(m) {
+			return
+		}
 		if err := n.raw.Step(m); err != nil {
 			n.config.Logger.Debug().Err(err).Uint64("from", m.GetFrom()).Stringer("type", m.GetType()).Msg("raft message refused")
 		}
 	}
+}
+
+// isOfEarlierTime reports that a leader knows more of this node's log than is in it: a heartbeat's commit index is never above
+// what its receiver acknowledged. The log was put back as it was, and the node ends at the next settle.
+func (n *Node) isOfEarlierTime(m *raftpb.Message) bool {
+	if m.GetType() == raftpb.MsgHeartbeat {
+		if err := controller.CheckHeld(broker.Index(n.storage.lastIndex()), broker.Index(m.GetCommit())); err != nil && n.storage.damage == nil {
+			n.storage.damage = err
+		}
+	}
+	return n.storage.damage != nil
 }
 
 // tell hands something to the loop, unless the loop is behind: raft sends again.
@@ -342,6 +361,9 @@ func (n *Node) Receive(m *raftpb.Message) { n.tell(input{message: m}) }
 
 // Unreachable takes note that a message to another node was lost.
 func (n *Node) Unreachable(to broker.RaftID) { n.tell(input{unreachable: to}) }
+
+// Opened is the index up to which the log reached when it was opened.
+func (n *Node) Opened() broker.Index { return n.opened }
 
 // Image returns the newest published image.
 func (n *Node) Image() *metadata.Image { return n.image.Load() }

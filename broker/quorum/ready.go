@@ -17,7 +17,7 @@ import (
 
 // settle handles Readys until there is none, each to its end.
 func (n *Node) settle(ctx context.Context) error {
-	for n.raw.HasReady() {
+	for n.storage.damage == nil && n.raw.HasReady() {
 		ready := n.raw.Ready()
 		if err := n.handle(ctx, ready); err != nil {
 			return err
@@ -25,7 +25,10 @@ func (n *Node) settle(ctx context.Context) error {
 		n.raw.Advance(ready)
 	}
 	n.noteStatus()
-	return nil
+	if n.storage.damage != nil {
+		return n.storage.damage
+	}
+	return n.saveAsked()
 }
 
 // handle does what a Ready asks, in the order that safety needs: vote, snapshot, entries, sync, messages, apply, publish, answer.

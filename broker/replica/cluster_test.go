@@ -31,6 +31,7 @@ type cluster struct {
 	t         testing.TB
 	members   map[broker.NodeID]*member
 	configure func(*Replication)
+	frozen    []func() // see freeze
 
 	mu       sync.Mutex
 	index    broker.Index
@@ -245,6 +246,9 @@ func (c *cluster) sever(node broker.NodeID) {
 }
 
 func (c *cluster) stop() {
+	for _, thaw := range c.frozen {
+		thaw()
+	}
 	for _, m := range c.members {
 		if m.up {
 			m.stop()

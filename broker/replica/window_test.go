@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,12 +15,19 @@ import (
 	"github.com/millrace-io/millrace/broker/replica/wire"
 )
 
-// freeze keeps the owner of a partition busy until thaw.
-func freeze(r *Replica) (thaw func()) {
+// freeze keeps the owner of a partition busy until thaw, which comes at the latest when the cluster stops. Nobody else is at
+// work then: whoever served the partition, the reader of a session perhaps, would be held in the owner's stead, and with it
+// all that it does besides.
+func (c *cluster) freeze(node broker.NodeID, tp broker.TopicPartition) (thaw func()) {
+	c.t.Helper()
+	r := c.replica(node, tp)
 	held, going := make(chan struct{}), make(chan struct{})
+	synctest.Wait()
 	r.spawn(func() { r.do(func() { close(held); <-going }) })
 	<-held
-	return func() { close(going) }
+	thaw = sync.OnceFunc(func() { close(going) })
+	c.frozen = append(c.frozen, thaw)
+	return thaw
 }
 
 // subscriptionOf is the leader's side of a follower's live subscription.
@@ -49,7 +57,7 @@ func TestSlowPartitionHoldsNobodyUp(t *testing.T) {
 		c.place(slow, 1, 2, 1, 2)
 		c.place(quick, 2, 2, 1, 2)
 		c.must(slow, "before", 1)
-		thaw := freeze(c.replica(2, slow))
+		thaw := c.freeze(2, slow)
 		big := strings.Repeat("x", 200<<10)
 		for range 60 { // 12 MiB
 			a := Append{Batches: records(t, -1, 0, 1, big), Acks: AcksLeader, LeaderEpoch: broker.NoLeaderEpoch}
@@ -90,7 +98,7 @@ func TestSessionsStayWithinTheirWindow(t *testing.T) {
 			tps = append(tps, tp)
 			c.place(tp, 1, 2, 1, 2)
 			c.must(tp, "before", 1)
-			thaw = append(thaw, freeze(c.replica(2, tp)))
+			thaw = append(thaw, c.freeze(2, tp))
 		}
 		big := strings.Repeat("x", 100<<10)
 		for range 5 {
@@ -267,7 +275,7 @@ func TestCatchingUpIsThrottled(t *testing.T) {
 		c.place(orders, 1, 1, 1, 2, 3)
 		c.place(quick, 2, 3, 1, 2, 3)
 		c.must(quick, "before", 1)
-		thaw := []func(){freeze(c.replica(2, orders)), freeze(c.replica(3, orders))}
+		thaw := []func(){c.freeze(2, orders), c.freeze(3, orders)}
 		for _, n := range []broker.NodeID{2, 3} {
 			c.sever(n) // and they ask again when they can
 		}

@@ -30,7 +30,6 @@ type result struct {
 	Recovery     float64  `json:"longest_recovery_seconds"`
 	Copies       int      `json:"copies_left_out"`
 	Joins        int      `json:"joins_with_an_empty_disk"`
-	Stale        int      `json:"stale_answers_of_commits"`
 	Compared     int      `json:"batches_compared"`
 	Operations   int      `json:"operations_put_in_order"`
 	Undecided    int      `json:"partitions_not_put_in_order"`
@@ -138,9 +137,9 @@ func runTrial(ctx context.Context, o options, f fault) (result, error) {
 // report is the table.
 func report(results []result) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%-8s %6s %6s %9s %9s %7s %8s %8s %6s %6s %9s %8s  %s\n", "fault", "s", "rounds", "produced", "acked", "acked/s", "gap s", "heal s", "joins", "stale", "compared", "ops", "verdict")
+	fmt.Fprintf(&b, "\n%-8s %6s %6s %9s %9s %7s %8s %8s %6s %9s %8s  %s\n", "fault", "s", "rounds", "produced", "acked", "acked/s", "gap s", "heal s", "joins", "compared", "ops", "verdict")
 	for _, r := range results {
-		fmt.Fprintf(&b, "%-8s %6.0f %6d %9d %9d %7.0f %8.2f %8.2f %6d %6d %9d %8d  %s (%s)\n", r.Fault, r.During, r.Rounds, r.Produced, r.Acknowledged, r.Rate, r.Gap, r.Recovery, r.Joins, r.Stale, r.Compared, r.Operations, r.verdict(), r.What)
+		fmt.Fprintf(&b, "%-8s %6.0f %6d %9d %9d %7.0f %8.2f %8.2f %6d %9d %8d  %s (%s)\n", r.Fault, r.During, r.Rounds, r.Produced, r.Acknowledged, r.Rate, r.Gap, r.Recovery, r.Joins, r.Compared, r.Operations, r.verdict(), r.What)
 	}
 	return b.String()
 }

@@ -189,9 +189,6 @@ func (t *trial) run(ctx context.Context) error {
 	t.tasks.Stop()
 	err = errors.Join(err, t.tasks.Wait())
 	t.complain(t.commits.problems...)
-	if t.result.Stale = t.commits.stale; t.result.Stale > 0 {
-		t.say("the first stale answer: %s", t.commits.first)
-	}
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ type File interface {
 	Truncate(size int64) error
 	// Sync makes the bytes written so far, and the length, durable (fdatasync).
 	Sync() error
-	// Reserve takes space for the bytes below size without changing the length; ErrNoSpace if there is none.
+	// Reserve takes space for the bytes between the end and size without changing the length; ErrNoSpace if there is none.
 	Reserve(size int64) error
 }
 

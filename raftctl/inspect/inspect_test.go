@@ -249,6 +249,24 @@ func TestAFolderWithoutSegmentsIsNotFound(t *testing.T) {
 	}
 }
 
+// Zeros up to the end of a segment are what a broker wrote ahead; before anything else they are damage.
+func TestZerosBehindTheBatchesOfAnOpenSegmentAreNoDamage(t *testing.T) {
+	raw := build(t, batch.Spec{LeaderEpoch: 3, BaseTimestamp: at}, batch.Record{Value: []byte("v")})
+	for name, c := range map[string]struct {
+		behind  []byte
+		damaged bool
+	}{
+		"few":             {make([]byte, 7), false},
+		"many":            {make([]byte, 200_000), false},
+		"with one at end": {append(make([]byte, 200_000), 1), true},
+	} {
+		lines, damage := read(t, fstest.MapFS{"00000000000000000000.log": {Data: slices.Concat(raw, c.behind)}})
+		if !slices.Equal(lines, []string{"0-0 true"}) || (len(damage) > 0) != c.damaged {
+			t.Errorf("%s: %q %v", name, lines, damage)
+		}
+	}
+}
+
 // What the broker's own log wrote is what is read, while it is open and after.
 func TestReadsWhatTheCommitLogWrites(t *testing.T) {
 	dir := t.TempDir()

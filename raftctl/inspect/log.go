@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -113,6 +114,13 @@ func (w *walk) segment(fsys fs.FS, name string, yield func(*Batch, error) bool) 
 	for position := int64(0); position < info.Size(); {
 		view, err := w.read(reader, position, info.Size())
 		if damage := (*DamageError)(nil); errors.As(err, &damage) {
+			ahead, err := w.onlyZeros(reader, position, info.Size())
+			if err != nil {
+				return yield(nil, fmt.Errorf("%s: %w", name, err)) && false
+			}
+			if ahead {
+				return true // A broker writes zeros ahead of small appends, and gives them back when it closes a segment.
+			}
 			damage.Segment = name
 			w.want = -1
 			return yield(nil, damage)
@@ -128,6 +136,21 @@ func (w *walk) segment(fsys fs.FS, name string, yield func(*Batch, error) bool) 
 		}
 	}
 	return true
+}
+
+// onlyZeros reports whether there is nothing but zeros from a position on.
+func (w *walk) onlyZeros(file io.ReaderAt, position, size int64) (bool, error) {
+	const atATime = 64 << 10
+	for ; position < size; position += atATime {
+		w.grow(int(min(atATime, size-position)))
+		if err := readFull(file, w.buf, position); err != nil {
+			return false, err
+		}
+		if len(bytes.TrimLeft(w.buf, "\x00")) > 0 {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // read returns the batch at a position. What is not in the form of one is a *DamageError without a segment.

@@ -68,6 +68,9 @@ const (
 	// ClusterServiceTransferControllerProcedure is the fully-qualified name of the ClusterService's
 	// TransferController RPC.
 	ClusterServiceTransferControllerProcedure = "/millrace.admin.v1.ClusterService/TransferController"
+	// ClusterServiceSaveSnapshotProcedure is the fully-qualified name of the ClusterService's
+	// SaveSnapshot RPC.
+	ClusterServiceSaveSnapshotProcedure = "/millrace.admin.v1.ClusterService/SaveSnapshot"
 	// ClusterServiceDrainNodeProcedure is the fully-qualified name of the ClusterService's DrainNode
 	// RPC.
 	ClusterServiceDrainNodeProcedure = "/millrace.admin.v1.ClusterService/DrainNode"
@@ -157,6 +160,8 @@ type ClusterServiceClient interface {
 	AlterMembers(context.Context, *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error)
 	// TransferController hands the leadership of the metadata quorum to a voter.
 	TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error)
+	// SaveSnapshot writes a snapshot of the metadata on nodes' disks now.
+	SaveSnapshot(context.Context, *adminapi.SaveSnapshotRequest) (*adminapi.SaveSnapshotResponse, error)
 	// DrainNode takes leaderships and new replicas away from a node, or lets it have them again. Leaders go as soon as
 	// another replica is in sync: ask again until none is left.
 	DrainNode(context.Context, *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error)
@@ -217,6 +222,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("TransferController")),
 			connect.WithClientOptions(opts...),
 		),
+		saveSnapshot: connect.NewClient[adminapi.SaveSnapshotRequest, adminapi.SaveSnapshotResponse](
+			httpClient,
+			baseURL+ClusterServiceSaveSnapshotProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("SaveSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
 		drainNode: connect.NewClient[adminapi.DrainNodeRequest, adminapi.DrainNodeResponse](
 			httpClient,
 			baseURL+ClusterServiceDrainNodeProcedure,
@@ -241,6 +252,7 @@ type clusterServiceClient struct {
 	inviteNode         *connect.Client[adminapi.InviteNodeRequest, adminapi.InviteNodeResponse]
 	alterMembers       *connect.Client[adminapi.AlterMembersRequest, adminapi.AlterMembersResponse]
 	transferController *connect.Client[adminapi.TransferControllerRequest, adminapi.TransferControllerResponse]
+	saveSnapshot       *connect.Client[adminapi.SaveSnapshotRequest, adminapi.SaveSnapshotResponse]
 	drainNode          *connect.Client[adminapi.DrainNodeRequest, adminapi.DrainNodeResponse]
 	decommissionNode   *connect.Client[adminapi.DecommissionNodeRequest, adminapi.DecommissionNodeResponse]
 }
@@ -308,6 +320,15 @@ func (c *clusterServiceClient) TransferController(ctx context.Context, req *admi
 	return nil, err
 }
 
+// SaveSnapshot calls millrace.admin.v1.ClusterService.SaveSnapshot.
+func (c *clusterServiceClient) SaveSnapshot(ctx context.Context, req *adminapi.SaveSnapshotRequest) (*adminapi.SaveSnapshotResponse, error) {
+	response, err := c.saveSnapshot.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // DrainNode calls millrace.admin.v1.ClusterService.DrainNode.
 func (c *clusterServiceClient) DrainNode(ctx context.Context, req *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
 	response, err := c.drainNode.CallUnary(ctx, connect.NewRequest(req))
@@ -341,6 +362,8 @@ type ClusterServiceHandler interface {
 	AlterMembers(context.Context, *adminapi.AlterMembersRequest) (*adminapi.AlterMembersResponse, error)
 	// TransferController hands the leadership of the metadata quorum to a voter.
 	TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error)
+	// SaveSnapshot writes a snapshot of the metadata on nodes' disks now.
+	SaveSnapshot(context.Context, *adminapi.SaveSnapshotRequest) (*adminapi.SaveSnapshotResponse, error)
 	// DrainNode takes leaderships and new replicas away from a node, or lets it have them again. Leaders go as soon as
 	// another replica is in sync: ask again until none is left.
 	DrainNode(context.Context, *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error)
@@ -397,6 +420,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("TransferController")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceSaveSnapshotHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceSaveSnapshotProcedure,
+		svc.SaveSnapshot,
+		connect.WithSchema(clusterServiceMethods.ByName("SaveSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceDrainNodeHandler := connect.NewUnaryHandlerSimple(
 		ClusterServiceDrainNodeProcedure,
 		svc.DrainNode,
@@ -425,6 +454,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceAlterMembersHandler.ServeHTTP(w, r)
 		case ClusterServiceTransferControllerProcedure:
 			clusterServiceTransferControllerHandler.ServeHTTP(w, r)
+		case ClusterServiceSaveSnapshotProcedure:
+			clusterServiceSaveSnapshotHandler.ServeHTTP(w, r)
 		case ClusterServiceDrainNodeProcedure:
 			clusterServiceDrainNodeHandler.ServeHTTP(w, r)
 		case ClusterServiceDecommissionNodeProcedure:
@@ -464,6 +495,10 @@ func (UnimplementedClusterServiceHandler) AlterMembers(context.Context, *adminap
 
 func (UnimplementedClusterServiceHandler) TransferController(context.Context, *adminapi.TransferControllerRequest) (*adminapi.TransferControllerResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.TransferController is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) SaveSnapshot(context.Context, *adminapi.SaveSnapshotRequest) (*adminapi.SaveSnapshotResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("millrace.admin.v1.ClusterService.SaveSnapshot is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) DrainNode(context.Context, *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
