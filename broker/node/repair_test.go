@@ -268,7 +268,9 @@ func TestAReplicaDamagedWhileItLeadsIsRepairedWithoutARestart(t *testing.T) {
 	c.setAside(i, first, want)
 }
 
-// Two of three copies are damaged: the third leads, and both are repaired from it.
+// Two of three copies are damaged: the third leads, and both are repaired from it. The damaged ones register first: while the
+// other two are enough for min.insync.replicas, who registers leaves the ISR without a place in the ELR, since they may
+// have gone on without it (KIP-966); so the third, if it came first, would wait for an operator's word.
 func TestTwoDamagedReplicasAreRepairedFromTheThird(t *testing.T) {
 	c := newClinic(t)
 	const well = 2 // The last to be killed: in the ISR for sure.
@@ -281,7 +283,8 @@ func TestTwoDamagedReplicasAreRepairedFromTheThird(t *testing.T) {
 			c.flip(segments[len(segments)-1])
 		}
 	}
-	c.startAll()
+	c.startSome([]int{0, 1})
+	c.start(well)
 	c.whole()
 }
 
