@@ -125,6 +125,9 @@ func nodeHealth(r *adminapi.GetHealthResponse, image *metadata.Image, report Rep
 	if report.Silent != "" {
 		problem(fmt.Sprintf("node %d", report.Node), "does not tell how its chains and replicas are: "+report.Silent, "ask again, or read its log")
 	}
+	for _, why := range report.NotRenewed {
+		problem(fmt.Sprintf("certificates of node %d", report.Node), "not renewed: "+why, "put files there that fit together; those before stay in force until then")
+	}
 	for _, status := range report.Chains {
 		binding, ok := image.Binding(status.Binding)
 		if !ok {
