@@ -39,7 +39,7 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 		}
 		if registration, ok := image.Broker(member.ID); ok {
 			node.BrokerEpoch, node.Fenced, node.Stopping = int64(registration.Epoch), registration.Fenced, registration.Stopping
-			node.Rack, node.Drained = registration.Rack, registration.Drained
+			node.Rack, node.Drained, node.ShortOfSpace = registration.Rack, registration.Drained, registration.ShortOfSpace
 			for _, e := range registration.Endpoints {
 				node.Endpoints = append(node.Endpoints, &adminapi.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port})
 			}
@@ -81,6 +81,10 @@ func (s *Server) GetHealth(ctx context.Context, _ *adminapi.GetHealthRequest) (*
 	for _, registration := range image.Brokers() {
 		if registration.Fenced && !registration.Stopping {
 			problem(fmt.Sprintf("node %d", registration.Node), "not serving", "start it, or read its log")
+		}
+		if registration.ShortOfSpace && !registration.Fenced {
+			problem(fmt.Sprintf("node %d", registration.Node), "short of disk space: it takes no records from clients, and no new replicas while others can",
+				"delete topics or records, add space, or move replicas to other nodes: `raftctl topic reassign plan`")
 		}
 	}
 	for topic := range image.Topics() {

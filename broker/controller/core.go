@@ -69,8 +69,8 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return alterReassignments(head, r)
 	case ReportFailedReplicas:
 		return reportFailedReplicas(head, r)
-	case YieldLeads:
-		return yieldLeads(head, r)
+	case ReportSpace:
+		return reportSpace(head, r)
 	case Tidy:
 		return tidy(head, nowMs)
 	case NoteHeld:

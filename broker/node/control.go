@@ -196,7 +196,7 @@ func mayAsk(from peer.Peer, request controller.Request) error {
 		asked = r.Node
 	case controller.ReportFailedReplicas:
 		asked = r.Node
-	case controller.YieldLeads:
+	case controller.ReportSpace:
 		asked = r.Node
 	case controller.AlterPartition:
 		asked = r.Node

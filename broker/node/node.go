@@ -386,27 +386,6 @@ func (n *Node) retain(ctx context.Context) error {
 // spaceCheck is how often free space is looked at.
 const spaceCheck = time.Second
 
-// watchSpace looks at free space until the node stops.
-func (n *Node) watchSpace(ctx context.Context) error {
-	ticker := time.NewTicker(spaceCheck)
-	defer ticker.Stop()
-	told := false
-	var yielded time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		err := n.set.CheckSpace()
-		yielded = n.yieldLeads(ctx, yielded)
-		if err != nil && !told {
-			n.logger.Error().Err(err).Msg("free space could not be looked at")
-		}
-		told = err != nil
-	}
-}
-
 // fail ends the node: something happened after which nothing may be acknowledged any more.
 func (n *Node) fail(err error) {
 	n.mu.Lock()

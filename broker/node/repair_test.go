@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/internal/vfs"
@@ -394,6 +396,27 @@ func TestANodeShortOfSpaceHandsItsPartitionsOver(t *testing.T) {
 	full[i].Store(true)
 	c.await("another leads", func() bool { return c.leader() != i })
 	c.produce(5)
+	for _, n := range c.running() {
+		c.await("every node knows whose disk is full", func() bool {
+			r, ok := n.quorum.Image().Broker(broker.NodeID(i + 1))
+			return ok && r.ShortOfSpace
+		})
+	}
+	health, err := adminapiconnect.NewClusterServiceClient(http.DefaultClient, "http://"+c.nodes[(i+1)%3].Addresses().Admin).GetHealth(t.Context(), &adminapi.GetHealthRequest{})
+	if err != nil || !slices.ContainsFunc(health.Problems, func(p *adminapi.Problem) bool {
+		return p.Subject == fmt.Sprint("node ", i+1) && strings.Contains(p.What, "short of disk space")
+	}) {
+		t.Errorf("another node's report of the cluster's health is %v (%v)", health, err)
+	}
+	elsewhere, err := c.nodes[(i+1)%3].cluster.Submit(c.t.Context(), controller.CreateTopic{Name: "two", Partitions: 3, ReplicationFactor: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range c.nodes[(i+1)%3].quorum.Image().Partitions(elsewhere.(controller.TopicCreated).ID) {
+		if _, holds := p.ReplicaOn(broker.NodeID(i + 1)); holds {
+			t.Errorf("a new replica of partition %d was placed where there is no space", p.Partition)
+		}
+	}
 	for _, n := range c.running() {
 		for topic := range n.quorum.Image().Topics() {
 			for _, p := range n.quorum.Image().Partitions(topic.ID) {

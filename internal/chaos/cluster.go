@@ -30,6 +30,7 @@ type node struct {
 	*process.Broker
 	id      int
 	host    *netns.Host // nil over loopback
+	disk    *netns.Disk // nil on a volume that keeps everything
 	cluster string      // address of the cluster listener
 	admin   *sdk.Client
 	runs    bool // a process was started and not ended by the run
@@ -39,16 +40,17 @@ type node struct {
 type cluster struct {
 	program string
 	router  *netns.Router
+	disks   bool // nodes have disks that may lose their power
 	nodes   [clusterSize]*node
 }
 
 // newCluster founds a cluster below dir and waits until its three nodes are voters.
-func newCluster(ctx context.Context, program, dir string, router *netns.Router) (*cluster, error) {
-	c := &cluster{program: program, router: router}
+func newCluster(ctx context.Context, program, dir string, router *netns.Router, disks bool) (*cluster, error) {
+	c := &cluster{program: program, router: router, disks: disks}
 	for i := range c.nodes {
 		n := &node{id: i + 1, Broker: &process.Broker{Dir: filepath.Join(dir, fmt.Sprintf("node-%d", i+1)), Program: program}}
 		c.nodes[i] = n
-		if err := c.place(n); err != nil {
+		if err := c.place(ctx, n); err != nil {
 			return c, err
 		}
 	}
@@ -72,8 +74,8 @@ func newCluster(ctx context.Context, program, dir string, router *netns.Router) 
 	return c, nil
 }
 
-// place gives a node its addresses, and on a host its volume.
-func (c *cluster) place(n *node) (err error) {
+// place gives a node its addresses, and on a host its volume or disk.
+func (c *cluster) place(ctx context.Context, n *node) (err error) {
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 		return err
 	}
@@ -82,7 +84,11 @@ func (c *cluster) place(n *node) (err error) {
 	} else {
 		n.host = c.router.Hosts[n.id-1]
 		n.Client, n.cluster, n.Admin = n.hostName()+":9092", n.hostName()+":9093", n.hostName()+":9094"
-		err = netns.Volume(n.Data(), volumeBytes)
+		if c.disks {
+			n.disk, err = netns.NewDisk(ctx, n.Data(), volumeBytes)
+		} else {
+			err = netns.Volume(n.Data(), volumeBytes)
+		}
 	}
 	if err != nil {
 		return err
@@ -105,7 +111,7 @@ func (c *cluster) configure(n *node) error {
 			seeds = append(seeds, other.cluster)
 		}
 	}
-	text := fmt.Sprintf("data: %s\nnode.id: %d\ncluster.seeds: %s\ninsecure.admin: true\nlog.level: info\nlog.segment.bytes: 1048576\n"+
+	text := fmt.Sprintf("data: %s\nnode.id: %d\ncluster.seeds: %s\ninsecure.admin: true\nlog.level: info\nlog.segment.bytes: 262144\n"+
 		"listeners:\n  client:\n    bind: %s\n  cluster:\n    bind: %s\n  admin:\n    bind: %s\n",
 		n.Data(), n.id, strings.Join(seeds, ","), n.Client, n.cluster, n.Admin)
 	return os.WriteFile(filepath.Join(n.Dir, "millrace.yaml"), []byte(text), 0o600)

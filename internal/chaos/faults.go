@@ -25,6 +25,8 @@ type needs uint8
 const (
 	needsHosts  needs = 1 << iota // network namespaces
 	needsStrace                   // a way to make system calls fail
+	needsDisks                    // disks that lose power
+	usesDisks                     // the same, if there are any
 )
 
 // A list of all leaves these out: the fault that is any of the others, and a short one for every day.
@@ -38,6 +40,9 @@ func catalogue() []fault {
 	return []fault{
 		{"F1", "crash of one, two or all nodes", 0, (*trial).crashes},
 		{"F2", "rolling restart, as an operator does it", 0, (*trial).rolling},
+		{"F3", "loss of power of one, two or all nodes", needsHosts | needsDisks, (*trial).powerLosses},
+		{"F4", "loss of power between two partitions", needsHosts | needsDisks, (*trial).splitPower},
+		{"F5", "the last in-sync replica loses its power", needsHosts | needsDisks, (*trial).lastStanding},
 		{"F6", "partitions of every shape", needsHosts, (*trial).isolations},
 		{"F7", "flapping and clogged links", needsHosts, (*trial).flaps},
 		{"F8", "loss, delay, reordering, doubling, damage, short packets", needsHosts, (*trial).weather},
@@ -49,11 +54,12 @@ func catalogue() []fault {
 		{"F17", "a damaged file of a node", 0, (*trial).damages},
 		{"F18", "swapped disks", 0, (*trial).swaps},
 		{"F19", "a lost metadata log or vote", 0, (*trial).lostRaft},
+		{"F20", "killed at a system call, and again while it recovers", needsStrace | usesDisks, (*trial).failpoints},
 		{"F21", "controllers killed one after another, no quorum", 0, (*trial).controllers},
 		{"F22", "leaders that move away and back", 0, (*trial).elections},
-		{"F23", "a topic deleted and made again", 0, (*trial).recreations},
+		{"F23", "replicas that move under faults, a topic deleted and made again", 0, (*trial).recreations},
 		{"F29", "no more files, no more memory", 0, (*trial).starvation},
-		{mixture, "any of them, now and then two at once", 0, (*trial).general},
+		{mixture, "any of them, now and then two at once", usesDisks, (*trial).general},
 		{smoke, "a crash, a partition and a pause, one after another", 0, (*trial).aBitOfEach},
 	}
 }
@@ -65,8 +71,15 @@ func (f fault) missing() string {
 		return "it needs network namespaces"
 	case f.needs&needsStrace != 0 && !hasStrace():
 		return "it needs strace"
+	case f.needs&needsDisks != 0 && netns.WhyNoDisks() != nil:
+		return netns.WhyNoDisks().Error()
 	}
 	return ""
+}
+
+// disks reports whether a fault's nodes have disks that may lose their power.
+func (f fault) disks() bool {
+	return f.needs&(needsDisks|usesDisks) != 0 && netns.Inside() && netns.WhyNoDisks() == nil
 }
 
 // faultState is what has to be undone when a round is over.

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,123 +36,6 @@ func (t *trial) elections(ctx context.Context) error {
 		if err != nil {
 			t.say("no election: %v", err)
 		}
-	}
-	return nil
-}
-
-// again is the topic that F23 makes, deletes and makes again.
-const again = "again"
-
-// recreations is F23: a topic is deleted under a producer and made again by the same name, while its replicas move. Nothing of
-// the old is in the new.
-func (t *trial) recreations(ctx context.Context) error {
-	times := 3 + t.random.IntN(4)
-	t.say("topic %s is made and deleted %d times", again, times)
-	for range times {
-		t.faults.incarnation++
-		if err := t.recreate(ctx, t.faults.incarnation); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *trial) recreate(ctx context.Context, incarnation int) error {
-	admin := kadm.NewClient(t.plain)
-	err := until(ctx, 20*time.Second, "topic "+again, func(ctx context.Context) error {
-		_, err := admin.CreateTopic(ctx, partitions, clusterSize, nil, again)
-		if err != nil && strings.Contains(err.Error(), "TOPIC_ALREADY_EXISTS") {
-			return nil // by an attempt that was not answered
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	client, err := kgo.NewClient(append(quickly(), kgo.SeedBrokers(t.seeds...), kgo.DefaultProduceTopic(again), kgo.UnknownTopicRetries(20))...)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	if err := t.reassign(ctx); err != nil {
-		return err
-	}
-	count := 20 + t.random.IntN(80)
-	ackedCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	for i := range count {
-		r := &kgo.Record{Value: fmt.Appendf(nil, "%d/%d", incarnation, i), Key: strconv.AppendInt(nil, int64(i), 10)}
-		if err := client.ProduceSync(ackedCtx, r).FirstErr(); err != nil {
-			return fmt.Errorf("write record %d of topic %s, incarnation %d: %w", i, again, incarnation, err)
-		}
-	}
-	if err := t.readAgain(ctx, incarnation, count); err != nil {
-		return err
-	}
-	if err := t.reassign(ctx); err != nil {
-		return err
-	}
-	for i := range 30 { // under way while the topic goes
-		client.Produce(ctx, &kgo.Record{Value: fmt.Appendf(nil, "%d/late%d", incarnation, i)}, nil)
-	}
-	return until(ctx, 20*time.Second, "topic "+again+" deleted", func(ctx context.Context) error {
-		_, err := admin.DeleteTopic(ctx, again)
-		if err != nil && strings.Contains(err.Error(), "UNKNOWN_TOPIC") {
-			return nil
-		}
-		return err
-	})
-}
-
-// reassign gives each partition of the topic two or three replicas, in any order, and does not wait until they have moved.
-func (t *trial) reassign(ctx context.Context) error {
-	var to kadm.AlterPartitionAssignmentsReq
-	for p := range int32(partitions) {
-		var on []int32
-		for _, n := range t.pick(2 + t.random.IntN(2)) {
-			on = append(on, int32(n.id))
-		}
-		to.Assign(again, p, on)
-	}
-	return until(ctx, 20*time.Second, "replicas of topic "+again+" moved", func(ctx context.Context) error {
-		answers, err := kadm.NewClient(t.plain).AlterPartitionAssignments(ctx, to)
-		if err != nil {
-			return err
-		}
-		return answers.Error()
-	})
-}
-
-// readAgain reads the whole topic: what was acknowledged, each record once, and nothing of an earlier incarnation.
-func (t *trial) readAgain(ctx context.Context, incarnation, count int) error {
-	ends, err := kadm.NewClient(t.plain).ListEndOffsets(ctx, again)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return err
-	}
-	last := make([]int64, partitions)
-	for p := range last {
-		end, _ := ends.Lookup(again, int32(p))
-		last[p] = end.Offset - 1
-	}
-	read, err := readRecords(ctx, t.seeds, source{topic: again}, last)
-	if err != nil {
-		return err
-	}
-	seen := map[string]bool{}
-	for p := range read {
-		for _, r := range read[p] {
-			text := string(r.Value)
-			if !strings.HasPrefix(text, fmt.Sprintf("%d/", incarnation)) || seen[text] {
-				t.complain(fmt.Sprintf("incarnation %d of topic %s holds record %s at %d-%d", incarnation, again, text, p, r.Offset))
-			}
-			seen[text] = true
-		}
-	}
-	if len(seen) != count {
-		t.complain(fmt.Sprintf("incarnation %d of topic %s holds %d records, %d were acknowledged", incarnation, again, len(seen), count))
 	}
 	return nil
 }
@@ -241,7 +123,7 @@ func (t *trial) general(ctx context.Context) error {
 // one makes a round of a fault unless it cannot be had here.
 func (t *trial) one(ctx context.Context, name string) error {
 	some, err := chosen(name)
-	if err != nil || some[0].missing() != "" || some[0].name == mixture || some[0].name == smoke {
+	if err != nil || some[0].missing() != "" || some[0].name == mixture || some[0].name == smoke || some[0].needs&needsDisks != 0 && !t.disks {
 		return err
 	}
 	return some[0].round(t, ctx)

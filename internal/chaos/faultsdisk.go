@@ -15,10 +15,13 @@ import (
 	"github.com/millrace-io/millrace/internal/process"
 )
 
-// trace attaches strace to a node with an injection until the round is over.
-func (t *trial) trace(n *node, inject string) error {
-	p, err := process.Start(filepath.Join(n.Dir, "strace.log"), "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
-		"-e", "inject=fsync,fdatasync:"+inject, "-p", fmt.Sprint(n.ID()))
+// syncs are the system calls by which files are synced.
+const syncs = "fsync,fdatasync"
+
+// trace attaches strace to a node with an injection into system calls until the round is over.
+func (t *trial) trace(n *node, calls, inject string) error {
+	p, err := process.Start(filepath.Join(n.Dir, "strace.log"), "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+calls,
+		"-e", "inject="+calls+":"+inject, "-p", fmt.Sprint(n.ID()))
 	if err != nil {
 		return err
 	}
@@ -48,7 +51,7 @@ func (t *trial) failedSyncs(ctx context.Context) error {
 	}
 	when := fmt.Sprintf("error=EIO:when=%d+", 1+t.random.IntN(50))
 	t.say("syncs fail (%s): %s (node %d)", when, who, n.id)
-	if err := t.trace(n, when); err != nil {
+	if err := t.trace(n, syncs, when); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -73,7 +76,7 @@ func (t *trial) slowSyncs(ctx context.Context) error {
 	delay := time.Duration(50+t.random.IntN(3000)) * time.Millisecond
 	hold := time.Duration(2000+t.random.IntN(8000)) * time.Millisecond
 	t.say("each sync takes %s more: %s (node %d) for %s", delay, who, n.id, hold)
-	return errors.Join(t.trace(n, fmt.Sprintf("delay_exit=%d", delay.Microseconds())), t.wait(ctx, hold))
+	return errors.Join(t.trace(n, syncs, fmt.Sprintf("delay_exit=%d", delay.Microseconds())), t.wait(ctx, hold))
 }
 
 // fullDisks is F14: a volume is full for a while.

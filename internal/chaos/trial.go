@@ -48,7 +48,7 @@ func newTrial(ctx context.Context, o options, f fault) (t *trial, err error) {
 			return t, err
 		}
 	}
-	t.cluster, err = newCluster(ctx, filepath.Join(o.dir, "millrace"), t.dir, router)
+	t.cluster, err = newCluster(ctx, filepath.Join(o.dir, "millrace"), t.dir, router, f.disks())
 	if err != nil {
 		return t, err
 	}

@@ -12,5 +12,7 @@
 // process in it, and the namespaces, the devices and the mounts go with them. It needs root, or user namespaces and a
 // /dev/net/tun that the user may open; Why says what is missing.
 //
+// A Disk is a file system of its own whose power can be cut; it takes loop devices and mkfs.ext4.
+//
 // A host is a thread of this process that lives in the host's namespace; what Host.Do starts lives there too.
 package netns
