@@ -207,6 +207,7 @@ func (c *clusterRoom) decide(ctx context.Context, from peer.Peer, body []byte) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderless)
 	defer cancel()
+	defer c.node.quorum.Hurry(from.Raft) // It waits until its own image holds the result.
 	return c.node.quorum.Submit(ctx, request)
 }
 
