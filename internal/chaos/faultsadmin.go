@@ -40,13 +40,17 @@ func (t *trial) elections(ctx context.Context) error {
 	return nil
 }
 
-// starvation is F29: a node may open no more files, or have no more memory, while clients come and go.
+// starvation is F29: a node may open no more files, or have no more memory, while clients come and go; or the kernel has none
+// left for it.
 func (t *trial) starvation(ctx context.Context) error {
 	who, n := t.someone(ctx)
 	if !n.runs {
 		return nil
 	}
 	hold := time.Duration(2000+t.random.IntN(5000)) * time.Millisecond
+	if t.random.IntN(2) == 0 {
+		return t.exhaustion(ctx, who, n, hold)
+	}
 	proc := filepath.Join("/proc", strconv.Itoa(n.ID()))
 	resource, limit := unix.RLIMIT_NOFILE, uint64(0)
 	if t.random.IntN(2) == 0 {
