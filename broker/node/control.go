@@ -98,24 +98,6 @@ func (c *clusterRoom) identified(request controller.Request) (controller.Request
 	return create, nil
 }
 
-// insist submits what may be asked twice until it is known to be done: a node that starts must not end because the controller
-// changed before it could say so.
-func (c *clusterRoom) insist(ctx context.Context, request controller.Request) (controller.Reply, error) {
-	for {
-		reply, err := c.Submit(ctx, request)
-		if broker.CodeOf(err) != broker.RequestTimedOut {
-			return reply, err
-		}
-		select {
-		case <-time.After(controllerLook):
-		case <-ctx.Done():
-			return reply, err
-		case <-c.node.base.Context().Done():
-			return reply, err
-		}
-	}
-}
-
 // forward puts a request to the leader. NotController: nothing was done there.
 func (c *clusterRoom) forward(ctx context.Context, leader broker.RaftID, request controller.Request) (controller.Reply, error) {
 	question, err := controller.EncodeRequest(request)

@@ -264,7 +264,7 @@ func (n *Node) register(ctx context.Context, previous broker.BrokerEpoch) error 
 	if err := n.unfence(ctx, previous); err != nil {
 		return err
 	}
-	if _, err := n.cluster.insist(ctx, controller.Tidy{}); err != nil { // Internal topics may grow to this broker.
+	if _, err := n.cluster.Submit(ctx, controller.Tidy{}); err != nil { // Internal topics may grow to this broker.
 		return fmt.Errorf("begin to serve: %w", err)
 	}
 	if err := n.makeInternalTopics(ctx); err != nil {
@@ -287,7 +287,7 @@ func (n *Node) enlist(ctx context.Context, previous broker.BrokerEpoch) error {
 	for _, failed := range n.set.Failed() {
 		request.Damaged = append(request.Damaged, controller.ReplicaRef{TopicPartition: failed.TopicPartition, ID: failed.Replica})
 	}
-	reply, err := n.cluster.insist(ctx, request)
+	reply, err := n.cluster.Submit(ctx, request)
 	if err != nil {
 		return fmt.Errorf("register with the controller: %w", err)
 	}
@@ -307,7 +307,7 @@ const registrationsMax = 3
 func (n *Node) unfence(ctx context.Context, previous broker.BrokerEpoch) error {
 	for try := 1; ; try++ {
 		request := controller.UnfenceBroker{Node: n.identity.Node, Epoch: n.brokerEpoch(), Applied: n.quorum.Image().Index()}
-		_, err := n.cluster.insist(ctx, request)
+		_, err := n.cluster.Submit(ctx, request)
 		switch {
 		case err == nil:
 			return nil
@@ -356,7 +356,7 @@ func (n *Node) makeInternalTopics(ctx context.Context) error {
 			continue
 		}
 		topic.ReplicationFactor, topic.Internal = -1, true
-		_, err := n.cluster.insist(ctx, topic)
+		_, err := n.cluster.Submit(ctx, topic)
 		if err != nil && broker.CodeOf(err) != broker.TopicAlreadyExists {
 			return fmt.Errorf("make internal topic %s: %w", topic.Name, err)
 		}
