@@ -42,6 +42,8 @@ func nodeState(n *adminapi.Node) string {
 		return "fenced"
 	case n.Drained:
 		return "drained"
+	case n.ShortOfSpace:
+		return "short of space"
 	}
 	return "running"
 }

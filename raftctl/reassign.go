@@ -41,7 +41,7 @@ func (c *cli) reassignPlan() *cobra.Command {
 		Use: "plan [TOPIC...] [--to-nodes 1,2,3]", Short: "Print a plan that balances replicas and leaders over nodes and racks; changes nothing",
 		Long: "The plan is JSON, the form of kafka-reassign-partitions. It lists what is to move and leaves out what lies well.",
 	}
-	cmd.Flags().StringSliceVar(&nodes, "to-nodes", nil, "where replicas may lie (default: all nodes that run and are not drained)")
+	cmd.Flags().StringSliceVar(&nodes, "to-nodes", nil, "where replicas may lie (default: all nodes that run, have space and are not drained)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		to, err := nodeNumbers(nodes)
 		if err != nil {

@@ -39,7 +39,7 @@ func (s *Server) GetCluster(context.Context, *adminapi.GetClusterRequest) (*admi
 		}
 		if registration, ok := image.Broker(member.ID); ok {
 			node.BrokerEpoch, node.Fenced, node.Stopping = int64(registration.Epoch), registration.Fenced, registration.Stopping
-			node.Rack, node.Drained = registration.Rack, registration.Drained
+			node.Rack, node.Drained, node.ShortOfSpace = registration.Rack, registration.Drained, registration.ShortOfSpace
 			for _, e := range registration.Endpoints {
 				node.Endpoints = append(node.Endpoints, &adminapi.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port})
 			}
@@ -82,6 +82,10 @@ func (s *Server) GetHealth(ctx context.Context, _ *adminapi.GetHealthRequest) (*
 		if registration.Fenced && !registration.Stopping {
 			problem(fmt.Sprintf("node %d", registration.Node), "not serving", "start it, or read its log")
 		}
+		if registration.ShortOfSpace && !registration.Fenced {
+			problem(fmt.Sprintf("node %d", registration.Node), "short of disk space: it takes no records from clients, and no new replicas while others can",
+				"delete topics or records, add space, or move replicas to other nodes: `raftctl topic reassign plan`")
+		}
 	}
 	for topic := range image.Topics() {
 		for _, p := range image.Partitions(topic.ID) {
@@ -120,6 +124,9 @@ func (s *Server) certificateHealth(reports []Report, problem func(subject, what,
 func nodeHealth(r *adminapi.GetHealthResponse, image *metadata.Image, report Report, problem func(subject, what, action string)) {
 	if report.Silent != "" {
 		problem(fmt.Sprintf("node %d", report.Node), "does not tell how its chains and replicas are: "+report.Silent, "ask again, or read its log")
+	}
+	for _, why := range report.NotRenewed {
+		problem(fmt.Sprintf("certificates of node %d", report.Node), "not renewed: "+why, "put files there that fit together; those before stay in force until then")
 	}
 	for _, status := range report.Chains {
 		binding, ok := image.Binding(status.Binding)

@@ -46,6 +46,7 @@ type Report struct {
 	Sizes        []TopicSize   `json:",omitempty"`
 	Damaged      []LogState    `json:",omitempty"`
 	Certificates []Certificate `json:",omitempty"`
+	NotRenewed   []string      `json:",omitempty"` // why certificates that were put in place of others are not used
 }
 
 // LogState is a partition as its leader knows it, or why a replica of it is offline.

@@ -43,6 +43,7 @@ type Machine struct {
 	DiskFreeBytes, DiskTotalBytes uint64
 	ReadOnly                      bool // records from clients are refused for want of space
 	Certificates                  []Certificate
+	NotRenewed                    []string // why files that were put in place of others are not used
 }
 
 // Certificate is one that a node shows or trusts.

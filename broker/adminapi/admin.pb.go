@@ -1152,6 +1152,7 @@ type Node struct {
 	LeadsPartitions int32                  `protobuf:"varint,11,opt,name=leads_partitions,json=leadsPartitions,proto3" json:"leads_partitions,omitempty"`
 	HoldsReplicas   int32                  `protobuf:"varint,12,opt,name=holds_replicas,json=holdsReplicas,proto3" json:"holds_replicas,omitempty"`
 	Drained         bool                   `protobuf:"varint,220,opt,name=drained,proto3" json:"drained,omitempty"`
+	ShortOfSpace    bool                   `protobuf:"varint,300,opt,name=short_of_space,json=shortOfSpace,proto3" json:"short_of_space,omitempty"` // it takes no records from clients, and no new replicas while others can
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1273,6 +1274,13 @@ func (x *Node) GetHoldsReplicas() int32 {
 func (x *Node) GetDrained() bool {
 	if x != nil {
 		return x.Drained
+	}
+	return false
+}
+
+func (x *Node) GetShortOfSpace() bool {
+	if x != nil {
+		return x.ShortOfSpace
 	}
 	return false
 }
@@ -1922,7 +1930,7 @@ func (x *Move) GetReplicas() []int32 {
 type PlanMovesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topics        []string               `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`       // empty: all
-	Nodes         []int32                `protobuf:"varint,2,rep,packed,name=nodes,proto3" json:"nodes,omitempty"` // where replicas may lie; empty: all that run and are not drained
+	Nodes         []int32                `protobuf:"varint,2,rep,packed,name=nodes,proto3" json:"nodes,omitempty"` // where replicas may lie; empty: all that run, have space and are not drained
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6425,7 +6433,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\x05R\x04port\"\x93\x03\n" +
+	"\x04port\x18\x03 \x01(\x05R\x04port\"\xba\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\x04R\x06raftId\x12!\n" +
@@ -6441,7 +6449,8 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	" \x01(\tR\aversion\x12)\n" +
 	"\x10leads_partitions\x18\v \x01(\x05R\x0fleadsPartitions\x12%\n" +
 	"\x0eholds_replicas\x18\f \x01(\x05R\rholdsReplicas\x12\x19\n" +
-	"\adrained\x18\xdc\x01 \x01(\bR\adrained\"\x13\n" +
+	"\adrained\x18\xdc\x01 \x01(\bR\adrained\x12%\n" +
+	"\x0eshort_of_space\x18\xac\x02 \x01(\bR\fshortOfSpace\"\x13\n" +
 	"\x11GetClusterRequest\"\xaa\x02\n" +
 	"\x12GetClusterResponse\x12\x1d\n" +
 	"\n" +

@@ -29,7 +29,10 @@ const (
 	journalBytesMax = 16 << 20
 	// journalAheadBytes is the space kept reserved ahead, so that a full disk, which stops produce and nothing else, does
 	// not stop the journal.
-	journalAheadBytes   = 1 << 20
+	journalAheadBytes = 1 << 20
+	// Of that, so much holds zeros, like the open segment of a log whose syncs are small: the journal's own syncs go beside
+	// those.
+	journalZeroBytes    = 64 << 10
 	journalEntryBytes   = 16 + 4 + 8 + 8 + 8 + 8
 	journalRecordPrefix = 8
 	// journalRecordEntriesMax bounds one record, so that a wrong length is told from a long one.
@@ -77,6 +80,7 @@ type journal struct {
 	sequence uint64
 	size     int64
 	reserved int64
+	filled   int64 // where the zeros behind the last record end; less than size where there are none
 	state    journalState
 }
 
@@ -103,16 +107,16 @@ func openJournal(fsys vfs.FS, dataDir string) (*journal, error) {
 	return j, err
 }
 
-// resume goes on in the file that was read, without what lies behind its last good record: a node must be able to start
-// on a full disk.
+// resume goes on in the file that was read, with zeros over what lies behind its last good record: a node must be able to
+// start on a full disk, and to cut the file would give its space away.
 func (j *journal) resume() error {
 	file, err := j.fs.Open(j.name(j.sequence))
 	if err != nil {
 		return fmt.Errorf("resume flush journal: %w", err)
 	}
 	size, err := file.Size()
-	if err == nil && size > j.size {
-		err = file.Truncate(j.size)
+	if err == nil {
+		j.filled, err = writeZeros(file, j.size, size)
 	}
 	if err == nil {
 		err = file.Sync()
@@ -120,7 +124,7 @@ func (j *journal) resume() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("resume flush journal: %w", err), file.Close())
 	}
-	j.file, j.reserved = file, j.size
+	j.file, j.reserved = file, j.filled
 	return nil
 }
 
@@ -235,7 +239,7 @@ func (j *journal) begin() error {
 			return errors.Join(fmt.Errorf("close flush journal: %w", err), file.Close())
 		}
 	}
-	j.file, j.sequence, j.size, j.reserved = file, next, int64(len(b)), int64(len(b))+journalAheadBytes
+	j.file, j.sequence, j.size, j.reserved, j.filled = file, next, int64(len(b)), int64(len(b))+journalAheadBytes, 0
 	return j.removeOlder()
 }
 
@@ -280,6 +284,17 @@ func (j *journal) write(entries []JournalEntry) error {
 		return fmt.Errorf("write flush journal: %w", err)
 	}
 	j.size += int64(len(b))
+	return j.writeAhead()
+}
+
+// writeAhead keeps zeros behind the last record, in space that is reserved.
+func (j *journal) writeAhead() (err error) {
+	if j.filled-j.size >= journalZeroBytes/4 {
+		return nil
+	}
+	if j.filled, err = writeZeros(j.file, max(j.filled, j.size), min(j.size+journalZeroBytes, j.reserved)); err != nil {
+		return fmt.Errorf("write ahead of the flush journal: %w", err)
+	}
 	return nil
 }
 

@@ -519,12 +519,18 @@ func TestDamagedJournalIsToldFromATornOne(t *testing.T) {
 	}
 	name := "data/flush/" + names[0]
 	whole := fileBytes(t, m, name)
-	for at := 10; at < len(whole); at++ {
+	const prefix, record = 10, 60
+	used := len(bytes.TrimRight(whole, "\x00")) - prefix
+	end := prefix + (used+record-1)/record*record
+	if end < prefix+5*record || end+2*record > len(whole) {
+		t.Fatalf("%d bytes of records in %d", end, len(whole))
+	}
+	for at := prefix; at < end+2*record; at++ { // and among the zeros behind them
 		damaged := m.CrashClone(nil)
 		overwrite(t, damaged, name, []byte{whole[at] ^ 4}, int64(at))
 		err := (&world{t: t, fs: damaged, dir: w.dir}).tryOpen()
 		var corrupt *commitlog.CorruptError
-		lastRecord := at >= len(whole)-60
+		lastRecord := at >= end-record
 		if !lastRecord && (!errors.As(err, &corrupt) || corrupt.File != name) || lastRecord && err != nil {
 			t.Fatalf("byte %d of %d flipped: %v", at, len(whole), err)
 		}

@@ -9,9 +9,10 @@ import (
 )
 
 // A sync of bytes that were in a file before makes the bytes durable, and nothing else. One that makes the file longer, or
-// turns space that was only reserved into bytes, waits for the file system's journal besides. So the open segment of a
-// log that is synced again and again, with little each time, is kept longer than its batches: zeros are written behind
-// them, in space that is reserved anyhow, and the batches that follow go over the zeros.
+// turns space that was only reserved into bytes, waits for the file's length and map besides: a commit of the file system's
+// journal, where it has one. So the open segment of a log that is synced again and again, with little each time, is kept
+// longer than its batches: zeros are written behind them, in space that is reserved anyhow, and the batches that follow go
+// over the zeros.
 //
 // Zeros are no batch, and no byte of a log's size. Closing a segment and opening a log give them back; between the two,
 // recovery takes zeros up to the end of the file for the end of the batches, where nothing durable is missing. There are
@@ -48,19 +49,25 @@ func (l *Log) writeAhead(seg *segment, small bool) error {
 	if seg.filled-seg.size >= chunk/4 {
 		return nil
 	}
-	end := min(seg.size+chunk, seg.reserved, l.segmentBytes)
-	for at := max(seg.filled, seg.size); at < end; {
-		n, err := seg.file.WriteAt(zeros[:min(end-at, int64(len(zeros)))], at)
-		at += int64(n)
-		seg.filled = at
-		if errors.Is(err, vfs.ErrNoSpace) {
-			return nil // Of a file system that could not reserve.
-		}
-		if err != nil {
-			return fmt.Errorf("write ahead of %s at %d: %w", seg.name+logSuffix, at, err)
-		}
+	var err error
+	if seg.filled, err = writeZeros(seg.file, max(seg.filled, seg.size), min(seg.size+chunk, seg.reserved, l.segmentBytes)); err != nil {
+		return fmt.Errorf("write ahead of %s at %d: %w", seg.name+logSuffix, seg.filled, err)
 	}
 	return nil
+}
+
+// writeZeros writes zeros from at to end, and returns to where there are some. That there is no space for them, on a file
+// system that cannot reserve, is no error.
+func writeZeros(file vfs.File, at, end int64) (filled int64, err error) {
+	for err == nil && at < end {
+		var n int
+		n, err = file.WriteAt(zeros[:min(end-at, int64(len(zeros)))], at)
+		at += int64(n)
+	}
+	if errors.Is(err, vfs.ErrNoSpace) {
+		err = nil
+	}
+	return at, err
 }
 
 // giveBack frees the space behind the last batch. What lies there is gone durably before an index says where the segment

@@ -121,7 +121,7 @@ func registerBroker(head *metadata.Image, r RegisterBroker) (Decision, error) {
 		registration.Drained = old.Drained
 	}
 	if known && !moved {
-		registration.Held = old.Held
+		registration.Held, registration.ShortOfSpace = old.Held, old.ShortOfSpace
 	}
 	brokers := electorate{head: head, changed: registration}
 	var facts []*metadata.Fact
@@ -290,7 +290,7 @@ func errNoBroker(node broker.NodeID) error {
 // restate records a broker's new standing and what it means for its partitions.
 func restate(head *metadata.Image, old, next *metadata.Registration) Decision {
 	d := Decision{Reply: BrokerStanding{Fenced: next.Fenced, Stopping: next.Stopping, Drained: next.Drained}}
-	if old.Fenced == next.Fenced && old.Stopping == next.Stopping && old.Drained == next.Drained {
+	if old.Fenced == next.Fenced && old.Stopping == next.Stopping && old.Drained == next.Drained && old.ShortOfSpace == next.ShortOfSpace {
 		return d
 	}
 	brokers := electorate{head: head, changed: next}

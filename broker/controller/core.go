@@ -69,8 +69,8 @@ func (c *Core) Decide(head *metadata.Image, req Request, nowMs int64) (Decision,
 		return alterReassignments(head, r)
 	case ReportFailedReplicas:
 		return reportFailedReplicas(head, r)
-	case YieldLeads:
-		return yieldLeads(head, r)
+	case ReportSpace:
+		return reportSpace(head, r)
 	case Tidy:
 		return tidy(head, nowMs)
 	case NoteHeld:
@@ -129,14 +129,19 @@ func (c *Core) drawUUID(head *metadata.Image) (broker.UUID, error) {
 		if err := c.draw(id[:]); err != nil {
 			return id, err
 		}
-		_, topic := head.Topic(id)
-		_, deleted := head.Deleted(id)
-		_, view := head.View(id)
-		if !id.IsZero() && !topic && !deleted && !view {
+		if !id.IsZero() && !isKnown(head, id) {
 			return id, nil
 		}
 	}
 	return broker.UUID{}, broker.Errorf(broker.UnknownServerError, "the random source repeats itself")
+}
+
+// isKnown reports that an id is that of a topic or view, or of a topic that was deleted.
+func isKnown(head *metadata.Image, id broker.TopicID) bool {
+	_, topic := head.Topic(id)
+	_, deleted := head.Deleted(id)
+	_, view := head.View(id)
+	return topic || deleted || view
 }
 
 func (c *Core) draw(into []byte) error {

@@ -83,7 +83,7 @@ func (e electorate) evacuate(node broker.NodeID) (facts []*metadata.Fact, left i
 			}
 			if len(target) > len(p.places) {
 				return nil, 0, broker.Errorf(broker.InvalidReplicationFactor,
-					"topic %s keeps %d copies of each partition, and without node %d there are %d running nodes to hold them: add a node, undrain one, or move the topic to fewer replicas",
+					"topic %s keeps %d copies of each partition, and without node %d there are %d running nodes with space to hold them: add a node, undrain one, make space, or move the topic to fewer replicas",
 					topic.Name, len(target), node, len(p.places))
 			}
 			p.moves = append(p.moves, Reassignment{partition.TopicPartition, target})

@@ -159,7 +159,7 @@ func electLeaders(head *metadata.Image, r ElectLeaders) (Decision, error) {
 		}
 		preferred := p.Replicas[0].Node
 		if !brokers.mayBeGiven(p, preferred) {
-			reply.Results[i] = broker.Errorf(broker.PreferredLeaderNotAvailable, "node %d is not in sync on %s, not running, or drained", preferred, tp)
+			reply.Results[i] = broker.Errorf(broker.PreferredLeaderNotAvailable, "node %d is not in sync on %s, not running, drained, or short of space", preferred, tp)
 			continue
 		}
 		next := *p

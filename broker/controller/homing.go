@@ -16,8 +16,7 @@ const (
 
 // Homing tells a broker which partitions it should lead again: those that prefer it, led by another, on which it could have
 // led for some time without a break, so that a broker that comes and goes does not take them along. It runs on the broker
-// itself, which alone knows whether it takes records (RH21); the controller decides by ElectLeaders. It is not safe for
-// concurrent use.
+// itself; the controller decides by ElectLeaders. It is not safe for concurrent use.
 type Homing struct {
 	node   broker.NodeID
 	waitMs int64
@@ -28,13 +27,10 @@ type Homing struct {
 func NewHoming(node broker.NodeID, waitMs int64) *Homing { return &Homing{node: node, waitMs: waitMs} }
 
 // OnTick looks at an image at nowMs, in milliseconds of a clock that never goes back, and returns which partitions are due, in
-// the image's order. Without space the broker wants none, and what it waited for begins anew.
-func (h *Homing) OnTick(nowMs int64, image *metadata.Image, space bool) (due []broker.TopicPartition) {
+// the image's order.
+func (h *Homing) OnTick(nowMs int64, image *metadata.Image) (due []broker.TopicPartition) {
 	before := h.since
 	h.since = map[broker.TopicPartition]int64{}
-	if !space {
-		return nil
-	}
 	brokers := electorate{head: image}
 	for topic := range image.Topics() {
 		for _, p := range image.Partitions(topic.ID) {
@@ -54,7 +50,7 @@ func (h *Homing) OnTick(nowMs int64, image *metadata.Image, space bool) (due []b
 	return due
 }
 
-// mayBeGiven reports that a broker could lead a partition that another leads: it is in sync and runs, and is not drained.
+// mayBeGiven reports that a broker could lead a partition that another leads: it is in sync and runs, and does not yield.
 func (e electorate) mayBeGiven(p *metadata.Partition, node broker.NodeID) bool {
-	return slices.Contains(p.ISR, node) && e.active(node) && !e.drained(node)
+	return slices.Contains(p.ISR, node) && e.active(node) && !e.yields(node)
 }

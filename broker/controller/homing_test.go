@@ -25,10 +25,11 @@ func TestLeadershipsComeBackInBoundedNumbers(t *testing.T) {
 		must(UnfenceBroker{Node: node + 1, Epoch: c.epoch(node + 1), Applied: c.img.Index()})
 	}
 	must(CreateTopic{Name: "t", Partitions: -1, ReplicationFactor: -1, Assignment: assignment})
-	must(YieldLeads{Node: 1, Epoch: c.epoch(1)})
+	must(ReportSpace{Node: 1, Epoch: c.epoch(1), Short: true})
+	must(ReportSpace{Node: 1, Epoch: c.epoch(1)})
 	homing := NewHoming(1, 0)
 	for tick, want := range []int{HomingMax, HomingMax, 1, 0} {
-		due := homing.OnTick(int64(tick)*HomingTickMs, c.img, true)
+		due := homing.OnTick(int64(tick)*HomingTickMs, c.img)
 		if len(due) != want {
 			t.Fatalf("tick %d: %d are due, want %d", tick, len(due), want)
 		}

@@ -23,7 +23,7 @@ func (c *Core) place(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, er
 		partitions = c.config.Partitions
 	}
 	if factor == -1 {
-		factor = min(DefaultReplicationFactor, max(1, len(spread(head))))
+		factor = min(DefaultReplicationFactor, max(1, len(spreadAll(head))))
 	}
 	switch {
 	case partitions < 1 || partitions > PartitionsMax:
@@ -37,6 +37,9 @@ func (c *Core) place(head *metadata.Image, r CreateTopic) ([][]broker.NodeID, er
 // deal places partitions of factor replicas each on the active brokers.
 func (c *Core) deal(head *metadata.Image, partitions, factor int) ([][]broker.NodeID, error) {
 	candidates := spread(head)
+	if factor > len(candidates) { // Better a replica that waits for space than a topic with fewer, or none.
+		candidates = spreadAll(head)
+	}
 	if factor > len(candidates) {
 		return nil, broker.Errorf(broker.InvalidReplicationFactor, "replication factor %d needs as many brokers; %d are running and not drained", factor, len(candidates))
 	}
@@ -78,8 +81,17 @@ type place struct {
 	rack string
 }
 
-// spread lists the brokers that may take replicas, so that one of each rack comes before the second of any.
+// spread lists the brokers that may take replicas, and have space, so that one of each rack comes before the second of any.
 func spread(head *metadata.Image) []place {
+	return spreadOver(head, func(r *metadata.Registration) bool { return !r.ShortOfSpace })
+}
+
+// spreadAll is spread with those that are short of space.
+func spreadAll(head *metadata.Image) []place {
+	return spreadOver(head, func(*metadata.Registration) bool { return true })
+}
+
+func spreadOver(head *metadata.Image, wanted func(*metadata.Registration) bool) []place {
 	type seated struct {
 		place
 		turn int
@@ -87,7 +99,7 @@ func spread(head *metadata.Image) []place {
 	var list []seated
 	turns := map[string]int{}
 	for _, r := range head.Brokers() {
-		if !r.Fenced && !r.Stopping && !r.Drained {
+		if !r.Fenced && !r.Stopping && !r.Drained && wanted(r) {
 			list = append(list, seated{place{r.Node, r.Rack}, turns[r.Rack]})
 			turns[r.Rack]++
 		}
@@ -156,6 +168,8 @@ func checkReplicas(head *metadata.Image, partition int, nodes []broker.NodeID) e
 			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: node %d is not registered, or is assigned twice", partition, node)
 		case r.Drained:
 			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: node %d is drained and takes no new replicas", partition, node)
+		case r.ShortOfSpace:
+			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %d: node %d is short of space and takes no new replicas", partition, node)
 		}
 	}
 	if len(keep(nodes, electorate{head: head}.active)) == 0 {

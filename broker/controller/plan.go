@@ -10,13 +10,13 @@ import (
 
 // PlanReassignment proposes where partitions should lie: on the given brokers, in as many racks as there are, with equal
 // numbers of replicas and of preferred leaders on each, and with few replicas moved. What lies well stays out of the plan.
-// No brokers: all that run and are not drained. No topics: all.
+// No brokers: all that run, have space and are not drained. No topics: all.
 func PlanReassignment(head *metadata.Image, topics []broker.TopicID, nodes []broker.NodeID) ([]Reassignment, error) {
 	p := plan{head: head, holds: map[broker.NodeID]int{}, leads: map[broker.NodeID]int{}}
 	p.places = slices.DeleteFunc(spread(head), func(at place) bool { return len(nodes) > 0 && !slices.Contains(nodes, at.node) })
 	for _, node := range nodes {
 		if !slices.ContainsFunc(p.places, func(at place) bool { return at.node == node }) {
-			return nil, broker.Errorf(broker.InvalidReplicaAssignment, "node %d is not running, drained, or not registered", node)
+			return nil, broker.Errorf(broker.InvalidReplicaAssignment, "node %d is not running, drained, short of space, or not registered", node)
 		}
 	}
 	for topic := range head.Topics() {

@@ -93,6 +93,8 @@ func (e electorate) checkTarget(p *metadata.Partition, target []broker.NodeID) *
 			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is not registered, or is named twice", p.TopicPartition, node)
 		case !holds && e.drained(node):
 			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is drained and takes no new replicas", p.TopicPartition, node)
+		case !holds && e.shortOfSpace(node):
+			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is short of space and takes no new replicas", p.TopicPartition, node)
 		}
 	}
 	return nil

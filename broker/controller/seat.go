@@ -84,16 +84,16 @@ func upkeep(next, old *metadata.Partition, barred []broker.NodeID) {
 
 func (e electorate) elect(next *metadata.Partition, barred []broker.NodeID) {
 	leads := slices.Contains(next.ISR, next.Leader)
-	if leads && !e.drained(next.Leader) {
+	if leads && !e.yields(next.Leader) {
 		return
 	}
 	inSync := func(n broker.NodeID) bool { return slices.Contains(next.ISR, n) }
-	if leader, ok := e.first(next, inSync); ok && !(leads && e.drained(leader)) {
+	if leader, ok := e.first(next, inSync); ok && !(leads && e.yields(leader)) {
 		next.Leader = leader
 		return
 	}
 	if leads {
-		return // A drained broker leads on where nobody else is in sync.
+		return // A broker that yields leads on where nobody else is in sync.
 	}
 	next.Leader = broker.NoNode
 	clean := func(n broker.NodeID) bool { return slices.Contains(next.ELR, n) }
@@ -112,19 +112,29 @@ func (e electorate) elect(next *metadata.Partition, barred []broker.NodeID) {
 	}
 }
 
-// drained reports whether a broker leads only what nobody else can.
+// drained reports whether a broker gets no new replicas by an operator's will.
 func (e electorate) drained(node broker.NodeID) bool {
 	r, ok := e.registration(node)
 	return ok && r.Drained
 }
 
-// first returns the first replica in assignment order that is active and wanted; a drained one only if there is no other.
+func (e electorate) shortOfSpace(node broker.NodeID) bool {
+	r, ok := e.registration(node)
+	return ok && r.ShortOfSpace
+}
+
+// yields reports whether a broker leads only what nobody else can: it is drained, or takes no records for want of space.
+func (e electorate) yields(node broker.NodeID) bool {
+	return e.drained(node) || e.shortOfSpace(node)
+}
+
+// first returns the first replica in assignment order that is active and wanted; one that yields only if there is no other.
 func (e electorate) first(p *metadata.Partition, wanted func(broker.NodeID) bool) (broker.NodeID, bool) {
 	last := broker.NoNode
 	for _, r := range p.Replicas {
 		switch {
 		case !e.active(r.Node) || !wanted(r.Node):
-		case !e.drained(r.Node):
+		case !e.yields(r.Node):
 			return r.Node, true
 		case last == broker.NoNode:
 			last = r.Node

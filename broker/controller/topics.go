@@ -18,7 +18,9 @@ const (
 
 // CreateTopic makes a topic. Reply: TopicCreated.
 type CreateTopic struct {
-	Name              string
+	Name string
+	// ID is one that whoever asks has drawn, so that asking again is answered alike; zero: the controller draws one.
+	ID                broker.TopicID
 	Partitions        int32                     // -1: the default
 	ReplicationFactor int16                     // -1: the default
 	Assignment        map[int32][]broker.NodeID // by partition; empty: the controller places
@@ -38,7 +40,7 @@ type TopicCreated struct {
 // DeleteTopic deletes a topic, detaches its bindings and remembers the deletion for a day. Reply: TopicRemoved.
 type DeleteTopic struct{ ID broker.TopicID }
 
-// TopicRemoved tells the name of a deleted topic.
+// TopicRemoved tells the name of a deleted topic; it is empty where a request that was lost deleted it.
 type TopicRemoved struct{ Name string }
 
 func (CreateTopic) request() {}
@@ -47,6 +49,10 @@ func (TopicCreated) reply()  {}
 func (TopicRemoved) reply()  {}
 
 func (c *Core) createTopic(head *metadata.Image, r CreateTopic) (Decision, error) {
+	if t, ok := head.TopicNamed(r.Name); ok && t.ID == r.ID {
+		first, _ := head.Partition(broker.TopicPartition{Topic: t.ID})
+		return Decision{Reply: TopicCreated{ID: t.ID, Partitions: t.Partitions, ReplicationFactor: int16(first.Factor()), Index: head.Index()}}, nil
+	}
 	topic, facts, err := c.topicFacts(head, r)
 	if err != nil {
 		return Decision{}, err
@@ -84,7 +90,12 @@ func (c *Core) topicFacts(head *metadata.Image, r CreateTopic) (newTopic, []*met
 	topic := &metadata.Topic{
 		Name: r.Name, Partitions: int32(len(assignment)), Internal: r.Internal, Fingerprint: metadata.FingerprintKey{Function: 1},
 	}
-	if topic.ID, err = c.drawUUID(head); err != nil {
+	if topic.ID = r.ID; topic.ID.IsZero() {
+		topic.ID, err = c.drawUUID(head)
+	} else if isKnown(head, topic.ID) {
+		err = broker.Errorf(broker.InvalidRequest, "topic %s: the id %s is another topic's, or was", r.Name, topic.ID)
+	}
+	if err != nil {
 		return newTopic{}, nil, err
 	}
 	if err := c.draw(topic.Fingerprint.Key[:]); err != nil {

@@ -84,6 +84,9 @@ func (c *cluster) describe() string {
 		if r.Drained {
 			standing += " drained"
 		}
+		if r.ShortOfSpace {
+			standing += " short of space"
+		}
 		fmt.Fprintf(&out, "broker %d: epoch %d %s\n", r.Node, r.Epoch, standing)
 	}
 	for _, id := range c.topics {
@@ -215,14 +218,14 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData) (Reply, error) {
 		replica, _ := p.ReplicaOn(node)
 		rid := broker.ReplicaID(intArg(t, d, "rid", int64(replica.ID)))
 		return c.decide(ReportFailedReplicas{Node: node, Epoch: epoch, Replicas: []ReplicaRef{{tp, rid}}})
-	case "yield":
-		return c.decide(YieldLeads{Node: node, Epoch: epoch})
+	case "short-of-space":
+		return c.decide(ReportSpace{Node: node, Epoch: epoch, Short: !d.HasArg("no-more")})
 	case "home":
 		c.nowMs += intArg(t, d, "after", 0)
 		if c.homing[node] == nil {
 			c.homing[node] = NewHoming(node, 1000)
 		}
-		due := c.homing[node].OnTick(c.nowMs, c.img, !d.HasArg("short-of-space"))
+		due := c.homing[node].OnTick(c.nowMs, c.img)
 		if due == nil {
 			return LeadersElected{}, nil
 		}

@@ -16,13 +16,13 @@ import (
 // carried is every request and reply. A new one is named here.
 func carried() []any {
 	return []any{
-		RegisterBroker{}, UnfenceBroker{}, FenceBroker{}, StopBroker{}, DrainBroker{}, DecommissionBroker{}, ReportFailedReplicas{}, YieldLeads{}, NoteHeld{}, Tidy{}, JoinNode{}, AlterMembers{},
+		RegisterBroker{}, UnfenceBroker{}, FenceBroker{}, StopBroker{}, DrainBroker{}, DecommissionBroker{}, ReportFailedReplicas{}, ReportSpace{}, NoteHeld{}, Tidy{}, JoinNode{}, AlterMembers{},
 		AlterPartition{}, AlterReassignments{}, CreateTopic{}, CreatePartitions{}, DeleteTopic{}, ElectLeaders{}, AlterConfigs{}, AllocateProducerIDs{},
 		AlterQuota{}, CreateAccessRules{}, DeleteAccessRules{}, AlterCredentials{},
 		PutPlugin{}, CreateBinding{}, UpdateBinding{}, ResumeBinding{}, DeleteBinding{}, ProposeFrom{}, ProposeTrip{}, ProposeOrigin{},
 		CreateView{}, DeleteView{},
 
-		BrokerRegistered{}, BrokerStanding{}, BrokerDecommissioned{}, ReplicasFailed{}, LeadsYielded{}, HeldNoted{}, Tidied{}, NodeJoined{}, MembersAltered{},
+		BrokerRegistered{}, BrokerStanding{}, BrokerDecommissioned{}, ReplicasFailed{}, SpaceReported{}, HeldNoted{}, Tidied{}, NodeJoined{}, MembersAltered{},
 		PartitionsAltered{}, ReassignmentsAltered{}, TopicCreated{}, PartitionsCreated{}, TopicRemoved{}, LeadersElected{}, ConfigsAltered{}, ProducerIDs{},
 		QuotaAltered{}, AccessRulesCreated{}, AccessRulesDeleted{}, CredentialsAltered{},
 		PluginPut{}, BindingMade{}, BindingRemoved{}, OffsetPlaced{}, ViewMade{}, ViewRemoved{},

@@ -126,7 +126,7 @@ func (t *tenure) await(ctx context.Context, what string, done <-chan broker.Code
 	case <-t.ended:
 		return errNotCoordinator
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return interrupted(ctx)
 	}
 }
 

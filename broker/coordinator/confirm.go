@@ -49,7 +49,7 @@ func (t *tenure) ensureLeads(ctx context.Context) error {
 	case <-t.ended:
 		return errNotCoordinator
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return interrupted(ctx)
 	}
 }
 

@@ -63,7 +63,7 @@ func (h *Host) ConsumerHeartbeat(ctx context.Context, groupID string, r group.He
 		t.mu.Lock()
 		delete(t.heartbeats, ticket)
 		t.mu.Unlock()
-		return group.HeartbeatResponse{}, context.Cause(ctx)
+		return group.HeartbeatResponse{}, interrupted(ctx)
 	}
 }
 

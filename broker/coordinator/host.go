@@ -163,6 +163,12 @@ var (
 	errQueueFull      = broker.Errorf(broker.CoordinatorNotAvailable, "too many commits wait to be written; try again")
 )
 
+// interrupted is the answer to a request that ended before there was one, since its connection did or this node stops. Whoever
+// can still read it looks for the coordinator again, as Kafka's clients are told to when a broker shuts down.
+func interrupted(ctx context.Context) error {
+	return fmt.Errorf("%w: the request ended before its answer: %w", broker.NotCoordinator, context.Cause(ctx))
+}
+
 // newMemberID makes a member id as Kafka does: the client's or instance's name and a UUID.
 func (h *Host) newMemberID(prefix string) (string, error) {
 	var u [16]byte

@@ -316,7 +316,7 @@ func TestCancelledJoinLeavesNoWaiter(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		second := begin(func() (group.JoinResponse, error) { return b.Join(ctx, "g", joinRequest("", "")) })
 		cancel()
-		if !second.returned() || !errors.Is(second.err, context.Canceled) {
+		if !second.returned() || !errors.Is(second.err, context.Canceled) || broker.CodeOf(second.err) != broker.NotCoordinator {
 			t.Fatalf("the join returned %v", second.err)
 		}
 		if n := len(b.slots[PartitionFor("g")].tenure.Load().joins); n != 0 {

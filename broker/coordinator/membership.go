@@ -44,7 +44,7 @@ func (h *Host) Join(ctx context.Context, groupID string, r group.JoinRequest) (g
 		t.mu.Lock()
 		delete(t.joins, ticket)
 		t.mu.Unlock()
-		return refused, context.Cause(ctx)
+		return refused, interrupted(ctx)
 	}
 }
 
@@ -103,7 +103,7 @@ func (h *Host) Sync(ctx context.Context, groupID string, r group.SyncRequest) (g
 		t.mu.Lock()
 		delete(t.syncs, ticket)
 		t.mu.Unlock()
-		return group.SyncResponse{}, context.Cause(ctx)
+		return group.SyncResponse{}, interrupted(ctx)
 	}
 }
 

@@ -64,7 +64,7 @@ func (h *Host) CommitOffsets(ctx context.Context, r CommitRequest) ([]broker.Cod
 	case <-t.ended:
 		return nil, errNotCoordinator
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, interrupted(ctx)
 	}
 	for i := range codes {
 		if codes[i] == broker.None {

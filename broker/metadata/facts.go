@@ -39,7 +39,7 @@ func nodeFact(n *Node, removed bool) *Fact {
 func RegistrationFact(r *Registration) *Fact {
 	f := &metadatapb.BrokerRegistration{
 		NodeId: int32(r.Node), BrokerEpoch: int64(r.Epoch), Incarnation: r.Incarnation[:], Directory: r.Directory[:], Rack: r.Rack,
-		Drained: r.Drained, Held: uint64(r.Held),
+		Drained: r.Drained, Held: uint64(r.Held), ShortOfSpace: r.ShortOfSpace,
 	}
 	for _, e := range r.Endpoints {
 		f.Endpoints = append(f.Endpoints, &metadatapb.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port})
@@ -50,7 +50,7 @@ func RegistrationFact(r *Registration) *Fact {
 // BrokerStateFact states what a registered broker may do.
 func BrokerStateFact(r *Registration) *Fact {
 	return &Fact{Kind: &metadatapb.Fact_BrokerState{BrokerState: &metadatapb.BrokerState{
-		NodeId: int32(r.Node), BrokerEpoch: int64(r.Epoch), Fenced: r.Fenced, Stopping: r.Stopping, Drained: r.Drained, Held: uint64(r.Held),
+		NodeId: int32(r.Node), BrokerEpoch: int64(r.Epoch), Fenced: r.Fenced, Stopping: r.Stopping, Drained: r.Drained, Held: uint64(r.Held), ShortOfSpace: r.ShortOfSpace,
 	}}}
 }
 

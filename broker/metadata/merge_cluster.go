@@ -68,7 +68,7 @@ func (d *draft) node(f *metadatapb.Node) error {
 func (d *draft) registration(f *metadatapb.BrokerRegistration) error {
 	r := &Registration{
 		Node: broker.NodeID(f.GetNodeId()), Epoch: broker.BrokerEpoch(f.GetBrokerEpoch()), Rack: f.GetRack(), Fenced: true,
-		Drained: f.GetDrained(), Held: broker.Index(f.GetHeld()),
+		Drained: f.GetDrained(), Held: broker.Index(f.GetHeld()), ShortOfSpace: f.GetShortOfSpace(),
 	}
 	if r.Epoch == 0 {
 		r.Epoch = broker.BrokerEpoch(d.first)
@@ -103,6 +103,7 @@ func (d *draft) brokerState(f *metadatapb.BrokerState) error {
 	}
 	r := *old
 	r.Fenced, r.Stopping, r.Drained = f.GetFenced(), f.GetStopping(), f.GetDrained()
+	r.ShortOfSpace = f.GetShortOfSpace()
 	r.Held = max(r.Held, broker.Index(f.GetHeld()))
 	d.next.brokers.put(d.edit, r.Node, &r)
 	d.changes.Brokers = append(d.changes.Brokers, r.Node)

@@ -38,6 +38,8 @@ type Registration struct {
 	Fenced      bool
 	Stopping    bool // in controlled shutdown: may not join an ISR or lead
 	Drained     bool // by an operator, across restarts: leads nothing that another can, and gets no new replicas
+	// ShortOfSpace is what the broker says of its disk: it takes no records from clients.
+	ShortOfSpace bool
 	// Held is an index up to which the directory is known to have had the metadata on stable storage. One that comes back
 	// with less is of an earlier time.
 	Held broker.Index

@@ -2,9 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -34,7 +31,10 @@ type clusterRoom struct {
 	logger  zerolog.Logger
 	serving chan struct{} // a place for each snapshot that is being served
 	joining chan struct{} // a place for each newcomer that is being let in
-	look    chan struct{} // wakes the watch of brokers
+
+	certificates *certificates // of the cluster listener
+
+	look chan struct{} // wakes the watch of brokers
 
 	heard      sync.Mutex
 	detector   *controller.Detector                // guarded by heard
@@ -64,10 +64,11 @@ func (n *Node) newClusterRoom() (*clusterRoom, error) {
 		detector: controller.NewDetector(n.sinceStart().Milliseconds()), inquests: map[broker.UUID]*controller.Inquest{},
 		lease: controller.NewLease(), applied: map[broker.NodeID]controller.Held{}, disownedBy: map[broker.NodeID]bool{},
 	}
-	server, client, err := n.peerTLS()
-	if err != nil {
+	var err error
+	if c.certificates, err = n.peerCertificates(); err != nil {
 		return nil, fmt.Errorf("tls of the cluster listener: %w", err)
 	}
+	server, client := peerServer(c.certificates), peerClient(c.certificates)
 	// As large as all that replication may have under way to this node (RH13): no window of QUIC's ever holds a leader up.
 	settings := transport.Settings{IdleTimeout: controlIdle, WindowsFull: true, WindowBytesMax: replica.ReceiveBytesDefault}
 	peers, err := transport.ListenPeers(n.bound.clusterU, server, client, settings)
@@ -86,57 +87,11 @@ func (n *Node) newClusterRoom() (*clusterRoom, error) {
 // sinceStart is how long the node has been running, on a clock that never goes back.
 func (n *Node) sinceStart() time.Duration { return n.seams.Now().Sub(n.started) }
 
-// peerTLS makes the two sides of the cluster listener. Addresses prove nothing: who is at the other end is told by the URI
-// in its certificate, which the HELLO is compared with.
-func (n *Node) peerTLS() (server, client *tls.Config, err error) {
-	read := func(name string) []byte {
-		b, readErr := readSmall(n.seams.FS, n.tlsFile(name))
-		if readErr != nil {
-			err = errors.Join(err, fmt.Errorf("read %s: %w", n.tlsFile(name), readErr))
-		}
-		return b
-	}
-	certificate, key, ca := read(nodeCertName), read(nodeKeyName), read(caCertName)
-	if err != nil {
-		return nil, nil, err
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("load %s and %s: %w", n.tlsFile(nodeCertName), n.tlsFile(nodeKeyName), err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, nil, fmt.Errorf("%s: %w", n.tlsFile(caCertName), errNoPEM)
-	}
-	n.peerCertificates = append(expiry(n.tlsFile(nodeCertName), certificate, renewNode), expiry(n.tlsFile(caCertName), ca, renewCA)...)
-	server = &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{transport.ALPNReplication}, Certificates: []tls.Certificate{pair},
-		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, SessionTicketsDisabled: true,
-	}
-	client = &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{transport.ALPNReplication}, Certificates: []tls.Certificate{pair},
-		InsecureSkipVerify: true, // The name in a certificate is a node, not a host: VerifyConnection checks the chain.
-		VerifyConnection: func(state tls.ConnectionState) error {
-			return verifyChain(state.PeerCertificates, pool)
-		},
-	}
-	return server, client, nil
-}
-
-// verifyChain checks that a server's certificate comes from an authority.
-func verifyChain(chain []*x509.Certificate, authorities *x509.CertPool) error {
-	if len(chain) == 0 {
-		return errors.New("the server shows no certificate")
-	}
-	_, err := chain[0].Verify(x509.VerifyOptions{Roots: authorities, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	return err
-}
-
 // open begins to speak with the others, and to let new nodes join.
-func (c *clusterRoom) open(ctx context.Context) error {
+func (c *clusterRoom) open(ctx context.Context) {
 	c.fabric.Start(context.WithoutCancel(ctx))
 	c.node.base.Go("watch brokers", c.watchBrokers)
-	return c.serveTCP()
+	c.serveTCP()
 }
 
 // Send implements quorum.Transport.

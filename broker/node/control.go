@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -39,6 +40,7 @@ const (
 	answerWithin    = 30 * time.Second      // for one question
 	leaderless      = 10 * time.Second      // that a question of another node waits for this one to hear of a leader
 	transferWithin  = 5 * time.Second
+	repeatsMax      = 3 // of a request over which a controller died
 	brokersLook     = controller.DetectorTickMs * time.Millisecond
 	unfenceAgain    = 500 * time.Millisecond // between two requests of a broker that finds itself fenced
 	unfenceDeadline = 5 * time.Second
@@ -46,18 +48,22 @@ const (
 
 // Submit has a request decided by the controller, wherever it is, and returns when this node's image holds the result. Its
 // errors are those of quorum.Node.Submit; NotController is none of them, since it goes on until there is a controller, or
-// ctx ends.
+// ctx ends. Where the controller dies over a request that may be put again, the next one is asked.
 func (c *clusterRoom) Submit(ctx context.Context, request controller.Request) (controller.Reply, error) {
-	for {
-		reply, err := c.node.quorum.Submit(ctx, request)
-		if !errors.Is(err, broker.NotController) {
+	request, err := c.identified(request)
+	if err != nil {
+		return nil, err
+	}
+	for lost := 0; ; {
+		reply, err := c.submit(ctx, request)
+		switch {
+		case errors.Is(err, broker.NotController):
+		case broker.CodeOf(err) == broker.RequestTimedOut && controller.Repeatable(request) && lost < repeatsMax:
+			lost++
+		case lost > 0:
+			return controller.Repeated(request, reply, err)
+		default:
 			return reply, err
-		}
-		if leader := c.node.quorum.Status().Leader; leader != 0 && leader != c.node.identity.Raft {
-			reply, err = c.forward(ctx, leader, request)
-			if !errors.Is(err, broker.NotController) {
-				return reply, err
-			}
 		}
 		select {
 		case <-time.After(controllerLook):
@@ -67,6 +73,29 @@ func (c *clusterRoom) Submit(ctx context.Context, request controller.Request) (c
 			return nil, broker.Errorf(broker.RequestTimedOut, "the node stopped before a controller was found; nothing was done")
 		}
 	}
+}
+
+// submit has a request decided here or by whom this node takes for the controller. NotController: nothing was done;
+// RequestTimedOut: nobody knows whether it was.
+func (c *clusterRoom) submit(ctx context.Context, request controller.Request) (controller.Reply, error) {
+	reply, err := c.node.quorum.Submit(ctx, request)
+	leader := c.node.quorum.Status().Leader
+	if errors.Is(err, broker.NotController) && leader != 0 && leader != c.node.identity.Raft {
+		return c.forward(ctx, leader, request)
+	}
+	return reply, err
+}
+
+// identified gives a topic that is to be made its id, by which a second request knows what the first did.
+func (c *clusterRoom) identified(request controller.Request) (controller.Request, error) {
+	create, ok := request.(controller.CreateTopic)
+	if !ok || create.ValidateOnly || !create.ID.IsZero() {
+		return request, nil
+	}
+	if _, err := io.ReadFull(c.node.seams.Random, create.ID[:]); err != nil {
+		return nil, fmt.Errorf("draw a topic id: %w", err)
+	}
+	return create, nil
 }
 
 // forward puts a request to the leader. NotController: nothing was done there.
@@ -178,6 +207,7 @@ func (c *clusterRoom) decide(ctx context.Context, from peer.Peer, body []byte) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderless)
 	defer cancel()
+	defer c.node.quorum.Hurry(from.Raft) // It waits until its own image holds the result.
 	return c.node.quorum.Submit(ctx, request)
 }
 
@@ -195,7 +225,7 @@ func mayAsk(from peer.Peer, request controller.Request) error {
 		asked = r.Node
 	case controller.ReportFailedReplicas:
 		asked = r.Node
-	case controller.YieldLeads:
+	case controller.ReportSpace:
 		asked = r.Node
 	case controller.AlterPartition:
 		asked = r.Node

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,7 +109,8 @@ func TestADirectoryOfAnEarlierTimeIsKnownWithoutARegistration(t *testing.T) {
 	c.whole()
 }
 
-// rejoin gives a node an empty directory, and lets it take its own place.
+// rejoin gives a node an empty directory, and lets it take its own place. Another node gets a copy of the authority's key first,
+// if it is this one that holds it.
 func (c *clinic) rejoin(i int) {
 	c.t.Helper()
 	by := c.running()[0]
@@ -115,6 +118,13 @@ func (c *clinic) rejoin(i int) {
 		r, ok := by.quorum.Image().Broker(broker.NodeID(i + 1))
 		return ok && r.Fenced
 	})
+	key, err := os.ReadFile(filepath.Join(c.seats[i].config.Data, "tls", "ca.key"))
+	if err == nil {
+		err = os.WriteFile(by.tlsFile(caKeyName), key, 0o600)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.t.Fatal(err)
+	}
 	token, address, err := by.cluster.invite(c.t.Context(), broker.NodeID(i+1))
 	if err != nil {
 		c.t.Fatal(err)

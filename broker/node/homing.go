@@ -22,7 +22,7 @@ func (n *Node) leadAgain(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		if due := homing.OnTick(n.sinceStart().Milliseconds(), n.quorum.Image(), !n.set.ReadOnly()); len(due) > 0 {
+		if due := homing.OnTick(n.sinceStart().Milliseconds(), n.quorum.Image()); len(due) > 0 {
 			n.askToLead(ctx, due)
 		}
 	}

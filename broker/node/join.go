@@ -242,7 +242,7 @@ func checkServer(authority []byte, state tls.ConnectionState, t token) error {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(ca)
-	if err := verifyChain(state.PeerCertificates, pool); err != nil {
+	if err := verifyChain(state.PeerCertificates, pool, x509.ExtKeyUsageServerAuth, time.Now()); err != nil {
 		return err
 	}
 	_, _, err = peer.NodeOf(state.PeerCertificates[0])

@@ -24,19 +24,16 @@ const (
 
 // serveTCP serves the cluster listener's TCP port: the lifelines of other nodes, and newcomers with a token. Which of them
 // it is is told by the application protocol that the TLS handshake names.
-func (c *clusterRoom) serveTCP() error {
-	server, _, err := c.node.peerTLS()
-	if err != nil {
-		return err
-	}
-	lifelines := server.Clone()
-	lifelines.NextProtos = []string{peer.ALPNLifeline}
-	config := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{alpnJoin}, Certificates: server.Certificates}
+func (c *clusterRoom) serveTCP() {
+	config := &tls.Config{MinVersion: tls.VersionTLS13}
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if slices.Contains(hello.SupportedProtos, peer.ALPNLifeline) {
-			return lifelines, nil // Only these come from a node that has a certificate.
+		now := c.certificates.fresh()
+		if slices.Contains(hello.SupportedProtos, peer.ALPNLifeline) { // Only these come from a node that has a certificate.
+			lifelines := now.config.Clone()
+			lifelines.NextProtos = []string{peer.ALPNLifeline}
+			return lifelines, nil
 		}
-		return nil, nil
+		return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{alpnJoin}, Certificates: now.config.Certificates}, nil
 	}
 	handshakes := make(chan struct{}, handshakesMax)
 	c.node.base.Go("accept on the cluster listener", func(ctx context.Context) error {
@@ -61,7 +58,6 @@ func (c *clusterRoom) serveTCP() error {
 			})
 		}
 	})
-	return nil
 }
 
 // serveConn serves one TCP connection to its end.

@@ -14,7 +14,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/millrace-io/millrace/broker"
-	"github.com/millrace-io/millrace/broker/admin"
 	"github.com/millrace-io/millrace/broker/commitlog"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/coordinator"
@@ -66,7 +65,7 @@ type Node struct {
 	started     time.Time
 	incarnation broker.UUID // this process
 
-	peerCertificates []admin.Certificate // what it shows other nodes and trusts, since its start
+	listenerFiles []*certificates // of the client and the admin listener; made before they serve
 
 	base  *task.Group // flusher, quorum and the talk with other nodes: the last to stop
 	rooms *task.Group // everything above them
@@ -199,7 +198,8 @@ func (n *Node) openMetadata(ctx context.Context) error {
 		}
 		return err
 	})
-	return n.cluster.open(ctx)
+	n.cluster.open(ctx)
+	return nil
 }
 
 // tailBytesMax bounds the newest batches that are kept in memory. Consumers that follow the end need a few megabytes;
@@ -385,27 +385,6 @@ func (n *Node) retain(ctx context.Context) error {
 
 // spaceCheck is how often free space is looked at.
 const spaceCheck = time.Second
-
-// watchSpace looks at free space until the node stops.
-func (n *Node) watchSpace(ctx context.Context) error {
-	ticker := time.NewTicker(spaceCheck)
-	defer ticker.Stop()
-	told := false
-	var yielded time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		err := n.set.CheckSpace()
-		yielded = n.yieldLeads(ctx, yielded)
-		if err != nil && !told {
-			n.logger.Error().Err(err).Msg("free space could not be looked at")
-		}
-		told = err != nil
-	}
-}
 
 // fail ends the node: something happened after which nothing may be acknowledged any more.
 func (n *Node) fail(err error) {

@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/broker"
+	"github.com/millrace-io/millrace/broker/adminapi"
+	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/metadata"
 	"github.com/millrace-io/millrace/internal/vfs"
@@ -266,7 +268,9 @@ func TestAReplicaDamagedWhileItLeadsIsRepairedWithoutARestart(t *testing.T) {
 	c.setAside(i, first, want)
 }
 
-// Two of three copies are damaged: the third leads, and both are repaired from it.
+// Two of three copies are damaged: the third leads, and both are repaired from it. The damaged ones register first: while the
+// other two are enough for min.insync.replicas, who registers leaves the ISR without a place in the ELR, since they may
+// have gone on without it (KIP-966); so the third, if it came first, would wait for an operator's word.
 func TestTwoDamagedReplicasAreRepairedFromTheThird(t *testing.T) {
 	c := newClinic(t)
 	const well = 2 // The last to be killed: in the ISR for sure.
@@ -279,7 +283,8 @@ func TestTwoDamagedReplicasAreRepairedFromTheThird(t *testing.T) {
 			c.flip(segments[len(segments)-1])
 		}
 	}
-	c.startAll()
+	c.startSome([]int{0, 1})
+	c.start(well)
 	c.whole()
 }
 
@@ -394,6 +399,27 @@ func TestANodeShortOfSpaceHandsItsPartitionsOver(t *testing.T) {
 	full[i].Store(true)
 	c.await("another leads", func() bool { return c.leader() != i })
 	c.produce(5)
+	for _, n := range c.running() {
+		c.await("every node knows whose disk is full", func() bool {
+			r, ok := n.quorum.Image().Broker(broker.NodeID(i + 1))
+			return ok && r.ShortOfSpace
+		})
+	}
+	health, err := adminapiconnect.NewClusterServiceClient(http.DefaultClient, "http://"+c.nodes[(i+1)%3].Addresses().Admin).GetHealth(t.Context(), &adminapi.GetHealthRequest{})
+	if err != nil || !slices.ContainsFunc(health.Problems, func(p *adminapi.Problem) bool {
+		return p.Subject == fmt.Sprint("node ", i+1) && strings.Contains(p.What, "short of disk space")
+	}) {
+		t.Errorf("another node's report of the cluster's health is %v (%v)", health, err)
+	}
+	elsewhere, err := c.nodes[(i+1)%3].cluster.Submit(c.t.Context(), controller.CreateTopic{Name: "two", Partitions: 3, ReplicationFactor: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range c.nodes[(i+1)%3].quorum.Image().Partitions(elsewhere.(controller.TopicCreated).ID) {
+		if _, holds := p.ReplicaOn(broker.NodeID(i + 1)); holds {
+			t.Errorf("a new replica of partition %d was placed where there is no space", p.Partition)
+		}
+	}
 	for _, n := range c.running() {
 		for topic := range n.quorum.Image().Topics() {
 			for _, p := range n.quorum.Image().Partitions(topic.ID) {

@@ -1,6 +1,9 @@
 package node
 
 import (
+	"strconv"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace-io/millrace/broker"
@@ -49,11 +52,14 @@ func (s *standing) add(p *metadata.Partition) {
 
 // replicationDescs are the metrics of this node's dealings with the leaders and followers of its partitions.
 type replicationDescs struct {
+	lagRecords, lagSeconds                                                               *prometheus.Desc
 	sessions, subscriptionsEnded, truncations, streamMoves, lateFrames, refused, expired *prometheus.Desc
 }
 
 func newReplicationDescs() replicationDescs {
 	return replicationDescs{
+		lagRecords:         describe("millrace_replication_lag_records", "Records that a follower has not acknowledged, of all partitions that this node leads.", "follower"),
+		lagSeconds:         describe("millrace_replication_lag_seconds", "Age of the oldest record that a follower has not acknowledged, of all partitions that this node leads.", "follower"),
 		sessions:           describe("millrace_replication_sessions_total", "Sessions begun, as leader with followers and as follower with leaders.", "role"),
 		subscriptionsEnded: describe("millrace_replication_subscriptions_ended_total", "Subscriptions that this node ended because something was wrong.", "role"),
 		truncations:        describe("millrace_replication_truncations_total", "Logs of this node that were cut to where they agree with the leader's, or discarded.", "kind"),
@@ -61,6 +67,22 @@ func newReplicationDescs() replicationDescs {
 		lateFrames:         describe("millrace_replication_late_frames_total", "Frames of subscriptions that were over."),
 		refused:            describe("millrace_replication_streams_refused_total", "Streams of followers that were refused."),
 		expired:            describe("millrace_replication_requests_expired_total", "Requests of followers that waited for an image in vain."),
+	}
+}
+
+// lags tells of each node that follows this one: what it lacks of all partitions together, and the oldest of it.
+func (s *stateCollector) lags(gauge func(*prometheus.Desc, float64, ...string)) {
+	records, oldest := map[broker.NodeID]int64{}, map[broker.NodeID]int64{}
+	for _, r := range s.node.set.All() {
+		for _, lag := range r.Lags() {
+			records[lag.Node] += lag.Records
+			oldest[lag.Node] = max(oldest[lag.Node], lag.Ms)
+		}
+	}
+	for node := range records {
+		follower := strconv.Itoa(int(node))
+		gauge(s.replicationIs.lagRecords, float64(records[node]), follower)
+		gauge(s.replicationIs.lagSeconds, (time.Duration(oldest[node]) * time.Millisecond).Seconds(), follower)
 	}
 }
 

@@ -110,7 +110,8 @@ func (n *Node) report(q admin.Inquiry) admin.Report {
 		for _, failed := range n.set.Failed() {
 			r.Damaged = append(r.Damaged, admin.LogState{TopicPartition: failed.TopicPartition, OfflineBecause: failed.Err.Error()})
 		}
-		r.Certificates = n.machine().Certificates
+		m := n.machine()
+		r.Certificates, r.NotRenewed = m.Certificates, m.NotRenewed
 	}
 	return r
 }

@@ -7,41 +7,51 @@ import (
 	"github.com/millrace-io/millrace/broker/controller"
 )
 
-// yieldWithin bounds how long a node that is short of space tries to tell the controller; it tries again with its next look.
-const yieldWithin = 5 * time.Second
+// spaceToldWithin bounds how long a node tries to tell the controller of its space; it tries again with its next look.
+const spaceToldWithin = 5 * time.Second
 
-// yieldAgain is how long a node keeps what comes back to it before it hands it over once more: where every node is full,
-// leaderships must not go round without end.
-const yieldAgain = 10 * time.Second
+// spaceSettled is how long there must have been space before the controller hears of it: at the border it comes and goes.
+const spaceSettled = 5 * time.Second
 
-// yieldLeads hands over what this node leads while it takes no records for want of space, where another in-sync replica
-// could lead (RH21). It returns when it did so last.
-func (n *Node) yieldLeads(ctx context.Context, last time.Time) time.Time {
-	if !n.set.ReadOnly() || time.Since(last) < yieldAgain || !n.leadsForOthers() {
-		return last
+// watchSpace looks at free space until the node stops, and has the controller know.
+func (n *Node) watchSpace(ctx context.Context) error {
+	ticker := time.NewTicker(spaceCheck)
+	defer ticker.Stop()
+	told := false
+	var short time.Time // when it was short of space last
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		err := n.set.CheckSpace()
+		if err != nil && !told {
+			n.logger.Error().Err(err).Msg("free space could not be looked at")
+		}
+		told = err != nil
+		if n.set.ReadOnly() {
+			short = time.Now()
+		}
+		n.reportSpace(ctx, !short.IsZero() && time.Since(short) < spaceSettled)
 	}
-	ctx, cancel := context.WithTimeout(ctx, yieldWithin)
-	defer cancel()
-	reply, err := n.cluster.Submit(ctx, controller.YieldLeads{Node: n.identity.Node, Epoch: n.brokerEpoch()})
-	if err != nil {
-		n.logger.Warn().Err(err).Msg("partitions were not handed over for want of space; it is tried again")
-		return last
-	}
-	if yielded, ok := reply.(controller.LeadsYielded); ok {
-		n.logger.Warn().Int32("partitions", yielded.Partitions).Msg("partitions are handed over for want of space")
-	}
-	return time.Now()
 }
 
-// leadsForOthers says whether this node leads something that another could.
-func (n *Node) leadsForOthers() bool {
-	image := n.quorum.Image()
-	for topic := range image.Topics() {
-		for _, p := range image.Partitions(topic.ID) {
-			if _, ok := controller.Successor(image, p, n.identity.Node); ok {
-				return true
-			}
-		}
+// reportSpace tells the controller whether this node is short of space, where the metadata says otherwise.
+func (n *Node) reportSpace(ctx context.Context, short bool) {
+	self, ok := n.quorum.Image().Broker(n.identity.Node)
+	if !ok || self.Epoch != n.brokerEpoch() || self.ShortOfSpace == short {
+		return
 	}
-	return false
+	ctx, cancel := context.WithTimeout(ctx, spaceToldWithin)
+	defer cancel()
+	_, err := n.cluster.Submit(ctx, controller.ReportSpace{Node: n.identity.Node, Epoch: self.Epoch, Short: short})
+	switch {
+	case err != nil:
+		n.logger.Warn().Err(err).Msg("the controller was not told of this node's space; it is tried again")
+	case short:
+		n.logger.Warn().Msg("short of space: others lead what this node led, where another replica is in sync, and take new replicas")
+	default:
+		n.logger.Info().Msg("there is space: this node may lead and take replicas again")
+	}
 }

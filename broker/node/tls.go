@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,31 +15,52 @@ import (
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
-// certificates is the TLS side of a listener. Its files are looked at again by the first handshake after a while, so that
-// a renewed certificate is in use without a restart; files that do not fit together leave the old ones in force. It is
-// safe for concurrent use.
+// certificates are the files that a listener's TLS is made from. They are looked at again by the first handshake after a
+// while, so that a renewed certificate is in use without a restart, and connections that are there go on; files that do
+// not fit together leave the old ones in force. It is safe for concurrent use.
 type certificates struct {
-	files  vfs.FS
-	names  [3]string // certificate, key, authorities of clients
-	alpn   []string
-	auth   tls.ClientAuthType
-	now    func() time.Time
-	logger zerolog.Logger
-
+	certificateFiles
 	current atomic.Pointer[loadedTLS]
 	look    atomic.Int64 // Unix milliseconds of the next look at the files
+
+	mu      sync.Mutex
+	refused string // guarded by mu: why the files as they are now are not used; empty if they are
 }
 
-// loadedTLS is a configuration with the bytes that it was made from.
+// certificateFiles say where the files are, and what is made of them.
+type certificateFiles struct {
+	fs     vfs.FS
+	names  [3]string // certificate, key, authorities; the last may be empty
+	config func(*loadedTLS) *tls.Config
+	check  func(*loadedTLS) error // what files must satisfy that take the place of others
+	now    func() time.Time
+	logger zerolog.Logger
+}
+
+// loadedTLS is what the files hold, and the configuration that was made from it.
 type loadedTLS struct {
-	content [3][]byte
-	config  *tls.Config
+	content     [3][]byte
+	pair        tls.Certificate
+	authorities *x509.CertPool // nil: no file of them
+	config      *tls.Config
 }
 
 // certificatesLook is how long a look at the files is good for.
 const certificatesLook = time.Second
 
-// listenerTLS makes a listener's configuration.
+// newCertificates reads the files for the first time.
+func newCertificates(files certificateFiles) (*certificates, error) {
+	c := &certificates{certificateFiles: files}
+	first, err := c.load(nil)
+	if err != nil {
+		return nil, err
+	}
+	c.current.Store(first)
+	c.look.Store(c.now().Add(certificatesLook).UnixMilli())
+	return c, nil
+}
+
+// listenerTLS makes the configuration of the client or the admin listener.
 func (n *Node) listenerTLS(auth tls.ClientAuthType, alpn ...string) (*tls.Config, error) {
 	or := func(configured, otherwise string) string {
 		if configured != "" {
@@ -46,30 +68,45 @@ func (n *Node) listenerTLS(auth tls.ClientAuthType, alpn ...string) (*tls.Config
 		}
 		return n.tlsFile(otherwise)
 	}
-	c := &certificates{
-		files: n.seams.FS, alpn: alpn, auth: auth, now: n.seams.Now, logger: n.component("tls"),
-		names: [3]string{or(n.config.CertificateFile, nodeCertName), or(n.config.KeyFile, nodeKeyName), or(n.config.CAFile, caCertName)},
+	files := certificateFiles{
+		fs: n.seams.FS, now: n.seams.Now, logger: n.component("tls"),
+		names: [3]string{or(n.config.CertificateFile, nodeCertName), or(n.config.KeyFile, nodeKeyName)},
+		check: func(*loadedTLS) error { return nil },
+		config: func(l *loadedTLS) *tls.Config {
+			return &tls.Config{
+				MinVersion: tls.VersionTLS12, NextProtos: alpn, Certificates: []tls.Certificate{l.pair}, ClientAuth: auth, ClientCAs: l.authorities,
+				// A resumed session would not show that its client's authority is not trusted any more.
+				SessionTicketsDisabled: auth != tls.NoClientCert,
+			}
+		},
 	}
-	first, err := c.load(nil)
+	if auth != tls.NoClientCert {
+		files.names[2] = or(n.config.CAFile, caCertName)
+	}
+	c, err := newCertificates(files)
 	if err != nil {
 		return nil, err
 	}
-	c.current.Store(first)
-	c.look.Store(c.now().Add(certificatesLook).UnixMilli())
-	outer := first.config.Clone()
-	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.fresh(), nil }
-	return outer, nil
+	n.listenerFiles = append(n.listenerFiles, c)
+	return c.serve(func(l *loadedTLS) *tls.Config { return l.config }), nil
+}
+
+// serve makes a server's configuration: each handshake takes what is in force then.
+func (c *certificates) serve(as func(*loadedTLS) *tls.Config) *tls.Config {
+	outer := as(c.current.Load()).Clone()
+	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return as(c.fresh()), nil }
+	return outer
 }
 
 // load reads the files, and makes a configuration unless they are those of old.
 func (c *certificates) load(old *loadedTLS) (*loadedTLS, error) {
 	next := &loadedTLS{}
 	for i, name := range c.names {
-		if i == 2 && c.auth == tls.NoClientCert {
-			break // nobody is asked for a certificate
+		if name == "" {
+			continue
 		}
 		var err error
-		if next.content[i], err = readSmall(c.files, name); err != nil {
+		if next.content[i], err = readSmall(c.fs, name); err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
@@ -77,42 +114,57 @@ func (c *certificates) load(old *loadedTLS) (*loadedTLS, error) {
 		bytes.Equal(old.content[2], next.content[2]) {
 		return old, nil
 	}
-	pair, err := tls.X509KeyPair(next.content[0], next.content[1])
-	if err != nil {
+	var err error
+	if next.pair, err = tls.X509KeyPair(next.content[0], next.content[1]); err != nil {
 		return nil, fmt.Errorf("load %s and %s: %w", c.names[0], c.names[1], err)
 	}
-	next.config = &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: c.alpn, Certificates: []tls.Certificate{pair}, ClientAuth: c.auth,
-		// A resumed session would not show that its client's authority is not trusted any more.
-		SessionTicketsDisabled: c.auth != tls.NoClientCert,
-	}
-	if c.auth != tls.NoClientCert {
-		next.config.ClientCAs = x509.NewCertPool()
-		if !next.config.ClientCAs.AppendCertsFromPEM(next.content[2]) {
+	if c.names[2] != "" {
+		next.authorities = x509.NewCertPool()
+		if !next.authorities.AppendCertsFromPEM(next.content[2]) {
 			return nil, fmt.Errorf("%s: %w", c.names[2], errNoPEM)
 		}
 	}
+	if old != nil {
+		if err := c.check(next); err != nil {
+			return nil, err
+		}
+	}
+	next.config = c.config(next)
 	return next, nil
 }
 
-// fresh returns the configuration for a handshake. Of many at once, one looks at the files.
-func (c *certificates) fresh() *tls.Config {
+// fresh returns what holds for a handshake. Of many at once, one looks at the files.
+func (c *certificates) fresh() *loadedTLS {
 	now := c.now()
 	due := c.look.Load()
 	if now.UnixMilli() < due || !c.look.CompareAndSwap(due, now.Add(certificatesLook).UnixMilli()) {
-		return c.current.Load().config
+		return c.current.Load()
 	}
 	old := c.current.Load()
 	next, err := c.load(old)
+	why := ""
+	if err != nil {
+		next, why = old, err.Error()
+	}
+	c.mu.Lock()
+	told := c.refused == why
+	c.refused = why
+	c.mu.Unlock()
 	switch {
-	case err != nil:
-		c.logger.Warn().Err(err).Msg("certificate not renewed: the files do not fit together; the one before stays in use")
-		return old.config
+	case err != nil && !told:
+		c.logger.Warn().Err(err).Msg("certificate not renewed: the files cannot be used as they are; those before stay in force")
 	case next != old:
 		c.current.Store(next)
-		c.logger.Info().Str("file", c.names[0]).Msg("certificate renewed")
+		c.logger.Info().Str("file", c.names[0]).Str("serial", next.pair.Leaf.SerialNumber.Text(16)).Time("expires", next.pair.Leaf.NotAfter).Msg("certificate renewed")
 	}
-	return next.config
+	return next
+}
+
+// notUsed says why the files as they are now are not used; empty if they are.
+func (c *certificates) notUsed() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refused
 }
 
 // derive makes a secret for one purpose from the node's key.

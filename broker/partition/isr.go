@@ -152,6 +152,27 @@ func (l *Leader) isOut(f *follower, nowMs int64) bool {
 	return lag > l.limits.LagMaxMs || absent && lag > absentMs
 }
 
+// FollowerLag is how far a follower is behind.
+type FollowerLag struct {
+	Node    broker.NodeID
+	Records int64 // that it has not acknowledged; of one that has said nothing in this epoch, those of this epoch
+	Ms      int64 // since when the oldest of them is there; of one that has said nothing, since the epoch began
+}
+
+// Lags tells of every follower, in assignment order.
+func (l *Leader) Lags(nowMs int64) []FollowerLag {
+	lags := make([]FollowerLag, 0, len(l.followers))
+	for i := range l.followers {
+		f := &l.followers[i]
+		from := f.reached
+		if from == broker.NoOffset {
+			from = l.epochStart
+		}
+		lags = append(lags, FollowerLag{Node: f.Node, Records: max(0, int64(l.end-from)), Ms: l.lagMs(f, nowMs)})
+	}
+	return lags
+}
+
 // lagMs is the age of the oldest offset that f has not acknowledged in this epoch by any subscription; 0 if it has all.
 func (l *Leader) lagMs(f *follower, nowMs int64) int64 {
 	switch {

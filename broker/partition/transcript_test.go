@@ -20,6 +20,7 @@ import (
 //	append end= · durable end= · tick · at ms=                        time stands still but for "at"
 //	sub node= id= end= last= [start=] [le=] [rid=] [be=] [index=]     "epochs" sets the log's epochs and their starts
 //	ack node= id= d= [a=] · sent node= id= to= · gone node=
+//	lags                                                              what each follower has not acknowledged
 //	produce [le=] · outcome end= · higher le= · withdraw · heard · unheard    of the controller
 func TestTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -197,6 +198,10 @@ func (h *transcript) runLeader(t *testing.T, d *datadriven.TestData, b *strings.
 			l.OnSent(node, id, appended) // what is acknowledged was sent
 		}
 		h.print(b, l.OnAck(Ack{Node: node, Subscription: id, Durable: broker.Offset(durable), Appended: appended}, h.nowMs))
+	case "lags":
+		for _, lag := range l.Lags(h.nowMs) {
+			fmt.Fprintf(b, "%d lacks %d for %d ms\n", lag.Node, lag.Records, lag.Ms)
+		}
 	case "gone":
 		l.OnSessionEnd(node, h.nowMs)
 	case "produce":

@@ -134,6 +134,7 @@ func (n *Node) progress() []Progress {
 func (n *Node) onTick() {
 	n.ticks++
 	n.commits[n.ticks%len(n.commits)] = n.raw.BasicStatus().GetCommit()
+	n.sendAllHeld()
 	n.giveUpSnapshots()
 	n.tidy()
 }

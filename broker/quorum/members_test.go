@@ -32,6 +32,7 @@ type cast struct {
 	members map[broker.RaftID]*member // guarded by mu
 	cut     map[broker.RaftID]bool    // guarded by mu
 	fetched int                       // guarded by mu: snapshots that were carried
+	bare    map[broker.RaftID]int     // guarded by mu: messages to a member that tell of a commit, and nothing else
 }
 
 // member is a data directory, and the process that runs in it.
@@ -43,7 +44,7 @@ type member struct {
 }
 
 func newCast(t *testing.T, every uint64) *cast {
-	c := &cast{t: t, every: every, members: map[broker.RaftID]*member{}, cut: map[broker.RaftID]bool{}}
+	c := &cast{t: t, every: every, members: map[broker.RaftID]*member{}, cut: map[broker.RaftID]bool{}, bare: map[broker.RaftID]int{}}
 	first := &member{fs: vfs.NewMem(), journal: &memoryJournal{first: 1}}
 	if err := Format(first.fs, crashDir, InitSpec{Cluster: cluster, Node: 1, Directory: broker.DirectoryID{1}}); err != nil {
 		t.Fatal(err)
@@ -104,6 +105,9 @@ func (c *cast) Send(messages []*raftpb.Message) {
 			m, sender, receiver := proto.CloneOf(m), from.node, to.node
 			to.group.Go("fetch", func(context.Context) error { fetch(sender, receiver, m); return nil })
 			continue
+		}
+		if m.GetType() == raftpb.MsgApp && len(m.GetEntries()) == 0 {
+			c.bare[broker.RaftID(m.GetTo())]++
 		}
 		to.node.Receive(proto.CloneOf(m))
 	}

@@ -54,6 +54,7 @@ type input struct {
 	died        broker.RaftID
 	export      *export
 	save        *save
+	hurry       broker.RaftID
 }
 
 // Config is what a node needs to take part in the quorum.
@@ -114,7 +115,8 @@ type Node struct {
 	commits  [electionTicks]uint64       // the commit index of the last ticks, in turn
 	ticks    int
 	turn     succession
-	saves    []*save // who asked for a snapshot
+	saves    []*save                           // who asked for a snapshot
+	held     map[broker.RaftID]*raftpb.Message // for learners, until the next tick
 
 	snapshotAfter uint64 // no snapshot below this index: there was no space for one
 }
@@ -159,7 +161,7 @@ func Open(config Config) (*Node, error) {
 		config: config, storage: store, applied: img,
 		submits: make(chan *proposal, submitsMax),
 		inbox:   make(chan input, submitsMax),
-		stopped: make(chan struct{}), opened: broker.Index(store.lastIndex()), sending: map[broker.RaftID]time.Time{},
+		stopped: make(chan struct{}), opened: broker.Index(store.lastIndex()), sending: map[broker.RaftID]time.Time{}, held: map[broker.RaftID]*raftpb.Message{},
 	}
 	n.raw, err = raft.NewRawNode(&raft.Config{
 		ID: uint64(config.Raft), ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,
@@ -320,6 +322,8 @@ func (n *Node) take(in input) {
 		n.snapshotServed(in.served, in.failed)
 	case in.export != nil:
 		n.export(in.export)
+	case in.hurry != 0:
+		n.sendHeld(in.hurry)
 	case in.save != nil:
 		n.saves = append(n.saves, in.save)
 	case in.transfer != 0:

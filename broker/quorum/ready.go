@@ -44,15 +44,18 @@ func (n *Node) handle(ctx context.Context, ready raft.Ready) error {
 	if err := n.storage.append(ctx, ready.Entries); err != nil {
 		return err
 	}
-	if n.config.Transport != nil && len(ready.Messages) > 0 {
-		n.noteSending(ready.Messages)
-		n.config.Transport.Send(ready.Messages)
+	if n.config.Transport != nil {
+		if messages := n.holdBack(ready.Messages); len(messages) > 0 {
+			n.noteSending(messages)
+			n.config.Transport.Send(messages)
+		}
 	}
 	n.noteLeadership()
 	if len(ready.CommittedEntries) > 0 {
 		if err := n.apply(ready.CommittedEntries); err != nil {
 			return err
 		}
+		n.sendAwaited()
 	}
 	n.publish()
 	if err := n.followMembers(); err != nil {

@@ -138,6 +138,19 @@ func (r *Replica) Behind(node broker.NodeID) (records int64, known bool) {
 	return records, known
 }
 
+// Lags tells how far the followers of this leader are behind; nothing of a replica that does not lead.
+func (r *Replica) Lags() (lags []partition.FollowerLag) {
+	if !r.current().leading {
+		return nil // The owner need not be troubled.
+	}
+	r.do(func() {
+		if r.owner.leader != nil {
+			lags = r.owner.leader.Lags(r.clockMs())
+		}
+	})
+	return lags
+}
+
 // dropFollower ends a subscription that cannot go on, through no fault of the follower: it may ask again.
 func (r *Replica) dropFollower(s *subscription) {
 	o := &r.owner

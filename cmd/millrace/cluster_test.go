@@ -19,10 +19,10 @@ import (
 	"github.com/millrace-io/millrace/sdk"
 )
 
-// trio is three brokers of one cluster, each a process of its own.
+// trio is three brokers of one cluster, each a process of its own; more may join.
 type trio struct {
 	t     *testing.T
-	nodes [3]*member
+	nodes []*member
 }
 
 // member is a data directory with its addresses, and the process that runs in it.
@@ -38,13 +38,8 @@ type member struct {
 func newTrio(t *testing.T) *trio {
 	t.Helper()
 	c := &trio{t: t}
-	for i := range c.nodes {
-		m := &member{id: i + 1, data: t.TempDir() + "/data", client: free(t), cluster: free(t), admin: free(t)}
-		client, err := sdk.New(sdk.WithBrokers(m.client), sdk.WithAdmin("http://"+m.admin), sdk.WithTransport(sdk.TCP))
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.sdk, c.nodes[i] = client, m
+	for range 3 {
+		c.member()
 	}
 	t.Cleanup(func() {
 		for _, m := range c.nodes {
@@ -59,6 +54,17 @@ func newTrio(t *testing.T) *trio {
 	}
 	c.promote()
 	return c
+}
+
+// member makes a place for one more node.
+func (c *trio) member() {
+	c.t.Helper()
+	m := &member{id: len(c.nodes) + 1, data: c.t.TempDir() + "/data", client: free(c.t), cluster: free(c.t), admin: free(c.t)}
+	var err error
+	if m.sdk, err = sdk.New(sdk.WithBrokers(m.client), sdk.WithAdmin("http://"+m.admin), sdk.WithTransport(sdk.TCP)); err != nil {
+		c.t.Fatal(err)
+	}
+	c.nodes = append(c.nodes, m)
 }
 
 // free returns a loopback address whose port is free on TCP and UDP.

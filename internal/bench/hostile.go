@@ -25,7 +25,7 @@ const (
 	hostileWindow  = 10 * time.Second
 	memoryDisk     = "/dev/shm"
 	hostilePeak    = 10 * time.Second
-	hostileRecords = 20_000 // more than a guest that burns its budget judges in a window
+	hostileRecords = 100_000 // more than a guest that burns its budget judges in a window
 	poisonRecords  = 1_000
 )
 

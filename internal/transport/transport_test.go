@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // writeCertificate makes a self-signed certificate for loopback and returns the paths of it and of its key.
-func writeCertificate(t *testing.T) (certificate, key string) {
+func writeCertificate(t testing.TB) (certificate, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

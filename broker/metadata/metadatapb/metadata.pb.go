@@ -634,7 +634,8 @@ type BrokerRegistration struct {
 	Endpoints     []*Endpoint            `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	Rack          string                 `protobuf:"bytes,6,opt,name=rack,proto3" json:"rack,omitempty"`
 	Drained       bool                   `protobuf:"varint,220,opt,name=drained,proto3" json:"drained,omitempty"`
-	Held          uint64                 `protobuf:"varint,300,opt,name=held,proto3" json:"held,omitempty"` // that of the incarnation before, if it had the same directory
+	Held          uint64                 `protobuf:"varint,300,opt,name=held,proto3" json:"held,omitempty"`                                       // that of the incarnation before, if it had the same directory
+	ShortOfSpace  bool                   `protobuf:"varint,301,opt,name=short_of_space,json=shortOfSpace,proto3" json:"short_of_space,omitempty"` // likewise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -725,6 +726,13 @@ func (x *BrokerRegistration) GetHeld() uint64 {
 	return 0
 }
 
+func (x *BrokerRegistration) GetShortOfSpace() bool {
+	if x != nil {
+		return x.ShortOfSpace
+	}
+	return false
+}
+
 // BrokerState is merged if the broker epoch is the present one.
 type BrokerState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -735,6 +743,7 @@ type BrokerState struct {
 	Drained       bool                   `protobuf:"varint,220,opt,name=drained,proto3" json:"drained,omitempty"` // it leads nothing that another can, and gets no new replicas
 	Removed       bool                   `protobuf:"varint,221,opt,name=removed,proto3" json:"removed,omitempty"` // it is registered no more
 	Held          uint64                 `protobuf:"varint,300,opt,name=held,proto3" json:"held,omitempty"`       // the directory has held the metadata up to this index; it never falls
+	ShortOfSpace  bool                   `protobuf:"varint,301,opt,name=short_of_space,json=shortOfSpace,proto3" json:"short_of_space,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -816,6 +825,13 @@ func (x *BrokerState) GetHeld() uint64 {
 		return x.Held
 	}
 	return 0
+}
+
+func (x *BrokerState) GetShortOfSpace() bool {
+	if x != nil {
+		return x.ShortOfSpace
+	}
+	return false
 }
 
 // Topic is a new topic. Its partitions are facts of their own.
@@ -2745,7 +2761,7 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\x05R\x04port\"\x92\x02\n" +
+	"\x04port\x18\x03 \x01(\x05R\x04port\"\xb9\x02\n" +
 	"\x12BrokerRegistration\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12 \n" +
@@ -2754,7 +2770,8 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\tendpoints\x18\x05 \x03(\v2\x1e.millrace.metadata.v1.EndpointR\tendpoints\x12\x12\n" +
 	"\x04rack\x18\x06 \x01(\tR\x04rack\x12\x19\n" +
 	"\adrained\x18\xdc\x01 \x01(\bR\adrained\x12\x13\n" +
-	"\x04held\x18\xac\x02 \x01(\x04R\x04held\"\xc8\x01\n" +
+	"\x04held\x18\xac\x02 \x01(\x04R\x04held\x12%\n" +
+	"\x0eshort_of_space\x18\xad\x02 \x01(\bR\fshortOfSpace\"\xef\x01\n" +
 	"\vBrokerState\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x16\n" +
@@ -2762,7 +2779,8 @@ const file_millrace_metadata_v1_metadata_proto_rawDesc = "" +
 	"\bstopping\x18\x04 \x01(\bR\bstopping\x12\x19\n" +
 	"\adrained\x18\xdc\x01 \x01(\bR\adrained\x12\x19\n" +
 	"\aremoved\x18\xdd\x01 \x01(\bR\aremoved\x12\x13\n" +
-	"\x04held\x18\xac\x02 \x01(\x04R\x04held\"\xdd\x01\n" +
+	"\x04held\x18\xac\x02 \x01(\x04R\x04held\x12%\n" +
+	"\x0eshort_of_space\x18\xad\x02 \x01(\bR\fshortOfSpace\"\xdd\x01\n" +
 	"\x05Topic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
