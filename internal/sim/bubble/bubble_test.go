@@ -195,3 +195,20 @@ func TestDisksThatLieAreNoticed(t *testing.T) {
 		t.Errorf("disks lost what they had synced, and what was found is %v; %s", found, r)
 	}
 }
+
+// TestEveryDiskFaultAndHoldIsWeathered plays those faults alone, and each of them.
+func TestEveryDiskFaultAndHoldIsWeathered(t *testing.T) {
+	p := quiet()
+	p.seed, p.kinds, p.chaos, p.calm = 1, []fault{held, unsynced, full, rotten}, 30*time.Second, time.Second
+	r := inBubble(t, p)
+	r.check()
+	story := strings.Join(r.story, "\n")
+	for _, what := range []string{"hold of node", "fails, power lost as well", "no space on the disk", "is another: bit"} {
+		if !strings.Contains(story, what) {
+			t.Errorf("nothing like %q happened", what)
+		}
+	}
+	if len(r.history.wrong) > 0 {
+		t.Errorf("%s\n%s", story, strings.Join(r.history.wrong[:min(len(r.history.wrong), 20)], "\n"))
+	}
+}

@@ -27,11 +27,16 @@ const (
 	between                 // two nodes and nobody else
 	storm                   // packets are lost, doubled, late and out of order
 	ambushed                // a loss of power in front of some file operation
+	held                    // nothing leaves a node or reaches it for a while, and then all of it does
+	unsynced                // a sync fails, which ends the process; then the power goes, or not
+	full                    // a disk without space
+	rotten                  // a process is killed, and a bit of a log flips, once in a run
 	faultKinds              // how many there are
 )
 
 func (f fault) String() string {
-	return []string{"kill", "power loss", "power loss everywhere", "restart", "partition", "one-way cut", "deaf", "mute", "cut between two", "storm", "power loss at an operation"}[f]
+	return []string{"kill", "power loss", "power loss everywhere", "restart", "partition", "one-way cut", "deaf", "mute", "cut between two", "storm", "power loss at an operation",
+		"hold", "failed sync", "full disk", "flipped bit"}[f]
 }
 
 // lengthMax bounds how long something stays wrong.
@@ -52,6 +57,16 @@ func (r *run) wreak(ctx context.Context, random *rand.Rand) {
 			r.end(kind, m, random, length)
 		case ambushed:
 			r.ambush(m, random, length)
+		case held:
+			r.note("hold of node %d for %s", m.id, length)
+			r.network.hold(m.addr)
+			r.after(length, func() { r.network.release(m.addr) })
+		case unsynced:
+			r.failSync(m, random, length)
+		case full:
+			r.fill(m, length)
+		case rotten:
+			r.rot(m, random, length)
 		case storm:
 			w := weather{
 				loss: random.Float64() * 0.2, double: random.Float64() * 0.2,

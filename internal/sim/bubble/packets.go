@@ -31,13 +31,15 @@ type network struct {
 	listeners map[netip.AddrPort]*streams // guarded by mu
 	dialled   map[netip.Addr][]net.Conn   // guarded by mu: streams, by the host that dialled
 	sent      int                         // guarded by mu: packets, lost ones included
+	held      map[netip.Addr]int          // guarded by mu: how many faults hold a host
+	holding   []holding                   // guarded by mu: packets that wait for a host to be released
 }
 
 func newNetwork(random *rand.Rand) *network {
 	return &network{
 		random: random, common: fair,
 		cut: map[[2]netip.Addr]int{}, sockets: map[netip.AddrPort]*socket{}, listeners: map[netip.AddrPort]*streams{},
-		dialled: map[netip.Addr][]net.Conn{},
+		dialled: map[netip.Addr][]net.Conn{}, held: map[netip.Addr]int{},
 	}
 }
 
@@ -59,6 +61,31 @@ func (n *network) mendLinks(links [][2]netip.Addr) {
 	defer n.mu.Unlock()
 	for _, link := range links {
 		n.cut[link]--
+	}
+}
+
+// holding is a packet that waits.
+type holding struct {
+	from, to netip.AddrPort
+	bytes    []byte
+}
+
+// holdingMax bounds the packets that wait; further ones are lost.
+const holdingMax = 1 << 15
+
+// hold lets packets from and to a host wait, as they do while its processes stand still. In a bubble time is everybody's, so
+// the host's own timers go on.
+func (n *network) hold(addr netip.Addr) { n.mu.Lock(); defer n.mu.Unlock(); n.held[addr]++ }
+
+// release ends a hold and sends on what waited for it, in its order.
+func (n *network) release(addr netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held[addr]--
+	waiting := n.holding
+	n.holding = nil
+	for _, h := range waiting {
+		n.pass(h)
 	}
 }
 
@@ -102,8 +129,21 @@ func (n *network) send(from *socket, to netip.AddrPort, b []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.sent++
-	target := n.sockets[to]
-	if target == nil || n.sockets[from.at] != from || n.cut[[2]netip.Addr{from.at.Addr(), to.Addr()}] > 0 {
+	if n.sockets[from.at] == from { // else its process is gone
+		n.pass(holding{from.at, to, append([]byte(nil), b...)})
+	}
+}
+
+// pass sends a packet on its way, or lets it wait. Under mu.
+func (n *network) pass(h holding) {
+	if n.held[h.from.Addr()]+n.held[h.to.Addr()] > 0 {
+		if len(n.holding) < holdingMax {
+			n.holding = append(n.holding, h)
+		}
+		return
+	}
+	target := n.sockets[h.to]
+	if target == nil || n.cut[[2]netip.Addr{h.from.Addr(), h.to.Addr()}] > 0 {
 		return
 	}
 	copies := 1
@@ -115,7 +155,7 @@ func (n *network) send(from *socket, to netip.AddrPort, b []byte) {
 			continue
 		}
 		delay := n.common.least + time.Duration(n.random.Int64N(int64(n.common.most-n.common.least)+1))
-		target.deliver(packet{from: from.at, bytes: append([]byte(nil), b...), at: time.Now().Add(delay)})
+		target.deliver(packet{from: h.from, bytes: h.bytes, at: time.Now().Add(delay)})
 	}
 }
 

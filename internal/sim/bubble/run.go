@@ -37,6 +37,8 @@ type run struct {
 	ended []string // why processes ended by themselves; guarded by the history's lock
 	story []string // what went wrong and when; guarded by the history's lock
 
+	rotted bool // a bit has flipped; of the goroutine that wreaks
+
 	mu   sync.Mutex
 	down map[*machine]bool // guarded by mu: claimed by a fault
 }
