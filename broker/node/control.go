@@ -105,7 +105,10 @@ func (c *clusterRoom) forward(ctx context.Context, leader broker.RaftID, request
 		return nil, err
 	}
 	answer, err := c.ask(ctx, leader, askController, question)
-	if err != nil {
+	switch {
+	case broker.CodeOf(err) == broker.RequestTimedOut:
+		return nil, broker.Errorf(broker.RequestTimedOut, "the controller was asked, and %v; look whether the change was made", err)
+	case err != nil:
 		return nil, err
 	}
 	reply, index, refusal, err := controller.DecodeAnswer(answer)
@@ -141,11 +144,11 @@ func (c *clusterRoom) ask(ctx context.Context, to broker.RaftID, kind byte, body
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, peer.ErrUnreachable):
-		return nil, broker.Errorf(broker.NotController, "the controller cannot be reached: %v", err)
+		return nil, broker.Errorf(broker.NotController, "the node cannot be reached: %v", err)
 	case broker.CodeOf(err) == broker.InvalidRequest:
 		return nil, err
 	}
-	return nil, broker.Errorf(broker.RequestTimedOut, "the controller's answer did not come: %v; look whether the change was made", err)
+	return nil, broker.Errorf(broker.RequestTimedOut, "no answer came: %v", err)
 }
 
 // awaitImage returns when an image satisfies done, or ctx ends.
