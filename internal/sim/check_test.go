@@ -129,3 +129,21 @@ func TestThePowerTakesWhatWasNotSynced(t *testing.T) {
 		t.Errorf("damage below the flush point is at %d, and %d cells are left", damaged, len(f.cache))
 	}
 }
+
+// TestDamageGoesWithWhatIsCut: a scrubber that comes later finds nothing, in what was cut away or written over it.
+func TestDamageGoesWithWhatIsCut(t *testing.T) {
+	f := &logFile{}
+	f.write(&batch{base: 0, values: []int64{1}})
+	f.write(&batch{base: 1, values: []int64{2}})
+	f.sync(f.dirtyCells())
+	f.cache[1].bad, f.platter[1].bad = true, true
+	if !f.isBad(1) || f.isBad(0) {
+		t.Fatal("damage is not where it was done")
+	}
+	if f.cut(1); f.isBad(1) {
+		t.Error("what was cut away is damaged")
+	}
+	if f.write(&batch{base: 1, values: []int64{3, 4}}); f.isBad(1) {
+		t.Error("what was written over damage is damaged")
+	}
+}

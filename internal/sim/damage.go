@@ -82,7 +82,8 @@ func (f *faults) rot(m *machine) {
 		return
 	}
 	p.after(f.w.between(0, 500*millisecond), func() {
-		if r := p.replicas[tp]; r != nil && !r.failed {
+		// What was cut away meanwhile is not there to be found.
+		if r := p.replicas[tp]; r != nil && !r.failed && r.log.file.isBad(at) {
 			r.fail(at)
 		}
 	})

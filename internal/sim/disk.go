@@ -110,6 +110,8 @@ func (f *logFile) failSync(w *world, captured []written) {
 	}
 }
 
+func (f *logFile) isBad(at broker.Offset) bool { return int(at) < len(f.cache) && f.cache[at].bad }
+
 func (f *logFile) isDirty(at broker.Offset) bool { return int(at) < len(f.dirty) && f.dirty[at] }
 
 func (f *logFile) dirtyCells() []written {
