@@ -168,10 +168,13 @@ func (t *trial) placed(ctx context.Context, want map[int32][]int32) error {
 
 // readAgain reads the whole topic: what was acknowledged, each record once, and nothing of an earlier incarnation.
 func (t *trial) readAgain(ctx context.Context, incarnation, count int) error {
-	ends, err := kadm.NewClient(t.plain).ListEndOffsets(ctx, again)
-	if err == nil {
-		err = ends.Error()
-	}
+	var ends kadm.ListedOffsets
+	err := until(ctx, recoverWithin, "ends of topic "+again, func(ctx context.Context) (err error) { // A node may have come back just now.
+		if ends, err = kadm.NewClient(t.plain).ListEndOffsets(ctx, again); err != nil {
+			return err
+		}
+		return ends.Error()
+	})
 	if err != nil {
 		return err
 	}
