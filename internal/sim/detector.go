@@ -143,10 +143,11 @@ func (w *world) lifelinesClose(node broker.NodeID) {
 	}
 }
 
-// registerAgain answers an image in which another incarnation of this node is the newer one. It runs no more, the lock on
-// the directory proves it: a late copy of its request was taken, and this process would be nobody for ever.
+// registerAgain answers an image in which a newer registration of this node stands than it knows of. Another incarnation runs
+// no more, the lock on the directory proves it: a late copy of its request was taken, and this process would be nobody for
+// ever. Its own stands there where a late copy of its own request undid that.
 func (p *process) registerAgain() {
-	p.world().note("node %d finds another incarnation in its place", p.node())
+	p.world().note("node %d finds another registration in its place", p.node())
 	p.epoch = 0
 	for _, tp := range p.order {
 		p.replicas[tp].resign()

@@ -139,7 +139,7 @@ func (b *batch) asProduced() producer.Batch {
 func (p *process) onImage(img *metadata.Image) {
 	p.image = img
 	own, ok := img.Broker(p.node())
-	if ok && p.epoch != 0 && own.Epoch > p.epoch && own.Incarnation != p.incarnation {
+	if ok && p.epoch != 0 && own.Epoch > p.epoch {
 		p.registerAgain()
 	}
 	if !mutant.Is(mutant.RoleFromOldImage) && (!ok || p.epoch == 0 || own.Epoch != p.epoch) {
