@@ -50,7 +50,7 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, 
 	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		complain(errs, err, c.admin)
+		c.complain(err)
 	}
 	return exitCode(err)
 }
@@ -64,6 +64,9 @@ func (c *cli) root() *cobra.Command {
 		Args:          noSuchCommand,
 		RunE:          nameACommand,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if c.timeout <= 0 {
+				return usageError("--timeout %s leaves no time for an answer", c.timeout)
+			}
 			return checkForm(c.form)
 		},
 	}
