@@ -68,8 +68,8 @@ func WithBrokers(addresses ...string) Option {
 	return func(o *options) { o.brokers = append(o.brokers, addresses...) }
 }
 
-// WithAdmin names admin listeners, each HOST:PORT or a URL; any node answers for the cluster, and the first that takes a
-// connection is asked. One is needed for plugins, bindings, views and topics.
+// WithAdmin names admin listeners, each HOST:PORT or a URL; any node answers for the cluster, and the first that is
+// found alive is asked. One is needed for plugins, bindings, views and topics.
 func WithAdmin(addresses ...string) Option {
 	return func(o *options) {
 		for _, address := range addresses {
@@ -230,12 +230,12 @@ func (c *Client) dialQUIC(preamble *adminapi.Preamble) (*transport.QUICDialer, e
 	if err != nil {
 		return nil, fmt.Errorf("millrace client: %w", err)
 	}
-	settings := transport.Settings{IdleTimeout: idleTimeout, KeepAlive: keepAlive, Lifelines: transport.System{}}
+	settings := transport.Settings{IdleTimeout: idleTimeout, HandshakeTimeout: idleTimeout, KeepAlive: keepAlive, Lifelines: transport.System{}}
 	return transport.DialQUIC(socket, config, settings, opening), nil
 }
 
 const (
-	// QUIC does not notice when the peer's process dies or is cut off: these bound how long that stays hidden where no lifeline
+	// QUIC does not notice when the peer's process dies, hangs or is cut off: these bound how long that stays hidden where no lifeline
 	// tells. A broker that is back at the same address disowns the old connection at the next probe.
 	idleTimeout = 3 * time.Second
 	keepAlive   = time.Second
