@@ -136,7 +136,7 @@ func (c *cli) complain(err error) {
 		fmt.Fprintln(c.errs, "hint: raise --timeout, or see `raftctl cluster health`")
 	case remote != nil && notMillrace(remote):
 		fmt.Fprintln(c.errs, "hint: --admin or a profile names another; one with TLS is https://HOST:PORT")
-	case remote != nil && remote.Code() == connect.CodeUnavailable:
+	case remote != nil && remote.Code() == connect.CodeUnavailable && !connect.IsWireError(err):
 		fmt.Fprintf(c.errs, "hint: is a broker's admin listener at %s? `raftctl dev up` starts a local cluster; --admin or a profile names another\n", c.admin)
 	}
 }

@@ -64,6 +64,7 @@ func TestErrorsOfTheAPIAreToldWithoutItsCodes(t *testing.T) {
 		{connect.NewError(connect.CodeNotFound, errors.New("there is no topic x")), "raftctl: there is no topic x\n"},
 		{fmt.Errorf("push plugin: %w", connect.NewWireError(connect.CodeInternal, errors.New("disk full"))), "raftctl: push plugin: disk full\n"},
 		{connect.NewError(connect.CodeUnavailable, errors.New("refused")), "raftctl: refused\nhint: is a broker's admin listener at HOST:1? `raftctl dev up` starts a local cluster; --admin or a profile names another\n"},
+		{connect.NewWireError(connect.CodeUnavailable, errors.New("raft id 7 is not level")), "raftctl: raft id 7 is not level\n"},
 		{fmt.Errorf("wait: %w", context.DeadlineExceeded), "raftctl: wait: context deadline exceeded\nhint: raise --timeout, or see `raftctl cluster health`\n"},
 		{fmt.Errorf("wait: %w", connect.NewError(connect.CodeDeadlineExceeded, context.DeadlineExceeded)),
 			"raftctl: wait: no answer from HOST:1 within 2s\nhint: raise --timeout, or see `raftctl cluster health`\n"},

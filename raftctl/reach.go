@@ -24,9 +24,15 @@ func (c *cli) checkTopics(ctx context.Context, client *kgo.Client, topics ...str
 		named.Topic = kmsg.StringPtr(topic)
 		request.Topics = append(request.Topics, named)
 	}
+	// A connection to somebody who says nothing is waited for beyond the end of ctx, but not beyond that of the client.
+	giveUp := context.AfterFunc(ctx, client.Close)
 	response, err := request.RequestWith(ctx, client)
+	giveUp()
 	if errors.Is(err, kerr.SaslAuthenticationFailed) {
 		return 0, fmt.Errorf("the brokers at %s refuse user %q: %w", strings.Join(c.brokers, ", "), c.access.user, err)
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("nothing came within %s", c.timeout)
 	}
 	if err != nil {
 		return 0, unhealthy("no broker answers at %s: %w\nhint: `raftctl dev up` starts a local cluster; --brokers or a profile names another%s",
