@@ -21,8 +21,8 @@ const (
 	// frameOverhead is what a frame counts against the window besides its batches, so that small ones are bounded too.
 	frameOverhead = 256
 	sentMax       = 64
-	// passBytesMax is how much may be under way to a follower for an owner to send more by itself. Beyond it the writer
-	// gathers what there is, and what QUIC was given and could not send yet stays small.
+	// passBytesMax is how much an owner sends by itself, and only to a follower to which nothing is under way: where records
+	// follow one another, what the writer gathers costs both sides less.
 	passBytesMax = 16 << 10
 )
 
@@ -188,7 +188,7 @@ func (s *subscription) appended(batches []byte, from, end broker.Offset) {
 	}
 }
 
-// pass sends batches from where they lie, if the follower has nearly everything before them and nobody else is writing. The
+// pass sends batches from where they lie, if the follower has everything before them and nobody else is writing. The
 // owner is here, so nothing of the role can change meanwhile; the lane's writer, who alone moves a subscription, is kept out.
 func (s *subscription) pass(batches []byte, from, end broker.Offset) bool {
 	d := s.down
@@ -216,7 +216,7 @@ func (d *downstream) takePassed(s *subscription, from, end broker.Offset, bytes 
 	if s.over || s.queued || s.moving || s.stream != wire.Tail || s.cursor != from || len(d.lanes[wire.Tail].says) > 0 {
 		return false
 	}
-	if own, lane := d.credit(s); bytes > min(own, lane) || d.flying+bytes > passBytesMax {
+	if d.flying > 0 || bytes > passBytesMax {
 		return false
 	}
 	d.fly(s, end, bytes)
