@@ -220,6 +220,7 @@ func (d *downstream) takePassed(s *subscription, from, end broker.Offset, bytes 
 		return false
 	}
 	d.fly(s, end, bytes)
+	d.links.counts.sent.Add(bytes)
 	s.told, s.lastMs = told, d.links.clockMs()
 	return true
 }

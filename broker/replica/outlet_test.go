@@ -51,7 +51,7 @@ func (q *quickConn) pump(ctx context.Context) error {
 		case <-q.closed:
 			return nil
 		case <-ctx.Done():
-			return nil
+			return q.Close() // nobody else would end a Write
 		case w := <-q.waiting:
 			_, err := q.Conn.Write(w.bytes)
 			w.sent <- err
