@@ -39,13 +39,14 @@ const (
 
 	// Syncing the journal beside a group of few files costs more than a fifth of it, so there it trails by this much.
 	journalTrail = 20 * time.Millisecond
-	// journalIdle is how long after the last group the journal catches up.
+	// journalIdle is how often the journal catches up with logs that have no more groups for it to trail.
 	journalIdle = time.Second
 )
 
 // Flusher makes what the logs of a node wrote durable: one group after another, without delay; what is written while a
-// group syncs is the next one. It owns the flush journal, the tail memory and the read buffers of the node. Its methods
-// are safe for concurrent use.
+// group syncs is the next one. A group runs on the goroutine of Run, or of somebody who came with AppendAndSync while
+// little was going on. It owns the flush journal, the tail memory and the read buffers of the node. Its methods are safe
+// for concurrent use.
 type Flusher struct {
 	cfg     FlusherConfig
 	journal *journal
@@ -61,9 +62,13 @@ type Flusher struct {
 	// lastJournal is when the journal was synced last.
 	lastJournal time.Time
 
-	mu    sync.Mutex
-	dirty []*Log
-	noted map[*Log]struct{} // logs of which the journal has yet to learn
+	mu      sync.Mutex
+	dirty   []*Log
+	noted   map[*Log]struct{} // logs of which the journal has yet to learn
+	syncing bool              // a group is under way; whoever runs it has Run look for the next
+	lenders int               // goroutines that append, and will look for what is dirty themselves
+	appends int               // that ask for the next group
+	crowded bool              // several asked for the last one
 }
 
 // NewFlusher reads the flush journal below cfg.Dir and begins a new file of it. A journal that is damaged before its
@@ -112,7 +117,7 @@ func (f *Flusher) Forget(removed func(JournalEntry) bool) {
 
 // Run flushes until ctx ends or a write or sync fails; it returns that failure.
 func (f *Flusher) Run(ctx context.Context) error {
-	idle := time.NewTimer(journalIdle)
+	idle := time.NewTicker(journalIdle)
 	defer idle.Stop()
 	for {
 		select {
@@ -122,12 +127,35 @@ func (f *Flusher) Run(ctx context.Context) error {
 			if err := f.flush(false); err != nil {
 				return err
 			}
-			idle.Reset(journalIdle)
 		case <-idle.C:
 			if err := f.flush(true); err != nil {
 				return err
 			}
 		}
+	}
+}
+
+// AppendAndSync runs what appends, and then makes it durable on the caller's goroutine, which spares waking another. It does
+// not if a group is under way, or several appends asked for the last one: they do better if nobody has anything else to do
+// than one sync after another. On return the appends may or may not be durable, as with Append; a failure is the
+// flusher's. The caller is no log's owner at the time.
+func (f *Flusher) AppendAndSync(appends func()) {
+	f.mu.Lock()
+	lends := !f.syncing && !f.crowded
+	if lends {
+		f.lenders++
+	}
+	f.mu.Unlock()
+	appends()
+	if !lends {
+		return
+	}
+	f.mu.Lock()
+	f.lenders--
+	due := len(f.dirty) > 0 && f.lenders == 0 && !f.syncing
+	f.mu.Unlock()
+	if due {
+		_ = f.flush(false) // a failure was told to OnFatal
 	}
 }
 
@@ -163,6 +191,7 @@ func (f *Flusher) fail(err error) {
 		if f.cfg.OnFatal != nil {
 			f.cfg.OnFatal(err)
 		}
+		f.wakeRun()
 	})
 }
 
@@ -173,9 +202,16 @@ func (f *Flusher) request(l *Log) {
 		l.queued = true
 		f.dirty = append(f.dirty, l)
 	}
+	f.appends++
+	seen := f.seenTo()
 	f.mu.Unlock()
-	f.poke()
+	if !seen {
+		f.wakeRun()
+	}
 }
+
+// seenTo reports that somebody will look for what is dirty without being told. Under mu.
+func (f *Flusher) seenTo() bool { return f.syncing || f.lenders > 0 }
 
 // noteJournal makes the journal learn of a log's start, end and high watermark, not at once.
 func (f *Flusher) noteJournal(l *Log) {
@@ -185,10 +221,9 @@ func (f *Flusher) noteJournal(l *Log) {
 	f.mu.Lock()
 	f.noted[l] = struct{}{}
 	f.mu.Unlock()
-	f.poke()
 }
 
-func (f *Flusher) poke() {
+func (f *Flusher) wakeRun() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
@@ -209,13 +244,8 @@ func (f *Flusher) flush(journal bool) error {
 	if err := f.failure(); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	dirty := f.dirty
-	f.dirty = nil
-	for _, l := range dirty {
-		l.queued = false
-	}
-	f.mu.Unlock()
+	dirty := f.begin()
+	defer f.end()
 
 	g := group{flusher: f, began: time.Now()}
 	for _, l := range dirty {
@@ -244,6 +274,32 @@ func (f *Flusher) flush(journal bool) error {
 		}
 	}
 	return nil
+}
+
+// begin takes what is dirty for a group.
+func (f *Flusher) begin() (dirty []*Log) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dirty, f.dirty = f.dirty, nil
+	for _, l := range dirty {
+		l.queued = false
+	}
+	if len(dirty) > 0 {
+		f.crowded = f.appends > 1
+	}
+	f.syncing, f.appends = true, 0
+	return dirty
+}
+
+// end has Run look at what came meanwhile.
+func (f *Flusher) end() {
+	f.mu.Lock()
+	f.syncing = false
+	due := len(f.dirty) > 0 && !f.seenTo()
+	f.mu.Unlock()
+	if due {
+		f.wakeRun()
+	}
 }
 
 // recordNow makes the journal's record of a log durable before it returns.

@@ -153,6 +153,8 @@ func (c *fakeCluster) Partition(tp broker.TopicPartition) (Partition, error) {
 	return p, nil
 }
 
+func (c *fakeCluster) SubmitAndSync(submit func()) { submit() }
+
 func (c *fakeCluster) log(topic string, partition int32) *fakePartition {
 	c.t.Helper()
 	found, ok := c.Image().TopicNamed(topic)

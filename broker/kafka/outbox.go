@@ -10,8 +10,9 @@ import (
 )
 
 // outbox answers a connection's Produce requests in the order they came while later ones are already submitted. The
-// session's goroutine adds and drains; one goroutine of its own, started with the first request, waits for each and
-// writes. The session writes to the connection itself only when the outbox is empty, so there is one writer at a time.
+// session's goroutine adds and drains; one goroutine of its own, started with the first request that has to wait, waits for
+// each and writes. The session writes to the connection itself only when the outbox is empty, so there is one writer at a
+// time.
 type outbox struct {
 	session *session
 	queue   chan *pendingProduce // nil until the first; its room is the pipeline's depth
@@ -22,8 +23,19 @@ type outbox struct {
 
 var errBroken = errors.New("a response could not be written")
 
-// add queues p behind what was added before. It waits while the pipeline is full.
+// empty reports that everything that was added is answered. Only the session, which adds, can rely on it.
+func (o *outbox) empty() bool { return o.bytes.Load() == 0 }
+
+// add queues p behind what was added before, or answers it at once if it can be and nothing is before it. It waits while
+// the pipeline is full.
 func (o *outbox) add(p *pendingProduce) error {
+	first := o.empty()
+	o.unsent.Add(1)
+	o.bytes.Add(int64(p.bytes))
+	if first && p.answered() {
+		o.write([]*pendingProduce{p})
+		return o.err()
+	}
 	if o.queue == nil {
 		o.queue = make(chan *pendingProduce, o.session.Limits.PipelineDepth)
 		o.session.tasks.Go("kafka produce responses", func(ctx context.Context) error {
@@ -31,8 +43,6 @@ func (o *outbox) add(p *pendingProduce) error {
 			return nil
 		})
 	}
-	o.unsent.Add(1)
-	o.bytes.Add(int64(p.bytes))
 	o.queue <- p
 	if o.bytes.Load() > int64(o.session.Limits.PipelineBytesMax) {
 		return o.drain()

@@ -66,10 +66,33 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 	}
 	p.outcomes = make([]produceOutcome, count)
 	p.open.Store(int32(count) + 1)
+	if s.awaits(p) {
+		s.Partitions.SubmitAndSync(func() { p.submitAll(ctx) })
+	} else {
+		p.submitAll(ctx)
+	}
+	s.throttle = s.use(metadata.ProducerByteRate, p.bytes)
+	p.throttle = s.throttle
+	p.settled()
+	if err := s.outbox.add(p); err != nil || s.throttle == 0 {
+		return err
+	}
+	return s.outbox.drain() // the answer goes out before the client is held
+}
+
+// awaits reports that the client waits for p's answer, as far as one can see: nothing before p is unanswered, and nothing had
+// come behind it when it was read. The goroutine that would read more may as well sync.
+func (s *session) awaits(p *pendingProduce) bool {
+	return !p.silent() && p.bytes < readBufferBytes && s.reader.Buffered() == 0 && s.outbox.empty()
+}
+
+// submitAll submits every partition's batch.
+func (p *pendingProduce) submitAll(ctx context.Context) {
+	req := p.request
 	o := 0
 	for i := range req.Topics {
 		topic := &req.Topics[i]
-		found, code := s.resolve(p.image, req.Version >= 13, topic.TopicID, topic.Topic)
+		found, code := p.session.resolve(p.image, req.Version >= 13, topic.TopicID, topic.Topic)
 		for j := range topic.Partitions {
 			outcome := &p.outcomes[o]
 			o++
@@ -81,13 +104,6 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 			p.submit(ctx, outcome, &topic.Partitions[j])
 		}
 	}
-	s.throttle = s.use(metadata.ProducerByteRate, p.bytes)
-	p.throttle = s.throttle
-	p.settled()
-	if err := s.outbox.add(p); err != nil || s.throttle == 0 {
-		return err
-	}
-	return s.outbox.drain() // the answer goes out before the client is held
 }
 
 // submit checks one partition's batch and hands it to the partition.

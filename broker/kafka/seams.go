@@ -18,6 +18,9 @@ type Metadata interface {
 type Partitions interface {
 	// Partition returns NotLeaderOrFollower where this node has no replica that can serve.
 	Partition(tp broker.TopicPartition) (Partition, error)
+	// SubmitAndSync runs submit, and then syncs on the caller's goroutine what it submitted, where that is sooner done
+	// than by another goroutine. It is for callers that nobody waits for meanwhile.
+	SubmitAndSync(submit func())
 }
 
 // Partition is one replica's log. All methods are safe for concurrent use and none blocks on another node.

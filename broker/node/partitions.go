@@ -14,7 +14,10 @@ import (
 )
 
 // partitions shows the replica set to the Kafka face.
-type partitions struct{ set *replica.Set }
+type partitions struct {
+	set     *replica.Set
+	flusher *commitlog.Flusher
+}
 
 // Partition implements kafka.Partitions.
 func (p partitions) Partition(tp broker.TopicPartition) (kafka.Partition, error) {
@@ -24,6 +27,9 @@ func (p partitions) Partition(tp broker.TopicPartition) (kafka.Partition, error)
 	}
 	return clientPartition{r}, nil
 }
+
+// SubmitAndSync implements kafka.Partitions.
+func (p partitions) SubmitAndSync(submit func()) { p.flusher.AppendAndSync(submit) }
 
 // clientPartition is a replica as the Kafka face uses it.
 type clientPartition struct{ *replica.Replica }
