@@ -44,7 +44,7 @@ const (
 )
 
 // Flusher makes what the logs of a node wrote durable: one group after another, without delay; what is written while a
-// group syncs is the next one. A group runs on the goroutine of Run, or of somebody who came with AppendAndSync while
+// group syncs is the next one. A group runs on the goroutine of Run, or of somebody who came with SyncAfter while
 // little was going on. It owns the flush journal, the tail memory and the read buffers of the node. Its methods are safe
 // for concurrent use.
 type Flusher struct {
@@ -66,7 +66,6 @@ type Flusher struct {
 	dirty   []*Log
 	noted   map[*Log]struct{} // logs of which the journal has yet to learn
 	syncing bool              // a group is under way; whoever runs it has Run look for the next
-	lenders int               // goroutines that append, and will look for what is dirty themselves
 	appends int               // that ask for the next group
 	crowded bool              // several asked for the last one
 }
@@ -135,15 +134,16 @@ func (f *Flusher) Run(ctx context.Context) error {
 	}
 }
 
-// AppendAndSync runs what appends, and then makes it durable on the caller's goroutine, which spares waking another. It does
-// not if a group is under way, or several appends asked for the last one: they do better if nobody has anything else to do
-// than one sync after another. On return the appends may or may not be durable, as with Append; a failure is the
-// flusher's. The caller is no log's owner at the time.
-func (f *Flusher) AppendAndSync(appends func()) {
+// SyncAfter runs what appends to the log, and then makes that durable on the caller's goroutine, which spares waking another:
+// it is for callers that have nothing else to do until then, and that are not the log's owner by then. It leaves the sync to
+// Run if a group is under way, or if several appends asked for the last one, which are better off with somebody who does
+// nothing but one sync after another. A failure is the flusher's.
+func (l *Log) SyncAfter(appends func()) {
+	f := l.flusher
 	f.mu.Lock()
 	lends := !f.syncing && !f.crowded
 	if lends {
-		f.lenders++
+		l.lenders++
 	}
 	f.mu.Unlock()
 	appends()
@@ -151,11 +151,11 @@ func (f *Flusher) AppendAndSync(appends func()) {
 		return
 	}
 	f.mu.Lock()
-	f.lenders--
-	due := len(f.dirty) > 0 && f.lenders == 0 && !f.syncing
+	l.lenders--
+	due := l.queued && l.lenders == 0 && !f.syncing
 	f.mu.Unlock()
 	if due {
-		_ = f.flush(false) // a failure was told to OnFatal
+		_ = f.flush(false) // OnFatal was told of a failure
 	}
 }
 
@@ -203,15 +203,12 @@ func (f *Flusher) request(l *Log) {
 		f.dirty = append(f.dirty, l)
 	}
 	f.appends++
-	seen := f.seenTo()
+	seen := f.syncing || l.lenders > 0
 	f.mu.Unlock()
 	if !seen {
 		f.wakeRun()
 	}
 }
-
-// seenTo reports that somebody will look for what is dirty without being told. Under mu.
-func (f *Flusher) seenTo() bool { return f.syncing || f.lenders > 0 }
 
 // noteJournal makes the journal learn of a log's start, end and high watermark, not at once.
 func (f *Flusher) noteJournal(l *Log) {
@@ -295,7 +292,7 @@ func (f *Flusher) begin() (dirty []*Log) {
 func (f *Flusher) end() {
 	f.mu.Lock()
 	f.syncing = false
-	due := len(f.dirty) > 0 && !f.seenTo()
+	due := len(f.dirty) > 0
 	f.mu.Unlock()
 	if due {
 		f.wakeRun()

@@ -38,6 +38,7 @@ type pendingProduce struct {
 	start    time.Time
 	deadline time.Time
 	throttle time.Duration
+	awaited  bool // nobody needs the session's goroutine before this is answered
 
 	outcomes []produceOutcome
 	open     atomic.Int32  // outcomes that are missing, and one for the submission itself
@@ -66,10 +67,21 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 	}
 	p.outcomes = make([]produceOutcome, count)
 	p.open.Store(int32(count) + 1)
-	if s.awaits(p) {
-		s.Partitions.SubmitAndSync(func() { p.submitAll(ctx) })
-	} else {
-		p.submitAll(ctx)
+	p.awaited = count == 1 && s.awaits(p)
+	o := 0
+	for i := range req.Topics {
+		topic := &req.Topics[i]
+		found, code := s.resolve(p.image, req.Version >= 13, topic.TopicID, topic.Topic)
+		for j := range topic.Partitions {
+			outcome := &p.outcomes[o]
+			o++
+			outcome.topic, outcome.partition, outcome.target = i, j, found
+			if code != broker.None {
+				p.settle(outcome, Appended{Err: code})
+				continue
+			}
+			p.submit(ctx, outcome, &topic.Partitions[j])
+		}
 	}
 	s.throttle = s.use(metadata.ProducerByteRate, p.bytes)
 	p.throttle = s.throttle
@@ -86,26 +98,6 @@ func (s *session) awaits(p *pendingProduce) bool {
 	return !p.silent() && p.bytes < readBufferBytes && s.reader.Buffered() == 0 && s.outbox.empty()
 }
 
-// submitAll submits every partition's batch.
-func (p *pendingProduce) submitAll(ctx context.Context) {
-	req := p.request
-	o := 0
-	for i := range req.Topics {
-		topic := &req.Topics[i]
-		found, code := p.session.resolve(p.image, req.Version >= 13, topic.TopicID, topic.Topic)
-		for j := range topic.Partitions {
-			outcome := &p.outcomes[o]
-			o++
-			outcome.topic, outcome.partition, outcome.target = i, j, found
-			if code != broker.None {
-				p.settle(outcome, Appended{Err: code})
-				continue
-			}
-			p.submit(ctx, outcome, &topic.Partitions[j])
-		}
-	}
-}
-
 // submit checks one partition's batch and hands it to the partition.
 func (p *pendingProduce) submit(ctx context.Context, outcome *produceOutcome, rp *kmsg.ProduceRequestTopicPartition) {
 	view, err := p.check(ctx, outcome.target, rp)
@@ -119,7 +111,11 @@ func (p *pendingProduce) submit(ctx context.Context, outcome *produceOutcome, rp
 		return
 	}
 	size, count := view.Len(), int64(view.Count())
-	partition.Submit(Append{Batches: view, Acks: p.request.Acks}, func(a Appended) {
+	submit := partition.Submit
+	if p.awaited {
+		submit = partition.SubmitAndSync
+	}
+	submit(Append{Batches: view, Acks: p.request.Acks}, func(a Appended) {
 		if a.Err == nil {
 			p.session.Metrics.Produced(outcome.target.name, size, count)
 		}

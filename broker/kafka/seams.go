@@ -18,9 +18,6 @@ type Metadata interface {
 type Partitions interface {
 	// Partition returns NotLeaderOrFollower where this node has no replica that can serve.
 	Partition(tp broker.TopicPartition) (Partition, error)
-	// SubmitAndSync runs submit, and then syncs on the caller's goroutine what it submitted, where that is sooner done
-	// than by another goroutine. It is for callers that nobody waits for meanwhile.
-	SubmitAndSync(submit func())
 }
 
 // Partition is one replica's log. All methods are safe for concurrent use and none blocks on another node.
@@ -28,6 +25,8 @@ type Partition interface {
 	// Submit hands over checked batches and calls done exactly once, perhaps on another goroutine; done does not block.
 	// The batches belong to the partition until then, and to nobody but the caller afterwards.
 	Submit(batches Append, done func(Appended))
+	// SubmitAndSync is Submit by a goroutine that nobody needs until then: it may sync for itself what it submitted.
+	SubmitAndSync(batches Append, done func(Appended))
 	Read(read Read) (Records, error)
 	Ends() Ends
 	// Watch sends to changed, without blocking, whenever the ends or the role change.

@@ -171,7 +171,7 @@ func (n *Node) serveKafka(ctx context.Context) error {
 		return err
 	}
 	n.kafka, err = kafka.New(context.WithoutCancel(ctx), kafka.Config{
-		Node: n.identity.Node, Metadata: n.quorum, Partitions: partitions{n.set, n.flusher}, Groups: clientGroups{n.groups},
+		Node: n.identity.Node, Metadata: n.quorum, Partitions: partitions{n.set}, Groups: clientGroups{n.groups},
 		Controller: clientController{n.executor}, Chains: clientChains{n.chains}, Gate: n.plugins.enterGate, Metrics: n.metrics,
 		Logger: n.component("kafka"), AutoCreateTopics: n.config.AutoCreateTopics, ReadNearby: n.config.ReadNearby, BrokerConfigs: n.brokerConfigs(), LogDir: n.logDir, Quorum: n.quorumState,
 		Sasl: sasl, Authorizer: n.authorizer(),
