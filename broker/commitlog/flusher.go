@@ -39,6 +39,9 @@ const (
 
 	// Syncing the journal beside a group of few files costs more than a fifth of it, so there it trails by this much.
 	journalTrail = 20 * time.Millisecond
+	// Appends that come one at a time, for this many groups, are synced by whoever waits for them.
+	loneGroups = 8
+
 	// journalIdle is how often the journal catches up with logs that have no more groups for it to trail.
 	journalIdle = time.Second
 )
@@ -67,7 +70,7 @@ type Flusher struct {
 	noted   map[*Log]struct{} // logs of which the journal has yet to learn
 	syncing bool              // a group is under way; whoever runs it has Run look for the next
 	appends int               // that ask for the next group
-	crowded bool              // several asked for the last one
+	lone    int               // groups in a row that a single append asked for, up to loneGroups
 }
 
 // NewFlusher reads the flush journal below cfg.Dir and begins a new file of it. A journal that is damaged before its
@@ -135,13 +138,13 @@ func (f *Flusher) Run(ctx context.Context) error {
 }
 
 // SyncAfter runs what appends to the log, and then makes that durable on the caller's goroutine, which spares waking another:
-// it is for callers that have nothing else to do until then, and that are not the log's owner by then. It leaves the sync to
-// Run if a group is under way, or if several appends asked for the last one, which are better off with somebody who does
-// nothing but one sync after another. A failure is the flusher's.
+// it is for callers that have nothing else to do until then, and that are not the log's owner by then. It does so where
+// appends come one at a time. Those that come in numbers, and what comes beside a group under way, are left to Run: they are
+// better off with somebody who does nothing but one sync after another. A failure is the flusher's.
 func (l *Log) SyncAfter(appends func()) {
 	f := l.flusher
 	f.mu.Lock()
-	lends := !f.syncing && !f.crowded
+	lends := !f.syncing && f.lone == loneGroups
 	if lends {
 		l.lenders++
 	}
@@ -281,8 +284,11 @@ func (f *Flusher) begin() (dirty []*Log) {
 	for _, l := range dirty {
 		l.queued = false
 	}
-	if len(dirty) > 0 {
-		f.crowded = f.appends > 1
+	switch {
+	case f.appends > 1:
+		f.lone = 0
+	case f.appends == 1:
+		f.lone = min(f.lone+1, loneGroups)
 	}
 	f.syncing, f.appends = true, 0
 	return dirty

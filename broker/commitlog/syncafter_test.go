@@ -23,17 +23,30 @@ func (w *world) appendAndSync(n int) {
 	})
 }
 
+// syncOneByOne appends until appends are known to come one at a time, and returns the end.
+func (w *world) syncOneByOne() broker.Offset {
+	w.t.Helper()
+	for range commitlog.LoneGroups {
+		w.append(1, 1)
+		if err := w.flusher.FlushGroup(false); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return w.log.End()
+}
+
 func TestWhoeverWaitsForItsAppendSyncsItWithoutRun(t *testing.T) {
 	w, m := inMemory(t)
 	w.open()
+	end := w.syncOneByOne()
 	for range 3 {
-		w.appendAndSync(1)
-		if w.log.Durable() != w.log.End() {
-			t.Fatalf("durable to %d of %d on return", w.log.Durable(), w.log.End())
+		end++
+		if w.appendAndSync(1); w.log.Durable() != end {
+			t.Fatalf("durable to %d of %d on return", w.log.Durable(), end)
 		}
 	}
-	if w = w.reopen(m.CrashClone(nil)); w.log.End() != 3 {
-		t.Fatalf("after a power loss the log ends at %d, want 3", w.log.End())
+	if w = w.reopen(m.CrashClone(nil)); w.log.End() != end {
+		t.Fatalf("after a power loss the log ends at %d, want %d", w.log.End(), end)
 	}
 }
 
@@ -41,23 +54,22 @@ func TestAppendsThatComeInNumbersAreLeftToRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := inMemory(t)
 		w.open()
-		w.appendAndSync(2)
-		w.appendAndSync(1)
-		if w.log.Durable() != 2 {
-			t.Fatalf("behind a group of two appends the next was synced by who appended it, to %d", w.log.Durable())
+		end := w.syncOneByOne() + 2
+		if w.appendAndSync(2); w.log.Durable() != end {
+			t.Fatalf("durable to %d of %d on return", w.log.Durable(), end)
+		}
+		if w.appendAndSync(1); w.log.Durable() != end {
+			t.Fatal("behind a group of two appends the next was synced by who appended it")
 		}
 		g := task.NewGroup(context.Background())
 		g.Go("flusher", w.flusher.Run)
 		synctest.Wait()
-		if w.log.Durable() != 3 {
-			t.Fatalf("Run synced to %d of 3", w.log.Durable())
+		if w.log.Durable() != end+1 {
+			t.Fatalf("Run synced to %d of %d", w.log.Durable(), end+1)
 		}
 		g.Stop()
 		if err := g.Wait(); err != nil {
 			t.Fatal(err)
-		}
-		if w.appendAndSync(1); w.log.Durable() != 4 {
-			t.Fatalf("behind a group of one append the next was not synced by who appended it: durable to %d of 4", w.log.Durable())
 		}
 	})
 }
@@ -74,16 +86,20 @@ func TestAppendBesideASyncIsNotForgotten(t *testing.T) {
 				w, _ := inMemory(t)
 				w.open()
 				answering, answered := make(chan struct{}), make(chan struct{})
-				var first sync.Once
+				end := broker.Offset(commitlog.LoneGroups) + 1
 				cfg := w.config()
 				cfg.Dir += "x"
-				cfg.OnDurable = func(broker.Offset) {
-					first.Do(func() { close(answering); <-answered })
+				cfg.OnDurable = func(to broker.Offset) {
+					if to == end {
+						close(answering)
+						<-answered
+					}
 				}
 				var err error
 				if w.log, err = commitlog.Open(cfg); err != nil {
 					t.Fatal(err)
 				}
+				w.syncOneByOne()
 				g := task.NewGroup(context.Background())
 				g.Go("flusher", w.flusher.Run)
 				synctest.Wait()
@@ -91,13 +107,13 @@ func TestAppendBesideASyncIsNotForgotten(t *testing.T) {
 				<-answering
 				comes(w)
 				synctest.Wait()
-				if w.log.End() != 2 || w.log.Durable() != 1 {
-					t.Fatalf("durable to %d of %d beside a group under way, want 1 of 2", w.log.Durable(), w.log.End())
+				if w.log.End() != end+1 || w.log.Durable() != end {
+					t.Fatalf("durable to %d of %d beside a group under way, want %d of %d", w.log.Durable(), w.log.End(), end, end+1)
 				}
 				close(answered)
 				synctest.Wait()
-				if w.log.Durable() != 2 {
-					t.Fatalf("behind the group durable to %d of 2", w.log.Durable())
+				if w.log.Durable() != end+1 {
+					t.Fatalf("behind the group durable to %d of %d", w.log.Durable(), end+1)
 				}
 				g.Stop()
 				if err := g.Wait(); err != nil {
@@ -115,6 +131,7 @@ func TestEveryAppendIsSyncedWhoeverDoesIt(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w, _ := inMemory(t)
 			w.open()
+			before := w.syncOneByOne()
 			second := *w
 			cfg := w.config()
 			cfg.Dir += "x"
@@ -132,9 +149,9 @@ func TestEveryAppendIsSyncedWhoeverDoesIt(t *testing.T) {
 					defer owner.Unlock()
 					w.append(1, 1)
 				}
-				for i := range 4 {
+				for i := range 2 {
 					producers.Go("producer", func(context.Context) error {
-						for range 50 {
+						for range 100 {
 							if i == 0 {
 								append()
 							} else {
@@ -149,9 +166,9 @@ func TestEveryAppendIsSyncedWhoeverDoesIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			synctest.Wait()
-			for _, l := range []*commitlog.Log{w.log, second.log} {
-				if l.End() != 200 || l.Durable() != 200 {
-					t.Fatalf("durable to %d of %d when all is still", l.Durable(), l.End())
+			for l, end := range map[*commitlog.Log]broker.Offset{w.log: before + 200, second.log: 200} {
+				if l.End() != end || l.Durable() != end {
+					t.Fatalf("durable to %d of %d when all is still, of %d appended", l.Durable(), l.End(), end)
 				}
 			}
 			run.Stop()
@@ -165,11 +182,11 @@ func TestEveryAppendIsSyncedWhoeverDoesIt(t *testing.T) {
 func TestFailedSyncOfWhoeverWaitsEndsTheFlusher(t *testing.T) {
 	w, m := inMemory(t)
 	w.open()
-	w.appendAndSync(1)
+	end := w.syncOneByOne()
 	m.FailAt(vfs.OpSync, 1, vfs.Fault{Err: errors.New("input/output error")})
 	w.appendAndSync(1)
-	if w.fatal == nil || w.log.Durable() != 1 {
-		t.Fatalf("failed sync: reported %v, durable to %d, want 1", w.fatal, w.log.Durable())
+	if w.fatal == nil || w.log.Durable() != end {
+		t.Fatalf("failed sync: reported %v, durable to %d, want %d", w.fatal, w.log.Durable(), end)
 	}
 	if err := w.log.Append(makeBatch(w.log.End(), 1, 1, 0)); err == nil {
 		t.Fatal("a log whose sync failed took another append")
