@@ -3,6 +3,7 @@ package coordinator
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -226,6 +227,44 @@ func TestMetadataTooLargeRefusesItsPartitionOnly(t *testing.T) {
 		codes, err := b.CommitOffsets(t.Context(), r)
 		if err != nil || codes[0] != broker.None || codes[1] != broker.OffsetMetadataTooLarge {
 			t.Fatalf("got %v, %v", codes, err)
+		}
+	})
+}
+
+// Lengths in the log have 16 bits. A group whose id was 65,536 bytes longer than another's committed for that one after the
+// next start, whoever was allowed to.
+func TestIDsThatNoRecordHoldsAreRefused(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, b *bench) {
+		const longest = 1<<15 - 1
+		b.lead("g")
+		b.want(b.commit(simple("g", "t", 1)), broker.None)
+		atMost := strings.Repeat("a", longest)
+		if PartitionFor(atMost) != PartitionFor("g") {
+			b.lead(atMost)
+		}
+		b.want(b.commit(simple(atMost, "t", 2)), broker.None)
+		for _, n := range []int{longest + 1, 1<<16 + 1} {
+			long := "g" + strings.Repeat("b", n-1)
+			if n := PartitionFor(long); n != PartitionFor("g") && n != PartitionFor(atMost) {
+				b.lead(long)
+			}
+			b.want(b.commit(simple(long, "t", 7)), broker.InvalidGroupID)
+			_, err := b.Join(t.Context(), long, joinRequest("", ""))
+			b.want(err, broker.InvalidGroupID)
+			_, err = b.ConsumerHeartbeat(t.Context(), long, group.HeartbeatRequest{MemberID: "m"})
+			b.want(err, broker.InvalidGroupID)
+			_, err = b.Join(t.Context(), "g", joinRequest("", long))
+			b.want(err, broker.InvalidRequest)
+			named := joinRequest("", "")
+			named.Protocols[0].Name = long
+			_, err = b.Join(t.Context(), "g", named)
+			b.want(err, broker.InvalidRequest)
+			_, err = b.ConsumerHeartbeat(t.Context(), "g", group.HeartbeatRequest{MemberID: long})
+			b.want(err, broker.InvalidRequest)
+		}
+		b.restart()
+		if g, a := b.committed("g", "t"), b.committed(atMost, "t"); g != 1 || a != 2 {
+			t.Errorf("after a restart %d and %d are committed, not 1 and 2", g, a)
 		}
 	})
 }

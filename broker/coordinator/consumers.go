@@ -41,6 +41,9 @@ func (h *Host) ConsumerHeartbeat(ctx context.Context, groupID string, r group.He
 		}
 		r.NewMemberID = id
 	}
+	if err := checkStrings(groupID, r.MemberID, r.NewMemberID); err != nil {
+		return group.HeartbeatResponse{}, err
+	}
 	t, err := h.tenureOf(groupID)
 	if err != nil {
 		return group.HeartbeatResponse{}, err

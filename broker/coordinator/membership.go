@@ -23,6 +23,13 @@ func (h *Host) Join(ctx context.Context, groupID string, r group.JoinRequest) (g
 		}
 		r.NewMemberID = id
 	}
+	texts := []string{r.MemberID, r.NewMemberID, r.InstanceID, r.ClientID, r.ClientHost, r.ProtocolType}
+	for _, p := range r.Protocols {
+		texts = append(texts, p.Name)
+	}
+	if err := checkStrings(groupID, texts...); err != nil {
+		return refused, err
+	}
 	t, err := h.memberTenure(groupID)
 	if err != nil {
 		return refused, err

@@ -27,6 +27,9 @@ type OffsetToCommit struct {
 
 // CommitOffsets returns when the offsets are committed: a code for each of the request's offsets, in their order.
 func (h *Host) CommitOffsets(ctx context.Context, r CommitRequest) ([]broker.Code, error) {
+	if err := checkStrings(r.Group); err != nil {
+		return nil, err
+	}
 	t, err := h.tenureOf(r.Group)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -85,6 +86,23 @@ func groupRecord(groupID string, s group.Snapshot) record {
 		value.Members = append(value.Members, member)
 	}
 	return record{groupKey(groupID), value.AppendTo(nil)}
+}
+
+// stringBytesMax is the longest string that a record can hold, and Kafka's protocol: its length has 16 bits. What is longer
+// would be read back as something else, such as a commit of another group, so it is refused before it is written.
+const stringBytesMax = math.MaxInt16
+
+// checkStrings refuses what no record could hold.
+func checkStrings(groupID string, others ...string) error {
+	if len(groupID) > stringBytesMax {
+		return broker.Errorf(broker.InvalidGroupID, "the group id has %d bytes; at most %d are allowed", len(groupID), stringBytesMax)
+	}
+	for _, s := range others {
+		if len(s) > stringBytesMax {
+			return broker.Errorf(broker.InvalidRequest, "group %q: an id or a protocol's name has %d bytes; at most %d are allowed", groupID, len(s), stringBytesMax)
+		}
+	}
+	return nil
 }
 
 // change is what a record found in the log says.
