@@ -63,6 +63,10 @@ func (c *cli) completeNames(root *cobra.Command) {
 		}
 	}
 	walk(root)
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args, completion.RunE = noSuchCommand, nameACommand
+	}
 }
 
 // propose returns the names that begin with the last of the names typed so far, which commas separate.

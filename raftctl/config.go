@@ -97,7 +97,11 @@ func (c *cli) configSet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(r, configTable(changed(r.Configs, request)))
+			if err := c.show(r, configTable(changed(r.Configs, request))); err != nil {
+				return err
+			}
+			c.sayDry(request)
+			return nil
 		})
 	}
 	return cmd
@@ -109,6 +113,13 @@ func changed(all []*adminapi.ConfigEntry, request *adminapi.AlterTopicRequest) [
 		_, set := request.Set[e.Name]
 		return !set && !slices.Contains(request.Unset, e.Name)
 	})
+}
+
+// sayDry says of a dry run that what was shown is what holds, not what was asked for.
+func (c *cli) sayDry(request *adminapi.AlterTopicRequest) {
+	if request.ValidateOnly {
+		c.say("this would be accepted; nothing was changed, and what is shown holds: repeat without --dry-run")
+	}
 }
 
 func (c *cli) topicAlter() *cobra.Command {
@@ -139,7 +150,11 @@ func (c *cli) topicAlter() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(r, topicTable(r.Topic), configTable(changed(r.Configs, request)))
+			if err := c.show(r, topicTable(r.Topic), configTable(changed(r.Configs, request))); err != nil {
+				return err
+			}
+			c.sayDry(request)
+			return nil
 		})
 	}
 	return cmd

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ func (c *cli) consumeCommand() *cobra.Command {
 		Use:   "consume TOPIC ... [-g GROUP] [--from start|end|OFFSET|@TIME] [-n N] [-f FORMAT | -o ndjson]",
 		Short: "Print records, through the group's chain if one is bound",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 || slices.Contains(args, "") {
 				return usageError("consume: name at least one topic or view")
 			}
 			return nil
@@ -64,6 +65,9 @@ func (c *cli) consume(ctx context.Context, topics []string, f consumeFlags) erro
 	if err != nil {
 		return err
 	}
+	if f.count < 0 || f.stopAfter < 0 {
+		return usageError("consume: --count and --idle count upwards from 0, which is without end")
+	}
 	if c.forPrograms() && f.format != "" {
 		return usageError("consume: choose -f or -o %s", c.form)
 	}
@@ -71,7 +75,7 @@ func (c *cli) consume(ctx context.Context, topics []string, f consumeFlags) erro
 	if err != nil {
 		return err
 	}
-	if err := c.checkTopics(ctx, p.kafka, topics...); err != nil {
+	if _, err := c.checkTopics(ctx, p.kafka, topics...); err != nil {
 		return errors.Join(err, p.close())
 	}
 	out := bufio.NewWriter(c.out)

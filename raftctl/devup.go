@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -243,7 +244,7 @@ func (u *devUp) join(ctx context.Context, n *devNode) error {
 	return u.await(ctx, []*devNode{n})
 }
 
-// promote makes voters of all, in one step.
+// promote makes voters of all that dev started, in one step; others may have joined.
 func (u *devUp) promote(ctx context.Context) error {
 	return u.admin(ctx, func(ctx context.Context, client *sdk.Client) error {
 		q, err := client.Cluster().GetQuorum(ctx, &adminapi.GetQuorumRequest{})
@@ -252,7 +253,7 @@ func (u *devUp) promote(ctx context.Context) error {
 		}
 		request := &adminapi.AlterMembersRequest{}
 		for _, m := range q.Members {
-			if !m.Voter {
+			if !m.Voter && slices.ContainsFunc(u.nodes, func(n *devNode) bool { return int32(n.ID) == m.Node }) {
 				request.Promote = append(request.Promote, m.RaftId)
 			}
 		}

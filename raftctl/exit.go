@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace-io/millrace/sdk"
 )
@@ -60,6 +60,9 @@ func exitCode(err error) int {
 	case errors.As(err, &coded):
 		return coded.code
 	case errors.As(err, &remote):
+		if notMillrace(remote) {
+			return exitUnhealthy
+		}
 		return connectExitCode(remote.Code())
 	case errors.As(err, &protocol):
 		return kafkaExitCode(protocol)
@@ -101,21 +104,39 @@ func kafkaExitCode(err *kerr.Error) int {
 	return exitError
 }
 
+// notMillrace reports that what answered is no admin listener: there is an answer, and it is not one of the protocol's.
+func notMillrace(err *connect.Error) bool {
+	switch err.Code() {
+	case connect.CodeUnknown, connect.CodeUnimplemented, connect.CodeInternal: // what connect makes of any HTTP answer
+		return !connect.IsWireError(err) && !errors.Is(err, proto.Error)
+	}
+	return false
+}
+
 // complain prints an error for a person: what happened and, where it is known, what to do.
-func complain(w io.Writer, err error, admin string) {
+func (c *cli) complain(err error) {
 	message := err.Error()
 	var remote *connect.Error
 	if errors.As(err, &remote) {
-		message = remote.Message()
+		told := remote.Message()
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			told = fmt.Sprintf("no answer from %s within %s", c.admin, c.timeout)
+		case notMillrace(remote):
+			told = fmt.Sprintf("what listens at %s is no admin listener of Millrace: %s", c.admin, told)
+		}
+		message = told
 		if prefix, _, found := strings.Cut(err.Error(), remote.Error()); found {
-			message = prefix + message
+			message = prefix + told
 		}
 	}
-	fmt.Fprintln(w, "raftctl:", message)
+	fmt.Fprintln(c.errs, "raftctl:", message)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		fmt.Fprintln(w, "hint: raise --timeout, or see `raftctl cluster health`")
-	case remote != nil && remote.Code() == connect.CodeUnavailable:
-		fmt.Fprintf(w, "hint: is a broker's admin listener at %s? `raftctl dev up` starts a local cluster; --admin or a profile names another\n", admin)
+		fmt.Fprintln(c.errs, "hint: raise --timeout, or see `raftctl cluster health`")
+	case remote != nil && notMillrace(remote):
+		fmt.Fprintln(c.errs, "hint: --admin or a profile names another; one with TLS is https://HOST:PORT")
+	case remote != nil && remote.Code() == connect.CodeUnavailable && !connect.IsWireError(err):
+		fmt.Fprintf(c.errs, "hint: is a broker's admin listener at %s? `raftctl dev up` starts a local cluster; --admin or a profile names another\n", c.admin)
 	}
 }

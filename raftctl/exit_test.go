@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -16,7 +17,7 @@ import (
 
 func TestEveryClassOfErrorHasItsExitCode(t *testing.T) {
 	remote := func(code connect.Code) error {
-		return fmt.Errorf("push plugin: %w", connect.NewError(code, errors.New("why")))
+		return fmt.Errorf("push plugin: %w", connect.NewWireError(code, errors.New("why")))
 	}
 	for _, c := range []struct {
 		err  error
@@ -28,6 +29,7 @@ func TestEveryClassOfErrorHasItsExitCode(t *testing.T) {
 		{remote(connect.CodeInternal), exitError},
 		{remote(connect.CodeAlreadyExists), exitError},
 		{remote(connect.CodeUnimplemented), exitError},
+		{connect.NewError(connect.CodeUnimplemented, errors.New("404 Not Found")), exitUnhealthy}, // not of Millrace
 		{usageError("u"), exitUsage},
 		{remote(connect.CodeInvalidArgument), exitUsage},
 		{kerr.InvalidTopicException, exitUsage},
@@ -60,12 +62,18 @@ func TestErrorsOfTheAPIAreToldWithoutItsCodes(t *testing.T) {
 		want string
 	}{
 		{connect.NewError(connect.CodeNotFound, errors.New("there is no topic x")), "raftctl: there is no topic x\n"},
-		{fmt.Errorf("push plugin: %w", connect.NewError(connect.CodeInternal, errors.New("disk full"))), "raftctl: push plugin: disk full\n"},
+		{fmt.Errorf("push plugin: %w", connect.NewWireError(connect.CodeInternal, errors.New("disk full"))), "raftctl: push plugin: disk full\n"},
 		{connect.NewError(connect.CodeUnavailable, errors.New("refused")), "raftctl: refused\nhint: is a broker's admin listener at HOST:1? `raftctl dev up` starts a local cluster; --admin or a profile names another\n"},
+		{connect.NewWireError(connect.CodeUnavailable, errors.New("raft id 7 is not level")), "raftctl: raft id 7 is not level\n"},
 		{fmt.Errorf("wait: %w", context.DeadlineExceeded), "raftctl: wait: context deadline exceeded\nhint: raise --timeout, or see `raftctl cluster health`\n"},
+		{fmt.Errorf("wait: %w", connect.NewError(connect.CodeDeadlineExceeded, context.DeadlineExceeded)),
+			"raftctl: wait: no answer from HOST:1 within 2s\nhint: raise --timeout, or see `raftctl cluster health`\n"},
+		{connect.NewError(connect.CodeUnknown, errors.New("501 Unsupported method")),
+			"raftctl: what listens at HOST:1 is no admin listener of Millrace: 501 Unsupported method\nhint: --admin or a profile names another; one with TLS is https://HOST:PORT\n"},
 	} {
 		var text strings.Builder
-		if complain(&text, c.err, "HOST:1"); text.String() != c.want {
+		tool := &cli{errs: &text, admin: "HOST:1", timeout: 2 * time.Second}
+		if tool.complain(c.err); text.String() != c.want {
 			t.Errorf("%q, want %q", text.String(), c.want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -130,6 +131,16 @@ func fromJSON(raw []byte) (*sdk.Record, error) {
 	line, err := parseJSON(raw)
 	if err != nil || line.Control {
 		return nil, err
+	}
+	if line.Key == nil && line.Value == nil && line.Headers == nil {
+		var names map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &names); err != nil {
+			return nil, err
+		}
+		_, key := names["key"]
+		if _, value := names["value"]; !key && !value {
+			return nil, errors.New("the object has no key, no value and no headers: is a name misspelt?")
+		}
 	}
 	r := &sdk.Record{Key: orNil(line.Key), Value: orNil(line.Value), Partition: -1}
 	if line.Partition != nil {

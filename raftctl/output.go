@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -46,12 +48,12 @@ func cellText(cell any) string {
 		if v == "" {
 			return "-"
 		}
-		return v
+		return printable(v)
 	case []string:
 		if len(v) == 0 {
 			return "-"
 		}
-		return strings.Join(v, ",")
+		return printable(strings.Join(v, ","))
 	case []int32:
 		return strings.Trim(strings.ReplaceAll(fmt.Sprint(v), " ", ","), "[]")
 	case bool:
@@ -61,6 +63,14 @@ func cellText(cell any) string {
 		return "no"
 	}
 	return fmt.Sprint(cell)
+}
+
+// printable quotes what would break a table, or what a terminal would obey: group and client ids are others' to choose.
+func printable(text string) string {
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return r != ' ' && !strconv.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // The forms of output.

@@ -14,6 +14,18 @@ func TestSizesAreToldInUnits(t *testing.T) {
 	}
 }
 
+// Whoever commits chooses the name of a group, and an operator's terminal shows it.
+func TestATableHoldsWhatOthersWrote(t *testing.T) {
+	var out bytes.Buffer
+	made := &table{columns: []string{"group", "members"}, rows: [][]any{{"a\nb\x1b[2J", []string{"grö ße", "\xff"}}}}
+	if err := made.print(&out, false); err != nil {
+		t.Fatal(err)
+	}
+	if want := "GROUP           MEMBERS\n\"a\\nb\\x1b[2J\"   \"grö ße,\\xff\"\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
+
 func TestAStreamOfValuesIsAStreamInEveryForm(t *testing.T) {
 	for form, want := range map[string]string{
 		formNDJSON: "{\"a\":\"<1>\"}\n{\"a\":2}\n",

@@ -133,7 +133,8 @@ func (c *cli) produce(ctx context.Context, topic string, read func([]byte) (*sdk
 	if err != nil {
 		return err
 	}
-	if err := c.checkTopics(ctx, client.Kafka(), topic); err != nil {
+	partitions, err := c.checkTopics(ctx, client.Kafka(), topic)
+	if err != nil {
 		return errors.Join(err, client.Close())
 	}
 	count := &acknowledgements{topic: topic}
@@ -143,6 +144,9 @@ func (c *cli) produce(ctx context.Context, topic string, read func([]byte) (*sdk
 		record, err := read(line)
 		if err != nil {
 			return fmt.Errorf("line %d: %w", number, err)
+		}
+		if record != nil && int(record.Partition) >= partitions {
+			return notFound("line %d: %s has no partition %d; it has %s", number, topic, record.Partition, plural(partitions, "partition"))
 		}
 		if record != nil {
 			client.Kafka().Produce(sending.Context(), record, count.done)

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -141,7 +143,28 @@ func (c *cli) resolve() error {
 	if len(c.brokers) == 0 {
 		c.brokers = []string{defaultBroker}
 	}
+	return c.checkAddresses()
+}
+
+// checkAddresses finds what cannot be an address before it is dialled: the resolver's words would not tell.
+func (c *cli) checkAddresses() error {
+	for _, address := range c.brokers {
+		if _, port, err := net.SplitHostPort(address); err != nil || !isPort(port) {
+			return usageError("broker %q is not HOST:PORT", address)
+		}
+	}
+	for _, address := range c.admins() {
+		host := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(address, "http://"), "https://"), "/")
+		if _, port, err := net.SplitHostPort(host); err != nil || !isPort(port) {
+			return usageError("admin listener %q is not HOST:PORT or https://HOST:PORT", address)
+		}
+	}
 	return nil
+}
+
+func isPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && port > 0
 }
 
 func orElse(value, otherwise string) string {
@@ -196,6 +219,12 @@ func (c *cli) profileCreate() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(c.brokers) == 0 || c.admin == "" {
 				return usageError("profile create: say where the cluster is with --brokers and --admin")
+			}
+			if args[0] == "" {
+				return usageError("profile create: the name is empty")
+			}
+			if err := c.checkAddresses(); err != nil {
+				return err
 			}
 			made := profile{Brokers: c.brokers, Admin: c.admin}
 			if c.caFile != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -13,7 +14,8 @@ import (
 
 // checkTopics asks a broker for the topics before records are produced or consumed. A Kafka client tries for ever to
 // reach brokers, and to find topics; a person who mistyped a name wants to be told.
-func (c *cli) checkTopics(ctx context.Context, client *kgo.Client, topics ...string) error {
+// It returns how many partitions the one with the fewest has.
+func (c *cli) checkTopics(ctx context.Context, client *kgo.Client, topics ...string) (fewest int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	request := kmsg.NewPtrMetadataRequest()
@@ -22,15 +24,22 @@ func (c *cli) checkTopics(ctx context.Context, client *kgo.Client, topics ...str
 		named.Topic = kmsg.StringPtr(topic)
 		request.Topics = append(request.Topics, named)
 	}
+	// A connection to somebody who says nothing is waited for beyond the end of ctx, but not beyond that of the client.
+	giveUp := context.AfterFunc(ctx, client.Close)
 	response, err := request.RequestWith(ctx, client)
+	giveUp()
 	if errors.Is(err, kerr.SaslAuthenticationFailed) {
-		return fmt.Errorf("the brokers at %s refuse user %q: %w", strings.Join(c.brokers, ", "), c.access.user, err)
+		return 0, fmt.Errorf("the brokers at %s refuse user %q: %w", strings.Join(c.brokers, ", "), c.access.user, err)
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("nothing came within %s", c.timeout)
 	}
 	if err != nil {
-		return unhealthy("no broker answers at %s: %w\nhint: `raftctl dev up` starts a local cluster; --brokers or a profile names another%s",
+		return 0, unhealthy("no broker answers at %s: %w\nhint: `raftctl dev up` starts a local cluster; --brokers or a profile names another%s",
 			strings.Join(c.brokers, ", "), err, c.transportHint())
 	}
 	var problems []error
+	fewest = math.MaxInt
 	for _, topic := range response.Topics {
 		err := kerr.ErrorForCode(topic.ErrorCode)
 		name := ""
@@ -41,10 +50,11 @@ func (c *cli) checkTopics(ctx context.Context, client *kgo.Client, topics ...str
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
 			problems = append(problems, notFound("there is no topic %s; `raftctl topic list` names them, `raftctl topic create %s` makes it", name, name))
 		case err != nil:
-			problems = append(problems, fmt.Errorf("topic %s: %w", name, err))
+			problems = append(problems, fmt.Errorf("topic %q: %w", name, err))
 		}
+		fewest = min(fewest, len(topic.Partitions))
 	}
-	return errors.Join(problems...)
+	return fewest, errors.Join(problems...)
 }
 
 func (c *cli) transportHint() string {

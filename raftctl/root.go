@@ -50,7 +50,7 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, 
 	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		complain(errs, err, c.admin)
+		c.complain(err)
 	}
 	return exitCode(err)
 }
@@ -64,6 +64,9 @@ func (c *cli) root() *cobra.Command {
 		Args:          noSuchCommand,
 		RunE:          nameACommand,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if c.timeout <= 0 {
+				return usageError("--timeout %s leaves no time for an answer", c.timeout)
+			}
 			return checkForm(c.form)
 		},
 	}
@@ -72,7 +75,7 @@ func (c *cli) root() *cobra.Command {
 	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long one request may take")
 	flags.StringVar(&c.profile, "profile", "", "profile to use (default: the current one)")
 	flags.StringSliceVar(&c.brokers, "brokers", nil, "client listeners, HOST:PORT, to produce and consume")
-	flags.StringVar(&c.admin, "admin", "", "admin listeners, HOST:PORT or https://HOST:PORT, comma-separated; the first that answers is asked")
+	flags.StringVar(&c.admin, "admin", "", "admin listeners, HOST:PORT or https://HOST:PORT, comma-separated; the first that is found alive is asked")
 	flags.StringVar(&c.caFile, "tls-ca", "", "certificate authority that signed the brokers' certificates (PEM)")
 	flags.BoolVar(&c.tcp, "tcp", false, "produce and consume over TCP instead of QUIC")
 	c.access.flags(flags)

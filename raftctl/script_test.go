@@ -95,6 +95,12 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Defer(cluster.Close)
+			silent, err := net.Listen("tcp", "127.0.0.1:0") // The kernel takes connections, and nobody accepts them.
+			if err != nil {
+				return err
+			}
+			env.Defer(func() { _ = silent.Close() })
+			env.Setenv("SILENT", silent.Addr().String())
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("LOGS", logs)
 			env.Setenv("RAFTCTL", raftctl)

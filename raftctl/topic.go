@@ -118,8 +118,8 @@ func (c *cli) topicDelete() *cobra.Command {
 				return err
 			}
 			if !yes {
-				return refused("this would delete topic %s with %d partitions and %s of records, for ever: repeat with --yes",
-					args[0], d.Topic.Partitions, bytesText(d.Topic.SizeBytes))
+				return refused("this would delete topic %s with %s and %s of records, for ever: repeat with --yes",
+					args[0], plural(int(d.Topic.Partitions), "partition"), bytesText(d.Topic.SizeBytes))
 			}
 			r, err := client.Topics().DeleteTopic(ctx, &adminapi.DeleteTopicRequest{Name: args[0]})
 			if err != nil {

@@ -274,7 +274,7 @@ func (c *cli) kafka(ctx context.Context, f func(ctx context.Context, client *kgo
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	err = c.checkTopics(ctx, client.Kafka())
+	_, err = c.checkTopics(ctx, client.Kafka())
 	if err == nil {
 		err = f(ctx, client.Kafka())
 	}

@@ -2,8 +2,6 @@ package sdk
 
 import (
 	"context"
-	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -11,10 +9,10 @@ import (
 )
 
 // adminReachWithin bounds the search for an admin listener that answers, for each.
-const adminReachWithin = 2 * time.Second
+const adminReachWithin = time.Second
 
-// adminCarrier sends the requests of the admin API to the first of several listeners that takes a connection, and stays with
-// it until it takes none. Nothing is sent twice: it looks before it sends. It is safe for concurrent use.
+// adminCarrier sends the requests of the admin API to the first of several listeners that answers, and stays with it until
+// a request to it ends without an answer. Nothing is sent twice: it looks before it sends. It is safe for concurrent use.
 type adminCarrier struct {
 	next   http.RoundTripper
 	admins []*url.URL
@@ -29,8 +27,7 @@ func (a *adminCarrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	sent := req.Clone(req.Context())
 	sent.URL.Scheme, sent.URL.Host, sent.Host = admin.Scheme, admin.Host, admin.Host
 	resp, err := a.next.RoundTrip(sent)
-	var broken *net.OpError
-	if errors.As(err, &broken) && broken.Op == "dial" {
+	if err != nil {
 		a.mu.Lock()
 		a.current = nil
 		a.mu.Unlock()
@@ -38,7 +35,7 @@ func (a *adminCarrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// pick returns the listener to ask: where none takes a connection the first, whose error is as good as any.
+// pick returns the listener to ask: where none answers the first, whose error is as good as any.
 func (a *adminCarrier) pick(ctx context.Context) *url.URL {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -46,9 +43,7 @@ func (a *adminCarrier) pick(ctx context.Context) *url.URL {
 		if a.current != nil || ctx.Err() != nil {
 			break
 		}
-		dialer := net.Dialer{Timeout: adminReachWithin}
-		if conn, err := dialer.DialContext(ctx, "tcp", admin.Host); err == nil {
-			_ = conn.Close() // It only shows that somebody is there.
+		if a.answers(ctx, admin) {
 			a.current = admin
 		}
 	}
@@ -56,6 +51,23 @@ func (a *adminCarrier) pick(ctx context.Context) *url.URL {
 		return a.admins[0]
 	}
 	return a.current
+}
+
+// answers asks whether the process lives. That it takes a connection would not tell: of a process that hangs the kernel
+// does so too.
+func (a *adminCarrier) answers(ctx context.Context, admin *url.URL) bool {
+	ctx, cancel := context.WithTimeout(ctx, adminReachWithin)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, admin.Scheme+"://"+admin.Host+"/livez", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := a.next.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close() // Whatever the answer is, there is one.
+	return true
 }
 
 // CloseIdleConnections lets http.Client reach the transport below.

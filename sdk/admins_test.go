@@ -1,11 +1,13 @@
 package sdk
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -13,7 +15,7 @@ import (
 	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
 )
 
-// Any node answers for the cluster: the first admin listener that takes a connection is asked, and another when it is gone.
+// Any node answers for the cluster: the first admin listener that is alive is asked, and another when it is gone.
 func TestAnotherAdminListenerIsAskedWhenOneIsGone(t *testing.T) {
 	var asked [2]atomic.Int32
 	var servers [2]*httptest.Server
@@ -60,5 +62,93 @@ func TestAnotherAdminListenerIsAskedWhenOneIsGone(t *testing.T) {
 	}
 	if _, err := New(WithAdmin("http://")); err == nil {
 		t.Error("a URL without a host was taken")
+	}
+}
+
+// Of a process that hangs the kernel still takes connections: raftctl with a profile of three nodes was blind when the first
+// of them had been paused.
+func TestAnAdminListenerThatHangsIsPassedOver(t *testing.T) {
+	hung, err := net.Listen("tcp", "127.0.0.1:0") // Nobody accepts.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = hung.Close() }()
+	alive := http.NewServeMux()
+	alive.Handle(adminapiconnect.NewClusterServiceHandler(adminapiconnect.UnimplementedClusterServiceHandler{}))
+	server := httptest.NewServer(alive)
+	defer server.Close()
+	client, err := New(WithAdmin(hung.Addr().String(), server.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := client.Cluster().GetCluster(ctx, &adminapi.GetClusterRequest{}); connect.CodeOf(err) != connect.CodeUnimplemented {
+		t.Fatalf("with the first of two hung: %v", err)
+	}
+}
+
+// A listener that hangs only after it was chosen costs the request that it has, not those behind it.
+func TestAnAdminListenerThatBeginsToHangIsLeft(t *testing.T) {
+	hangs, ended := atomic.Bool{}, make(chan struct{})
+	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if hangs.Load() {
+			<-ended
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer first.Close()
+	defer close(ended)
+	var asked atomic.Int32
+	second := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer second.Close()
+	client, err := New(WithAdmin(first.URL, second.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	ask := func(within time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		_, err := client.Cluster().GetCluster(ctx, &adminapi.GetClusterRequest{})
+		return err
+	}
+	if err := ask(30 * time.Second); connect.CodeOf(err) != connect.CodeUnimplemented || asked.Load() != 0 {
+		t.Fatalf("with both alive: %v, the second was asked %d times", err, asked.Load())
+	}
+	hangs.Store(true)
+	if err := ask(50 * time.Millisecond); connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+		t.Fatalf("of a listener that hangs: %v", err)
+	}
+	if err := ask(30 * time.Second); connect.CodeOf(err) != connect.CodeUnimplemented || asked.Load() == 0 {
+		t.Errorf("after the first hung: %v, the second was asked %d times", err, asked.Load())
+	}
+}
+
+// Nothing answers a handshake with a process that hangs: whoever has other brokers to ask goes on to them as soon as it would
+// give up a connection that fell silent.
+func TestABrokerThatHangsIsGivenUpInTheHandshake(t *testing.T) {
+	t.Parallel()
+	hung, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = hung.Close() }()
+	client, err := New(WithBrokers(hung.LocalAddr().String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	began := time.Now()
+	if conn, err := client.dialer.DialContext(t.Context(), "udp", hung.LocalAddr().String()); err == nil {
+		_ = conn.Close()
+		t.Fatal("connected with nobody")
+	}
+	if took := time.Since(began); took > idleTimeout+time.Second {
+		t.Errorf("gave up after %v, not %v", took, idleTimeout)
 	}
 }

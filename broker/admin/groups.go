@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/adminapi"
@@ -213,6 +214,11 @@ func (s *Server) seekTargets(ctx context.Context, r *adminapi.SeekGroupRequest, 
 				return nil, err
 			}
 			offsets = append(offsets, GroupOffset{Topic: name, Partition: p.Partition, Offset: offset})
+		}
+	}
+	for _, partition := range r.Partitions {
+		if !slices.ContainsFunc(offsets, func(o GroupOffset) bool { return o.Partition == partition }) {
+			return nil, broker.Errorf(broker.UnknownTopicOrPartition, "there is no partition %d of %s", partition, strings.Join(names, ", "))
 		}
 	}
 	return offsets, nil

@@ -9,8 +9,9 @@ import (
 const (
 	// DetectorTickMs is how often OnTick is meant to be called.
 	DetectorTickMs = 100
-	// SessionMs is how long a broker may be silent before it is fenced (R8).
-	SessionMs = 1000
+	// SessionMs is how long a broker may be silent before it is fenced (R8). With the ticks it stays below a second, so that a
+	// client that gives a silent leader up after one finds the next leader when it asks.
+	SessionMs = 900
 	// AloneMs is how long a broker may hear nothing of the controller before its leaders doubt that they lead (RH9).
 	AloneMs = 1500
 	// onTimeMs is the longest gap between two ticks that counts: a detector that was not running itself knows nothing of

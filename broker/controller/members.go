@@ -120,9 +120,9 @@ func alterMembers(head *metadata.Image, r AlterMembers) (Decision, error) {
 		case slices.Contains(r.Remove[:i], id):
 			return Decision{}, broker.Errorf(broker.InvalidRequest, "raft id %d is named twice", id)
 		case runs(head, member):
-			return Decision{}, broker.Errorf(broker.InvalidRequest, "node %d is running: stop it first", member.ID)
+			return Decision{}, broker.Errorf(broker.PolicyViolation, "node %d is running: stop it first", member.ID)
 		case holdsReplicas(head, member):
-			return Decision{}, broker.Errorf(broker.InvalidRequest, "node %d holds partitions: move them to other nodes or delete them first", member.ID)
+			return Decision{}, broker.Errorf(broker.PolicyViolation, "node %d holds partitions: move them to other nodes or delete them first", member.ID)
 		case member.Voter:
 			voters--
 		}

@@ -108,11 +108,22 @@ func (t *tenure) onDelete(groupID string, done chan broker.Code) error {
 		code = g.CheckDelete()
 	}
 	if code != broker.None {
-		return broker.Errorf(code, "delete group %q: error code %d", groupID, code)
+		return refusal("delete group", groupID, code)
 	}
 	g.OnDelete(t.nowMs())
 	t.enqueueRemoval(g, g.Written(), true, done)
 	return nil
+}
+
+// refusal says why a group was left as it is.
+func refusal(what, groupID string, code broker.Code) error {
+	switch code {
+	case broker.GroupIDNotFound:
+		return broker.Errorf(code, "%s %q: there is no such group", what, groupID)
+	case broker.NonEmptyGroup:
+		return broker.Errorf(code, "%s %q: it has members, stop them first", what, groupID)
+	}
+	return broker.Errorf(code, "%s %q: error code %d", what, groupID, code)
 }
 
 // await waits for a write.
@@ -156,13 +167,13 @@ func (t *tenure) onDeleteOffsets(
 	}
 	g := t.groups[groupID]
 	if g == nil {
-		return nil, false, broker.Errorf(broker.GroupIDNotFound, "delete offsets of group %q: it does not exist", groupID)
+		return nil, false, refusal("delete offsets of group", groupID, broker.GroupIDNotFound)
 	}
 	var removable []group.NamedPartition
 	for _, p := range partitions {
 		code := g.CheckRemove(p.Topic)
 		if code == broker.GroupIDNotFound || code == broker.NonEmptyGroup {
-			return nil, false, broker.Errorf(code, "delete offsets of group %q: error code %d", groupID, code)
+			return nil, false, refusal("delete offsets of group", groupID, code)
 		}
 		codes = append(codes, code)
 		if _, ok := g.Committed(p); ok && code == broker.None {

@@ -121,11 +121,7 @@ func makeDurableDir(files vfs.FS, dir string) error {
 }
 
 // checkEmpty refuses a directory with anything in it that an earlier, broken-off init did not leave.
-func checkEmpty(files vfs.FS, dir string) error {
-	names, err := files.List(dir)
-	if err != nil {
-		return fmt.Errorf("look into %s: %w", dir, err)
-	}
+func checkEmpty(dir string, names []string) error {
 	ours := map[string]bool{lockName: true, "tls": true, "raft": true, metaName + ".tmp": true}
 	for _, name := range names {
 		if !ours[name] {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -50,6 +51,9 @@ func (n *Node) bind(ctx context.Context) (*listeners, error) {
 }
 
 func bindError(key string, err error) error {
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return fmt.Errorf("%s: %w: no interface of this host has it, name another address", key, err)
+	}
 	return fmt.Errorf("%s: %w: stop what holds the port, or name another address", key, err)
 }
 

@@ -257,5 +257,9 @@ func checkUnused(files vfs.FS, dir string) error {
 		}
 		return fmt.Errorf("%s already holds node %d of cluster %s: run it, or name another directory", dir, old.Node, old.Cluster)
 	}
-	return checkEmpty(files, dir)
+	names, err := files.List(dir)
+	if err != nil {
+		return fmt.Errorf("look into %s: %w", dir, err)
+	}
+	return checkEmpty(dir, names)
 }

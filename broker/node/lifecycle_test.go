@@ -225,6 +225,47 @@ func TestAnotherNodesDiskIsRefused(t *testing.T) {
 	s.stop(s.start())
 }
 
+// With another node's or another cluster's certificate nobody would talk to the node, and it would take its lifelines' ends for
+// deaths of the others.
+func TestANodeDoesNotStartWithAnothersCertificate(t *testing.T) {
+	s, other := newSeat(t, vfs.NewMem(), "/data").format(), newSeat(t, vfs.NewMem(), "/data").format()
+	own := map[string][]byte{}
+	for _, name := range []string{nodeCertName, nodeKeyName, caCertName} {
+		var err error
+		if own[name], err = readSmall(s.fs, filepath.Join("/data/tls", name)); err != nil {
+			t.Fatal(err)
+		}
+		its, err := readSmall(other.fs, filepath.Join("/data/tls", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := replaceFile(s.fs, filepath.Join("/data/tls", name), its); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.refused("tls of the cluster listener", "/data/tls/node.crt is of node 1 of cluster", "and this is node 1 of cluster")
+	for _, name := range []string{nodeCertName, nodeKeyName} {
+		if err := replaceFile(s.fs, filepath.Join("/data/tls", name), own[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.refused("tls of the cluster listener", "/data/tls/node.crt with the authorities in /data/tls/ca.crt", "unknown authority")
+	if err := replaceFile(s.fs, "/data/tls/ca.crt", own[caCertName]); err != nil {
+		t.Fatal(err)
+	}
+	s.stop(s.start())
+}
+
+// Whoever lost node.meta is not told to found a cluster over what is left.
+func TestADirectoryWithoutItsIdentityIsNotTakenForAnEmptyOne(t *testing.T) {
+	s := newSeat(t, vfs.NewMem(), "/data").format()
+	s.stop(s.start())
+	if err := s.fs.Remove("/data/node.meta"); err != nil {
+		t.Fatal(err)
+	}
+	s.refused("/data has no node.meta, and is not empty", "restore it from a copy")
+}
+
 func TestWhatIsInUseIsNamed(t *testing.T) {
 	s := newSeat(t, vfs.OS{}, filepath.Join(t.TempDir(), "node")).format()
 	n := s.start()
@@ -237,12 +278,17 @@ func TestWhatIsInUseIsNamed(t *testing.T) {
 		if err := other.config.Set(key, taken); err != nil {
 			t.Fatal(err)
 		}
-		other.refused(key, taken, "name another address")
+		other.refused(key, taken, "stop what holds the port, or name another address")
 		if err := other.config.Set(key, "127.0.0.1:0"); err != nil {
 			t.Fatal(err)
 		}
 		other.stop(other.start()) // nothing of the first attempt is in the way
 	}
+	elsewhere := newSeat(t, vfs.NewMem(), "/data").format()
+	if err := elsewhere.config.Set("listeners.client.bind", "192.0.2.1:0"); err != nil { // RFC 5737
+		t.Fatal(err)
+	}
+	elsewhere.refused("listeners.client.bind", "no interface of this host has it")
 }
 
 // flip changes one byte of a file.

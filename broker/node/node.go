@@ -108,6 +108,10 @@ func Start(ctx context.Context, config Config, seams Seams, logger zerolog.Logge
 	}
 	identity, err := ReadIdentity(seams.FS, config.Data)
 	if errors.Is(err, ErrNotFormatted) {
+		// A list that cannot be had is of a directory that is not there.
+		if names, err := seams.FS.List(config.Data); err == nil && checkEmpty(config.Data, names) != nil {
+			return nil, fmt.Errorf("%s has no %s, and is not empty: if a node was here restore it from a copy, else name another directory", config.Data, metaName)
+		}
 		return nil, fmt.Errorf("%s holds no node: `millrace init --data %s` founds a cluster there, `millrace run --init` does both", config.Data, config.Data)
 	}
 	if err != nil {

@@ -26,7 +26,8 @@ func (n *Node) peerCertificates() (*certificates, error) {
 	})
 }
 
-// checkPeerFiles refuses files with which no other node would talk to this one: a running node keeps those that it has.
+// checkPeerFiles refuses files with which no other node would talk to this one: a running node keeps those that it has, and
+// one that starts ends.
 func (n *Node) checkPeerFiles(l *loadedTLS) error {
 	file, authorities := n.tlsFile(nodeCertName), n.tlsFile(caCertName)
 	cluster, node, err := peer.NodeOf(l.pair.Leaf)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ type certificateFiles struct {
 	fs     vfs.FS
 	names  [3]string // certificate, key, authorities; the last may be empty
 	config func(*loadedTLS) *tls.Config
-	check  func(*loadedTLS) error // what files must satisfy that take the place of others
+	check  func(*loadedTLS) error // what files must satisfy to be used
 	now    func() time.Time
 	logger zerolog.Logger
 }
@@ -55,9 +56,21 @@ func newCertificates(files certificateFiles) (*certificates, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.check(first); isOutOfTime(err) {
+		// No reason to stay down: the clock may be wrong, and what needs no other node goes on.
+		c.logger.Warn().Err(err).Msg("certificate out of time: other nodes will refuse it")
+	} else if err != nil {
+		return nil, err
+	}
 	c.current.Store(first)
 	c.look.Store(c.now().Add(certificatesLook).UnixMilli())
 	return c, nil
+}
+
+// isOutOfTime reports that nothing is wrong with a certificate but the time: it has expired, or is not good yet.
+func isOutOfTime(err error) bool {
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
 }
 
 // listenerTLS makes the configuration of the client or the admin listener.

@@ -88,6 +88,16 @@ func TestAdminRefusesWithACodeAndASentence(t *testing.T) {
 			})
 			return err
 		}},
+		{"seek of no partition", connect.CodeNotFound, "no partition 7 of orders", func() error {
+			_, err := client.Groups().SeekGroup(ctx, &adminapi.SeekGroupRequest{
+				Group: "g", Topics: []string{"orders"}, Partitions: []int32{0, 7}, Target: &adminapi.SeekTarget{To: &adminapi.SeekTarget_End{End: true}},
+			})
+			return err
+		}},
+		{"deletion of no group", connect.CodeNotFound, "there is no such group", func() error {
+			_, err := client.Groups().DeleteGroup(ctx, &adminapi.DeleteGroupRequest{Group: "nope"})
+			return err
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
