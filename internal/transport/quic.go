@@ -203,8 +203,9 @@ type QUICDialer struct {
 	settings  Settings
 	opening   []byte
 
-	mu    sync.Mutex
-	conns map[string]*sharedConn // guarded by mu
+	mu     sync.Mutex
+	conns  map[string]*sharedConn // guarded by mu
+	closed bool                   // guarded by mu
 }
 
 // sharedConn is one connection, or the attempt to make it: ready is closed when conn or err is set.
@@ -299,12 +300,15 @@ func (d *QUICDialer) dial(ctx context.Context, address string) (*quic.Conn, erro
 	return d.transport.Dial(ctx, remote, config, d.settings.config())
 }
 
-// Close ends every connection and closes the socket.
+// Close ends every connection and closes the socket. Closing again does nothing.
 func (d *QUICDialer) Close() error {
 	d.mu.Lock()
-	conns := d.conns
-	d.conns = make(map[string]*sharedConn)
+	conns, closed := d.conns, d.closed
+	d.conns, d.closed = make(map[string]*sharedConn), true
 	d.mu.Unlock()
+	if closed {
+		return nil
+	}
 	for _, shared := range conns {
 		select {
 		case <-shared.ready:
