@@ -188,6 +188,7 @@ func (c *Client) kafka(preamble *adminapi.Preamble, opts ...kgo.Opt) (*kgo.Clien
 		kgo.SeedBrokers(c.options.brokers...),
 		kgo.SoftwareNameAndVersion("millrace-go", Version),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.MetadataMinAge(metadataMinAge),
 	}
 	own = append(own, c.options.authentication()...)
 	if c.options.transport == TLS {
@@ -230,14 +231,18 @@ func (c *Client) dialQUIC(preamble *adminapi.Preamble) (*transport.QUICDialer, e
 	if err != nil {
 		return nil, fmt.Errorf("millrace client: %w", err)
 	}
-	return transport.DialQUIC(socket, config, transport.Settings{IdleTimeout: idleTimeout, HandshakeTimeout: idleTimeout, KeepAlive: keepAlive}, opening), nil
+	settings := transport.Settings{IdleTimeout: idleTimeout, HandshakeTimeout: idleTimeout, KeepAlive: keepAlive, Lifelines: transport.System{}}
+	return transport.DialQUIC(socket, config, settings, opening), nil
 }
 
-// QUIC does not notice when the peer's process dies or hangs: these bound how long that stays hidden. A broker that is back at the
-// same address disowns the old connection at the next probe.
 const (
+	// QUIC does not notice when the peer's process dies, hangs or is cut off: these bound how long that stays hidden where no lifeline
+	// tells. A broker that is back at the same address disowns the old connection at the next probe.
 	idleTimeout = 3 * time.Second
 	keepAlive   = time.Second
+	// metadataMinAge is how soon after the last answer a client asks again who leads. A partition has its next leader a few
+	// hundred milliseconds after a crash; the Kafka client's own five seconds would hide it.
+	metadataMinAge = 100 * time.Millisecond
 )
 
 var _ net.Conn = (*transport.Stream)(nil)

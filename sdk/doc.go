@@ -9,6 +9,9 @@
 // group, so that the broker knows whose filtered log to serve; over TCP the client says the same with its rack. Either
 // way the records that a Consumer polls are those of the group's filtered log, with the offsets of the log itself.
 //
+// Beside each QUIC connection the client holds an idle TCP connection to the same port, if it can: by it a broker's death is
+// known at once instead of after three seconds.
+//
 // Delivery is at least once: a record is polled again if the process ends between handling it and committing. (topic id,
 // partition, offset) identifies a record for ever, also across such repeats.
 package sdk

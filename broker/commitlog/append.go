@@ -174,8 +174,7 @@ func (l *Log) name(seg *segment) error {
 	if named {
 		return nil
 	}
-	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
-		err = fmt.Errorf("sync directory %s: %w", l.cfg.Dir, err)
+	if err := l.flusher.syncDir(l.cfg.Dir); err != nil {
 		l.flusher.fail(err)
 		return err
 	}

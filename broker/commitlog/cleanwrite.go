@@ -291,13 +291,13 @@ func (c *cleaner) swapFiles(group []closedSegment, w *rewriter) error {
 	if err := removeFiles(l.cfg.FS, first.name+indexSuffix, first.name+timeIndexSuffix); err != nil {
 		return err
 	}
-	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
+	if err := l.flusher.syncDir(l.cfg.Dir); err != nil {
 		return err
 	}
 	if err := l.cfg.FS.Rename(w.name, first.name+logSuffix); err != nil {
 		return err
 	}
-	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
+	if err := l.flusher.syncDir(l.cfg.Dir); err != nil {
 		return err
 	}
 	for _, s := range group[1:] {

@@ -112,7 +112,7 @@ func (l *Log) cutFiles(seg *segment, file vfs.File, size int64, gone []*segment)
 	if err := l.forgetCleaned(l.End()); err != nil {
 		return err
 	}
-	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
+	if err := l.flusher.syncDir(l.cfg.Dir); err != nil {
 		return err
 	}
 	if err := file.Truncate(size); err != nil {
@@ -200,7 +200,7 @@ func (l *Log) resetFiles(gone []*segment) error {
 	if err := removeFiles(l.cfg.FS, path.Join(l.cfg.Dir, epochsName)); err != nil {
 		return err
 	}
-	return l.cfg.FS.SyncDir(l.cfg.Dir)
+	return l.flusher.syncDir(l.cfg.Dir)
 }
 
 func (l *Log) removeSegment(s *segment) error {

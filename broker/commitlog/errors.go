@@ -7,8 +7,8 @@ import (
 	"github.com/millrace-io/millrace/broker"
 )
 
-// ErrFull is returned by Append, wrapped, when the file system has no room for another reservation. Nothing was written
-// and the log goes on: appends succeed again once there is room.
+// ErrFull is returned by Append, wrapped, when the file system has no room for another reservation, or the process no
+// descriptor for another segment. Nothing was written and the log goes on: appends succeed again once there is room.
 var ErrFull = errors.New("no space to append")
 
 // ErrClosed is returned by a log after Close, Remove or a failed write.

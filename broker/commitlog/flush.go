@@ -58,12 +58,7 @@ func (j *flushJob) syncs(to []func() error) []func() error {
 		})
 	}
 	if j.names {
-		to = append(to, func() error {
-			if err := j.log.cfg.FS.SyncDir(j.log.cfg.Dir); err != nil {
-				return fmt.Errorf("sync directory %s: %w", j.log.cfg.Dir, err)
-			}
-			return nil
-		})
+		to = append(to, func() error { return j.log.flusher.syncDir(j.log.cfg.Dir) })
 	}
 	return to
 }

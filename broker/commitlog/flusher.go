@@ -91,6 +91,19 @@ func NewFlusher(cfg FlusherConfig) (*Flusher, error) {
 // SyncAll makes everything written on the data directory's file system durable.
 func (f *Flusher) SyncAll() error { return f.volume.Sync() }
 
+// syncDir makes the names in a directory durable, by a sync of everything if no descriptor is left to open it with: the
+// volume's is open (RH16).
+func (f *Flusher) syncDir(dir string) error {
+	err := f.cfg.FS.SyncDir(dir)
+	if errors.Is(err, vfs.ErrNoSpace) {
+		err = f.volume.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
+
 // Wide reports whether so many syncs cost more than one of the whole file system.
 func (f *Flusher) Wide(syncs int) bool { return syncs > f.syncAll }
 

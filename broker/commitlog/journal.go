@@ -232,7 +232,7 @@ func (j *journal) begin() error {
 	}
 	file, err := j.fs.Open(j.name(next))
 	if err != nil {
-		return fmt.Errorf("open flush journal %d: %w", next, err)
+		return fmt.Errorf("open flush journal %d: %v", next, err) // as above, also for want of a descriptor
 	}
 	if j.file != nil {
 		if err := j.file.Close(); err != nil {

@@ -398,6 +398,9 @@ func (c *channel) visibleIn(s situation, pc *piece, from, end broker.Offset) (br
 		return start + broker.Offset(k.visible.next(int(from-start), int(end-start))), nil
 	}
 	c.mu.RUnlock()
+	if c.passes(pc, from, from+1) { // where a reader of history mostly stands
+		return from, nil
+	}
 	k, err := c.chunk(s, pc, from, end)
 	if err != nil {
 		return 0, err
@@ -433,26 +436,47 @@ func (c *channel) remember(s situation, from, end broker.Offset) {
 	c.quiet[from] = end
 }
 
-// untouched reports whether it is known without further work that all count records of [from, end) are sent as they lie.
+// untouched reports whether it is known without further work that all count records of [from, end) are sent as they lie:
+// from what the channel keeps, or, behind it, from what the track found.
 func (c *channel) untouched(s situation, from, end broker.Offset, count int) bool {
 	if int(end-from) != count {
 		return false
 	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.turn != s.turn {
-		return false
-	}
 	for at := from; at < end; {
-		start := at >> chunkBits << chunkBits
-		to := min(end, start+1<<chunkBits)
-		k, i, j := c.chunks[start], int(at-start), int(to-start)
-		if k == nil || k.from > at || k.end < to || k.visible.count(i, j) < j-i || k.altered.count(i, j) > 0 {
+		to := min(end, at>>chunkBits<<chunkBits+1<<chunkBits)
+		whole, kept := c.keptWhole(s, at, to)
+		if !kept {
+			whole = c.passes(s.plan.at(at), at, to)
+		}
+		if !whole {
 			return false
 		}
 		at = to
 	}
 	return true
+}
+
+// keptWhole reports whether all of [from, end), in one chunk, is visible as it lies; kept is false where the chunk is not in
+// memory.
+func (c *channel) keptWhole(s situation, from, end broker.Offset) (whole, kept bool) {
+	start := from >> chunkBits << chunkBits
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	k, i, j := c.chunks[start], int(from-start), int(end-start)
+	if k == nil || c.turn != s.turn || k.from > from || k.end < end {
+		return false, false
+	}
+	return k.visible.count(i, j) == j-i && k.altered.count(i, j) == 0, true
+}
+
+// passes reports whether all of [from, end), whose answers are kept no more, is visible as it lies, as far as that can be
+// told without looking into repeats or files.
+func (c *channel) passes(pc *piece, from, end broker.Offset) bool {
+	if pc.raw || end > pc.end {
+		return false
+	}
+	t := c.lead.track(pc.key)
+	return t != nil && t.passes(from, end)
 }
 
 // answers returns which of [from, end), below cleared, are visible and which of them are not as they lie, as bits from

@@ -156,6 +156,20 @@ func (t *track) tryAnswer(start, from, end broker.Offset, row window.Row) (answe
 	return a, h, nil
 }
 
+// passes reports whether all of [from, end) is known to pass as it lies: judged, in one block that is in memory, and without
+// a repeat, whatever a row makes of those.
+func (t *track) passes(from, end broker.Offset) bool {
+	start := blockOf(from, t.window.BlockBits)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	b := t.blocks[start]
+	if b == nil || !t.opened || end > min(t.judged, b.limit()) {
+		return false
+	}
+	i, j := int(from-start), int(end-start)
+	return b.withheld.next(i, j) == j && b.special.next(i, j) == j && len(b.repeats.In(int64(from), int64(end))) == 0
+}
+
 // sightings returns those of [from, end), which is judged.
 func (t *track) sightings(from, end broker.Offset) ([]window.Sighting, error) {
 	var found []window.Sighting

@@ -4,40 +4,84 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // outbox answers a connection's Produce requests in the order they came while later ones are already submitted. The
-// session's goroutine adds and drains; one goroutine of its own, started with the first request, waits for each and
-// writes. The session writes to the connection itself only when the outbox is empty, so there is one writer at a time.
+// session's goroutine adds and drains; one goroutine of its own, started with the first request, writes. That one sleeps
+// until a request can be answered: it is woken once for each, not when one comes as well. The session writes to the
+// connection itself only when the outbox is empty, so there is one writer at a time.
 type outbox struct {
 	session *session
-	queue   chan *pendingProduce // nil until the first; its room is the pipeline's depth
+	room    chan struct{} // nil until the first; it holds one for each request that waits, up to the pipeline's depth
+	wake    chan struct{} // holds one: a request can be answered, or the outbox is closed
+	alarm   *time.Timer   // the first request's time is up
 	unsent  sync.WaitGroup
 	bytes   atomic.Int64 // of the frames that wait
-	broken  atomic.Bool  // the connection takes no more answers; what is left is only waited for
+	broken  atomic.Bool  // the connection takes no more answers; what is left is only let go
+
+	mu      sync.Mutex
+	queue   []*pendingProduce
+	alarmAt time.Time // when alarm goes off, not after the first request's time; zero: it is not set
+	closed  bool
 }
 
 var errBroken = errors.New("a response could not be written")
 
-// add queues p behind what was added before. It waits while the pipeline is full.
+// add queues p behind what was added before, and ends its submission. It waits while the pipeline is full.
 func (o *outbox) add(p *pendingProduce) error {
-	if o.queue == nil {
-		o.queue = make(chan *pendingProduce, o.session.Limits.PipelineDepth)
-		o.session.tasks.Go("kafka produce responses", func(ctx context.Context) error {
-			o.run(ctx)
-			return nil
-		})
+	if o.room == nil {
+		o.start()
 	}
 	o.unsent.Add(1)
 	o.bytes.Add(int64(p.bytes))
-	o.queue <- p
+	o.room <- struct{}{}
+	o.mu.Lock()
+	o.queue = append(o.queue, p)
+	o.setAlarm()
+	o.mu.Unlock()
+	p.settled()
+	if o.broken.Load() {
+		o.poke()
+	}
 	if o.bytes.Load() > int64(o.session.Limits.PipelineBytesMax) {
 		return o.drain()
 	}
 	return o.err()
+}
+
+func (o *outbox) start() {
+	o.room = make(chan struct{}, o.session.Limits.PipelineDepth)
+	o.wake = make(chan struct{}, 1)
+	o.alarm = time.NewTimer(o.session.Limits.ProduceWaitMax)
+	o.session.tasks.Go("kafka produce responses", func(ctx context.Context) error {
+		defer o.alarm.Stop()
+		o.run(ctx)
+		return nil
+	})
+}
+
+// poke wakes the goroutine that writes.
+func (o *outbox) poke() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// setAlarm has the goroutine woken when the first request's time is up, or before. One that is set already stays: setting it
+// anew for each request would cost each. Under mu.
+func (o *outbox) setAlarm() {
+	if len(o.queue) == 0 {
+		return
+	}
+	if first := o.queue[0].deadline; o.alarmAt.IsZero() || first.Before(o.alarmAt) {
+		o.alarmAt = first
+		o.alarm.Reset(time.Until(first))
+	}
 }
 
 // drain returns when everything that was added is answered.
@@ -55,52 +99,55 @@ func (o *outbox) err() error {
 
 // close ends the outbox behind what was added, and waits for it.
 func (o *outbox) close() {
-	if o.queue != nil {
-		close(o.queue)
+	if o.room == nil {
+		return
 	}
+	o.mu.Lock()
+	o.closed = true
+	o.mu.Unlock()
+	o.poke()
 	o.unsent.Wait()
 }
 
-// run takes the requests in order. Each turn waits for the first and writes it together with those behind it that are
-// answered already.
+// run answers requests in order. Each turn writes the first together with those behind it that are answered already.
 func (o *outbox) run(ctx context.Context) {
 	var turn []*pendingProduce
-	var held *pendingProduce // taken from the queue and not answered yet
+	end := ctx.Done()
 	for {
-		next := held
-		held = nil
-		if next == nil {
-			if next = <-o.queue; next == nil {
-				return
-			}
+		var closed bool
+		if turn, closed = o.take(turn[:0]); len(turn) > 0 {
+			o.write(turn)
+			continue
 		}
-		if !next.wait(ctx) {
+		if closed {
+			return
+		}
+		select {
+		case <-o.wake:
+		case <-o.alarm.C:
+			o.mu.Lock()
+			o.alarmAt = time.Time{}
+			o.mu.Unlock()
+		case <-end:
 			o.broken.Store(true)
+			end = nil
 		}
-		turn = append(turn[:0], next)
-		for held == nil && len(turn) < cap(o.queue) {
-			more := o.poll()
-			if more == nil {
-				break
-			}
-			if more.answered() {
-				turn = append(turn, more)
-			} else {
-				held = more
-			}
-		}
-		o.write(turn)
 	}
 }
 
-// poll takes a request that is in the queue already. A closed queue looks empty here; run sees its end.
-func (o *outbox) poll() *pendingProduce {
-	select {
-	case p := <-o.queue:
-		return p
-	default:
-		return nil
+// take appends the requests at the head of the queue that can be answered: every outcome is known, or their time is up. It
+// reports whether the outbox is closed and empty.
+func (o *outbox) take(turn []*pendingProduce) (_ []*pendingProduce, closed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for n < len(o.queue) && (o.queue[n].answered() || o.broken.Load() || !time.Now().Before(o.queue[n].deadline)) {
+		n++
 	}
+	turn = append(turn, o.queue[:n]...)
+	o.queue = slices.Delete(o.queue, 0, n)
+	o.setAlarm()
+	return turn, o.closed && len(o.queue) == 0
 }
 
 // write answers a turn with one write and lets the requests go.
@@ -134,6 +181,7 @@ func (o *outbox) write(turn []*pendingProduce) {
 		s.Metrics.Request("Produce", p.code(), time.Since(p.start))
 		p.finish()
 		o.bytes.Add(-int64(p.bytes))
+		<-o.room
 		o.unsent.Done()
 	}
 }

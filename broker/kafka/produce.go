@@ -40,8 +40,7 @@ type pendingProduce struct {
 	throttle time.Duration
 
 	outcomes []produceOutcome
-	open     atomic.Int32  // outcomes that are missing, and one for the submission itself
-	ready    chan struct{} // closed when none is
+	open     atomic.Int32 // outcomes that are missing, and one for the submission itself
 }
 
 // produceOutcome is what became of one partition's batch. done is set last, so that a late outcome is never half read.
@@ -56,7 +55,6 @@ type produceOutcome struct {
 func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceRequest, f *frame, start time.Time) error {
 	p := &pendingProduce{
 		session: s, header: h, request: req, image: s.Metadata.Image(), frame: *f, bytes: len(f.body), start: start,
-		ready: make(chan struct{}),
 	}
 	*f = frame{}
 	p.deadline = start.Add(min(time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond, s.Limits.ProduceWaitMax))
@@ -83,7 +81,6 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 	}
 	s.throttle = s.use(metadata.ProducerByteRate, p.bytes)
 	p.throttle = s.throttle
-	p.settled()
 	if err := s.outbox.add(p); err != nil || s.throttle == 0 {
 		return err
 	}
@@ -175,31 +172,12 @@ func (p *pendingProduce) settle(outcome *produceOutcome, a Appended) {
 // settled counts an outcome, or the end of the submission, and wakes the outbox with the last.
 func (p *pendingProduce) settled() {
 	if p.open.Add(-1) == 0 {
-		close(p.ready)
+		p.session.outbox.poke()
 	}
 }
 
 // answered reports whether every outcome is known.
 func (p *pendingProduce) answered() bool { return p.open.Load() == 0 }
-
-// wait returns when the request can be answered: all outcomes are known, or its time is up. It reports false when the
-// server ends first.
-func (p *pendingProduce) wait(ctx context.Context) bool {
-	select {
-	case <-p.ready:
-		return true
-	default:
-	}
-	timer := time.NewTimer(time.Until(p.deadline))
-	defer timer.Stop()
-	select {
-	case <-p.ready:
-	case <-timer.C:
-	case <-ctx.Done():
-		return false
-	}
-	return true
-}
 
 // silent reports that the request gets no answer.
 func (p *pendingProduce) silent() bool { return p.request.Acks == 0 }

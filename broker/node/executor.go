@@ -323,6 +323,9 @@ func (e *executor) role(image *metadata.Image, state *metadata.Partition) {
 	}
 	if leads && (!led || was != epoch) {
 		e.node.metrics.elections.Inc()
+		if state.Recovering {
+			e.node.metrics.unclean.Inc()
+		}
 		e.led[state.TopicPartition] = epoch
 		e.lead(image, r, epoch)
 	}

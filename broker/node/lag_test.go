@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"strconv"
 	"testing"
 
@@ -28,4 +29,19 @@ func TestAScrapeTellsHowFarFollowersAreBehind(t *testing.T) {
 	})
 	c.nodes[2] = c.seats[2].start()
 	awaitSamples(t, c.nodes[0], map[string]string{`millrace_replication_lag_records{follower="3"}`: "0", `millrace_replication_lag_seconds{follower="3"}`: "0"})
+	size := scrape(t, c.nodes[0])[`millrace_topic_size_bytes{topic="orders"}`]
+	bytes, err := strconv.Atoi(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitSamples(t, c.nodes[0], map[string]string{`millrace_replication_bytes_total{direction="sent"}`: fmt.Sprint(2 * bytes)})
+	for _, follower := range c.nodes[1:] {
+		awaitSamples(t, follower, map[string]string{
+			`millrace_replication_bytes_total{direction="sent"}`: "0", `millrace_replication_bytes_total{direction="received"}`: size})
+	}
+	for _, name := range []string{`millrace_quic_rtt_seconds{peer="2"}`, `millrace_quic_cwnd_bytes{peer="2"}`} {
+		if got := scrape(t, c.nodes[0])[name]; got == "" || got == "0" {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
 }

@@ -37,16 +37,20 @@ func (c *clusterRoom) serveTCP() {
 	}
 	handshakes := make(chan struct{}, handshakesMax)
 	c.node.base.Go("accept on the cluster listener", func(ctx context.Context) error {
-		for {
+		for refused := false; ; {
 			conn, err := c.node.bound.cluster.Accept()
 			if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
 				return nil
 			}
 			if err != nil {
-				c.logger.Warn().Err(err).Msg("a connection to the cluster listener was not accepted")
+				if !refused {
+					c.logger.Warn().Err(err).Msg("connections to the cluster listener are not accepted")
+				}
+				refused = true
 				time.Sleep(acceptAgain)
 				continue
 			}
+			refused = false
 			select {
 			case handshakes <- struct{}{}:
 			case <-ctx.Done():

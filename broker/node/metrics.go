@@ -31,6 +31,7 @@ type metrics struct {
 	fsync       prometheus.Histogram
 	fsyncFiles  prometheus.Counter
 	elections   prometheus.Counter
+	unclean     prometheus.Counter
 	corruptions prometheus.Counter
 	readOnly    prometheus.Gauge
 
@@ -62,6 +63,7 @@ func newMetrics() *metrics {
 		}),
 		fsyncFiles:  prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_log_fsync_files_total", Help: "Files synced, by all groups together."}),
 		elections:   prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_leader_elections_total", Help: "Times that this node became leader of a partition."}),
+		unclean:     prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_unclean_elections_total", Help: "Times that this node became leader of a partition though it was not known to have everything."}),
 		corruptions: prometheus.NewCounter(prometheus.CounterOpts{Name: "millrace_log_corrupt_total", Help: "Partitions found damaged below their flush point."}),
 	}
 	m.readOnly = prometheus.NewGauge(prometheus.GaugeOpts{Name: "millrace_disk_read_only", Help: "1 while records from clients are refused for want of space."})
@@ -75,7 +77,7 @@ func newMetrics() *metrics {
 		m.peersRefused, m.raftDropped, m.fenced, m.deaths,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
 		m.ready, m.requests, m.durations, m.connections, m.unsupported, m.bypassed, m.throttled, m.traps,
-		m.producedBytes, m.producedRecords, m.fetchedBytes, m.fetchedRecords, m.fsync, m.fsyncFiles, m.elections, m.corruptions, m.readOnly,
+		m.producedBytes, m.producedRecords, m.fetchedBytes, m.fetchedRecords, m.fsync, m.fsyncFiles, m.elections, m.unclean, m.corruptions, m.readOnly,
 	)
 	return m
 }

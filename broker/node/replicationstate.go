@@ -52,12 +52,14 @@ func (s *standing) add(p *metadata.Partition) {
 
 // replicationDescs are the metrics of this node's dealings with the leaders and followers of its partitions.
 type replicationDescs struct {
-	lagRecords, lagSeconds                                                               *prometheus.Desc
+	bytes, lagRecords, lagSeconds                                                        *prometheus.Desc
 	sessions, subscriptionsEnded, truncations, streamMoves, lateFrames, refused, expired *prometheus.Desc
+	rtt, window                                                                          *prometheus.Desc
 }
 
 func newReplicationDescs() replicationDescs {
 	return replicationDescs{
+		bytes:              describe("millrace_replication_bytes_total", "Bytes of record batches sent to followers, and received from leaders.", "direction"),
 		lagRecords:         describe("millrace_replication_lag_records", "Records that a follower has not acknowledged, of all partitions that this node leads.", "follower"),
 		lagSeconds:         describe("millrace_replication_lag_seconds", "Age of the oldest record that a follower has not acknowledged, of all partitions that this node leads.", "follower"),
 		sessions:           describe("millrace_replication_sessions_total", "Sessions begun, as leader with followers and as follower with leaders.", "role"),
@@ -67,6 +69,8 @@ func newReplicationDescs() replicationDescs {
 		lateFrames:         describe("millrace_replication_late_frames_total", "Frames of subscriptions that were over."),
 		refused:            describe("millrace_replication_streams_refused_total", "Streams of followers that were refused."),
 		expired:            describe("millrace_replication_requests_expired_total", "Requests of followers that waited for an image in vain."),
+		rtt:                describe("millrace_quic_rtt_seconds", "Round trip time of the control connection with a node, smoothed.", "peer"),
+		window:             describe("millrace_quic_cwnd_bytes", "Congestion window of the control connection with a node.", "peer"),
 	}
 }
 
@@ -86,8 +90,19 @@ func (s *stateCollector) lags(gauge func(*prometheus.Desc, float64, ...string)) 
 	}
 }
 
+// paths tells how the packets to other nodes fare.
+func (s *stateCollector) paths(gauge func(*prometheus.Desc, float64, ...string)) {
+	for node, path := range s.node.cluster.fabric.Paths() {
+		peer := strconv.Itoa(int(node))
+		gauge(s.replicationIs.rtt, path.RTT.Seconds(), peer)
+		gauge(s.replicationIs.window, float64(path.WindowBytes), peer)
+	}
+}
+
 func (s *stateCollector) replication(counter func(*prometheus.Desc, float64, ...string)) {
 	is, c := s.replicationIs, s.node.set.ReplicationCounts()
+	counter(is.bytes, float64(c.BytesSent), "sent")
+	counter(is.bytes, float64(c.BytesReceived), "received")
 	counter(is.sessions, float64(c.SessionsTaken), "leader")
 	counter(is.sessions, float64(c.SessionsMade), "follower")
 	counter(is.subscriptionsEnded, float64(c.Ended), "leader")

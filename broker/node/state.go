@@ -97,6 +97,7 @@ func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
 	s.cluster(gauge)
 	s.replication(counter)
 	s.lags(gauge)
+	s.paths(gauge)
 	s.groups(gauge, counter)
 	s.chains(gauge, counter)
 	s.plugins(gauge, counter)

@@ -337,6 +337,18 @@ func (f *Fabric) Connected() []Peer {
 	return all
 }
 
+// Paths tells how the packets of the control connections fare, by the number of the node at the other end.
+func (f *Fabric) Paths() map[broker.NodeID]transport.Path {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[broker.NodeID]transport.Path{}
+	for _, links := range f.links {
+		newest := links[len(links)-1]
+		all[newest.peer.Node] = newest.conn.Path()
+	}
+	return all
+}
+
 // SendRaft sends a raft message; false if it was dropped.
 func (f *Fabric) SendRaft(to broker.RaftID, message []byte) bool {
 	l := f.link(to)

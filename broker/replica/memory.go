@@ -101,7 +101,7 @@ func (p *pacer) pay(now time.Time, bytes, perSecond int64) time.Duration {
 
 // counts are what happened on the sessions of a node.
 type counts struct {
-	sessions, refused, dials, ended, lateFrames, stops, cuts, resets, moves, marks, parkedLate atomic.Int64
+	sessions, refused, dials, ended, lateFrames, stops, cuts, resets, moves, marks, parkedLate, sent, received atomic.Int64
 }
 
 // ReplicationCounts say what happened on the sessions of a node since its start.
@@ -116,6 +116,8 @@ type ReplicationCounts struct {
 	Moves           int64 // subscriptions that changed streams
 	Marks           int64 // of positions that no data carried
 	RequestsExpired int64 // that waited for an image in vain
+	BytesSent       int64 // of batches, to followers
+	BytesReceived   int64 // of batches, from leaders
 }
 
 // ReplicationCounts returns the counts; zeros on a node that does not replicate.
@@ -128,5 +130,6 @@ func (s *Set) ReplicationCounts() ReplicationCounts {
 		SessionsTaken: c.sessions.Load(), StreamsRefused: c.refused.Load(), SessionsMade: c.dials.Load(), Ended: c.ended.Load(),
 		LateFrames: c.lateFrames.Load(), Stops: c.stops.Load(), Cuts: c.cuts.Load(), Resets: c.resets.Load(),
 		Moves: c.moves.Load(), Marks: c.marks.Load(), RequestsExpired: c.parkedLate.Load(),
+		BytesSent: c.sent.Load(), BytesReceived: c.received.Load(),
 	}
 }

@@ -195,7 +195,7 @@ func (r *Replica) writeGroup(nowMs int64) {
 		r.hooks.Written(r.tp, g.write)
 		o.leader.OnAppend(g.next, r.clockMs())
 		for _, s := range o.subscriptions {
-			s.appended()
+			s.appended(g.bytes, batch.View(g.bytes).BaseOffset(), g.next)
 		}
 	}
 	o.producers.Commit()
@@ -220,7 +220,7 @@ func (r *Replica) refuseGroup(err error) {
 	var answer error = broker.Errorf(broker.StorageError, "partition %s: append: %v", r.tp, err)
 	switch {
 	case errors.Is(err, commitlog.ErrFull):
-		answer = noSpace("partition %s: the disk of node %d is full, nothing was appended", r.tp, r.node)
+		answer = noSpace("partition %s: node %d has no space on its disk, or no file descriptor, for more records: nothing was appended", r.tp, r.node)
 	case errors.Is(err, broker.CorruptMessage):
 		answer = broker.Errorf(broker.CorruptMessage, "partition %s: append: %v", r.tp, err)
 		r.logger.Error().Err(err).Msg("the log refused stamped batches")

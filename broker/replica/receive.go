@@ -185,6 +185,7 @@ func (s *upSession) readData(ctx context.Context, in *wire.Reader, n int) error 
 		return nil
 	}
 	size := int64(len(p.Batches))
+	s.links.counts.received.Add(size)
 	s.mu.Lock()
 	flood := to.bytes > 0 && to.bytes+size > subscriptionBytesMax
 	to.bytes += size

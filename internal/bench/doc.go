@@ -29,7 +29,7 @@
 //	trio.go, triomillrace.go, triokafka.go, trionats.go        clusters of three
 //	trioload.go   load on clusters             triostrike.go, triofail.go   leaders that die
 //	trioscale.go  many partitions              triocatchup.go, rawstream.go a follower far behind
-//	trioreach.go  bounds of clusters
+//	trioreach.go  bounds of clusters           triocut.go      hosts of their own, with links
 //
 // Beside it: kfake and host are brokers as processes, plugin is the guest, and nats is a module of its own with the
 // driver for NATS and the pinned server.

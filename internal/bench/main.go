@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/millrace-io/millrace/internal/chaos/netns"
 )
 
 // settings are what the command line says.
@@ -68,15 +71,42 @@ func run(ctx context.Context, arguments []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	home, err := newWorkshop(ctx, work)
+	b := &bench{settings: s, work: work, arguments: arguments, log: os.Stderr}
+	if netns.Inside() {
+		b.log = io.Discard // whoever made the sandbox shows what comes of it
+	}
+	hosts, err := newHosts(ctx)
 	if err != nil {
 		return err
 	}
-	b := &bench{settings: s, work: work, log: os.Stderr}
-	if s.cluster {
-		b.systems, err = triosNamed(flags.systems, home, s.keys)
+	if hosts != nil {
+		defer func() { err = errors.Join(err, hosts.Close()) }()
+	}
+	if err := b.install(ctx, &flags, hosts); err != nil {
+		return err
+	}
+	command := append([]string{"go run ./internal/bench"}, arguments...)
+	b.save = func() error { return newReport(b, command).write(s.json) }
+	estimate := b.estimate()
+	fmt.Fprintf(b.log, "about %v, until %s; every visit adds to %s\n", estimate.Round(time.Minute/2),
+		time.Now().Add(estimate).Format("15:04"), s.json)
+	failure := b.all(ctx)
+	if hosts == nil {
+		newReport(b, command).print(os.Stdout) // of what there is
+	}
+	return errors.Join(failure, b.save())
+}
+
+// install brings the chosen systems here.
+func (b *bench) install(ctx context.Context, flags *texts, hosts *netns.Router) error {
+	home, err := newWorkshop(ctx, b.work)
+	if err != nil {
+		return err
+	}
+	if b.cluster {
+		b.systems, err = triosNamed(flags.systems, home, b.keys, hosts)
 	} else {
-		b.systems, err = systemsNamed(flags.systems, flags.brokers, home, s.keys)
+		b.systems, err = systemsNamed(flags.systems, flags.brokers, home, b.keys)
 	}
 	if err != nil {
 		return err
@@ -87,14 +117,7 @@ func run(ctx context.Context, arguments []string) (err error) {
 			return fmt.Errorf("%s: %w", x.Name(), err)
 		}
 	}
-	command := append([]string{"go run ./internal/bench"}, arguments...)
-	b.save = func() error { return newReport(b, command).write(s.json) }
-	estimate := b.estimate()
-	fmt.Fprintf(b.log, "about %v, until %s; every visit adds to %s\n", estimate.Round(time.Minute/2),
-		time.Now().Add(estimate).Format("15:04"), s.json)
-	failure := b.all(ctx)
-	newReport(b, command).print(os.Stdout) // of what there is
-	return errors.Join(failure, b.save())
+	return nil
 }
 
 // texts are flags as they were typed.

@@ -47,7 +47,7 @@ func trioCatchUpPart(ctx context.Context, v *visit) error {
 			return err
 		}
 		return v.beside(ctx, d, trioCatchUp+"-load-beside", func(ctx context.Context) error {
-			began, err := s.StartNode(trioNodes)
+			began, err := s.StartNode(ctx, trioNodes)
 			if err == nil {
 				err = s.Whole(ctx, l.topic)
 			}

@@ -53,18 +53,26 @@ func (v *visit) struck(ctx context.Context, kinds []strikes) error {
 				m := v.at
 				m.Scenario, m.Seconds = kind.scenario, found.Gap
 				v.keep(m)
-				if kind.signal == syscall.SIGSTOP {
-					err = s.Signal(found.Node, syscall.SIGCONT)
-				} else {
-					_, err = s.StartNode(found.Node)
-				}
-				if err = errors.Join(err, s.Whole(ctx, kind.topic)); err != nil {
+				if err = errors.Join(undo(ctx, s, kind.strike, found.Node), s.Whole(ctx, kind.topic)); err != nil {
 					return fmt.Errorf("%s: after it: %w", kind.scenario, err)
 				}
 			}
 		}
 		return nil
 	})
+}
+
+// undo makes a broker that was struck serve again.
+func undo(ctx context.Context, on clustered, s strike, node int) error {
+	switch {
+	case s.cut:
+		on.Heal()
+		return nil
+	case s.signal == syscall.SIGSTOP:
+		return on.Signal(node, syscall.SIGCONT)
+	}
+	_, err := on.StartNode(ctx, node)
+	return err
 }
 
 // trioRestartPart ends all nodes and starts them together, from which the time counts until all replicas are in sync and a
@@ -90,7 +98,7 @@ func trioRestartPart(ctx context.Context, v *visit) error {
 			}
 			began := time.Now()
 			for node := range trioNodes {
-				if _, err := s.StartNode(node + 1); err != nil {
+				if _, err := s.StartNode(ctx, node+1); err != nil {
 					return err
 				}
 			}

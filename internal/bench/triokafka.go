@@ -10,8 +10,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/millrace-io/millrace/internal/process"
 )
 
 // kafkaTrioSettings are those of three brokers that are controllers as well, with the release's defaults but for topics that
@@ -58,7 +56,7 @@ func (k *kafkaTrio) Start(ctx context.Context) (execAt time.Time, err error) {
 	}
 	var voters []string
 	for i := range k.clients {
-		if err := process.FreeAddresses(&k.clients[i], &k.controllers[i]); err != nil {
+		if err := k.place(i, &k.clients[i], &k.controllers[i]); err != nil {
 			return time.Time{}, err
 		}
 		voters = append(voters, fmt.Sprintf("%d@%s", i+1, k.controllers[i]))
@@ -75,7 +73,7 @@ func (k *kafkaTrio) Start(ctx context.Context) (execAt time.Time, err error) {
 		}
 	}
 	for i := range k.clients {
-		if execAt, err = k.StartNode(i + 1); err != nil {
+		if execAt, err = k.StartNode(ctx, i+1); err != nil {
 			return execAt, err
 		}
 	}
@@ -86,8 +84,8 @@ func (k *kafkaTrio) Start(ctx context.Context) (execAt time.Time, err error) {
 }
 
 // StartNode implements clustered.
-func (k *kafkaTrio) StartNode(node int) (time.Time, error) {
-	return k.daemons[node-1].start("java", newKafka(k.name, k.home).command(k.properties(node-1))...)
+func (k *kafkaTrio) StartNode(ctx context.Context, node int) (time.Time, error) {
+	return k.start(ctx, node-1, "java", newKafka(k.name, k.home).command(k.properties(node-1))...)
 }
 
 // controller is the node that leads the metadata quorum.
@@ -115,7 +113,7 @@ func (k *kafkaTrio) controller(ctx context.Context) (leader int, err error) {
 
 // Strike implements clustered.
 func (k *kafkaTrio) Strike(ctx context.Context, s strike) (struck, error) {
-	return k.driver().strike(ctx, s, k.controller, k.Signal)
+	return k.driver().strike(ctx, s, k.controller, k.hit)
 }
 
 // Whole implements clustered.

@@ -20,6 +20,7 @@ const (
 	trioOpen    = "r3-open"
 	trioKill    = "r3-kill"
 	trioPause   = "r3-pause"
+	trioCut     = "r3-cut"
 	trioRestart = "r3-restart"
 	trioIdle    = "r3-1000p"
 	trioOrphans = "r3-5000p"
@@ -49,6 +50,7 @@ func trioItineraries() []itinerary {
 		}},
 		{pause: true, on: kafkaLike, peerRounds: 1, parts: []part{
 			{name: trioPause, about: "SIGSTOP of a partition's leader", seconds: 30, slower: map[string]float64{"kafka": 150}, run: trioPausePart},
+			{name: trioCut, about: "the link of a partition's leader is cut", seconds: 35, slower: map[string]float64{"kafka": 150}, run: trioCutPart},
 			{name: trioIdle, about: "1,000 partitions made, and left alone", seconds: 40, slower: map[string]float64{"kafka": 60}, run: trioIdlePart},
 			{name: trioOrphans, about: "5,000 partitions of a broker that dies", seconds: 40, slower: map[string]float64{"kafka": 120}, run: trioOrphansPart},
 		}},

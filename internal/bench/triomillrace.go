@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -13,7 +14,6 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/millrace-io/millrace/broker/adminapi"
-	"github.com/millrace-io/millrace/internal/process"
 	"github.com/millrace-io/millrace/sdk"
 )
 
@@ -49,11 +49,11 @@ func (m *millraceTrio) Start(ctx context.Context) (execAt time.Time, err error) 
 		return time.Time{}, err
 	}
 	for i := range m.clients {
-		if err := process.FreeAddresses(&m.clients[i], &m.clusters[i], &m.admins[i]); err != nil {
+		if err := m.place(i, &m.clients[i], &m.clusters[i], &m.admins[i]); err != nil {
 			return time.Time{}, err
 		}
 	}
-	if err := m.command(ctx, "init", "--data", m.data(0)); err != nil {
+	if err := m.command(ctx, "init", "--data", m.data(0), "--host", m.host(0)); err != nil {
 		return time.Time{}, err
 	}
 	for i := range m.daemons {
@@ -61,7 +61,7 @@ func (m *millraceTrio) Start(ctx context.Context) (execAt time.Time, err error) 
 			err = m.join(ctx, i)
 		}
 		if err == nil {
-			execAt, err = m.StartNode(i + 1)
+			execAt, err = m.StartNode(ctx, i+1)
 		}
 		if err == nil {
 			err = m.daemons[i].serving(ctx, m.clients[i])
@@ -84,12 +84,18 @@ func (m *millraceTrio) command(ctx context.Context, arguments ...string) error {
 }
 
 // StartNode implements clustered.
-func (m *millraceTrio) StartNode(node int) (time.Time, error) {
+func (m *millraceTrio) StartNode(ctx context.Context, node int) (time.Time, error) {
 	i := node - 1
 	seeds := slices.Delete(slices.Clone(m.clusters[:]), i, i+1)
-	return m.daemons[i].start(m.program(), append([]string{"run", "--data", m.data(i), "--node-id", strconv.Itoa(node),
+	// Admin listeners have no password here; beyond the loopback that must be said.
+	return m.start(ctx, i, m.program(), append([]string{"run", "--data", m.data(i), "--node-id", strconv.Itoa(node),
 		"--listeners-client-bind", m.clients[i], "--listeners-cluster-bind", m.clusters[i], "--listeners-admin-bind", m.admins[i],
-		"--cluster-seeds", strings.Join(seeds, ","), "--log-level", "warn"}, m.keys...)...)
+		"--insecure-admin", "true", "--cluster-seeds", strings.Join(seeds, ","), "--log-level", "warn"}, m.keys...)...)
+}
+
+// host is where a node's listeners are.
+func (m *millraceTrio) host(i int) string {
+	return netip.MustParseAddrPort(m.clusters[i]).Addr().String()
 }
 
 // join has a node join with a token of the first.
@@ -103,7 +109,8 @@ func (m *millraceTrio) join(ctx context.Context, i int) error {
 	if err != nil {
 		return fmt.Errorf("let node %d join: %w", node, err)
 	}
-	return m.command(ctx, "join", "--data", m.data(i), "--node-id", strconv.Itoa(int(node)), "--cluster", invited.Address, "--token", invited.Token)
+	return m.command(ctx, "join", "--data", m.data(i), "--node-id", strconv.Itoa(int(node)), "--cluster", invited.Address, "--token", invited.Token,
+		"--host", m.host(i))
 }
 
 // promote makes voters of all nodes in one step, as soon as they are level.
@@ -162,7 +169,7 @@ func (m *millraceTrio) controller(ctx context.Context) (int, error) {
 
 // Strike implements clustered.
 func (m *millraceTrio) Strike(ctx context.Context, s strike) (struck, error) {
-	return m.driver().strike(ctx, s, m.controller, m.Signal)
+	return m.driver().strike(ctx, s, m.controller, m.hit)
 }
 
 // Whole implements clustered.

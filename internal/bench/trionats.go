@@ -8,8 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/millrace-io/millrace/internal/process"
 )
 
 // natsTrioSettings are the release's defaults, but for the largest store.
@@ -61,7 +59,7 @@ func (n *natsTrio) Start(ctx context.Context) (execAt time.Time, err error) {
 		return time.Time{}, err
 	}
 	for i := range n.clients {
-		if err := process.FreeAddresses(&n.clients[i], &n.routes[i]); err != nil {
+		if err := n.place(i, &n.clients[i], &n.routes[i]); err != nil {
 			return time.Time{}, err
 		}
 	}
@@ -71,7 +69,7 @@ func (n *natsTrio) Start(ctx context.Context) (execAt time.Time, err error) {
 		if err := os.WriteFile(n.config(i), []byte(text), 0o600); err != nil {
 			return time.Time{}, err
 		}
-		if execAt, err = n.StartNode(i + 1); err != nil {
+		if execAt, err = n.StartNode(ctx, i+1); err != nil {
 			return execAt, err
 		}
 	}
@@ -79,8 +77,8 @@ func (n *natsTrio) Start(ctx context.Context) (execAt time.Time, err error) {
 }
 
 // StartNode implements clustered.
-func (n *natsTrio) StartNode(node int) (time.Time, error) {
-	return n.daemons[node-1].start(n.home.bin("nats-server"), "-c", n.config(node-1))
+func (n *natsTrio) StartNode(ctx context.Context, node int) (time.Time, error) {
+	return n.start(ctx, node-1, n.home.bin("nats-server"), "-c", n.config(node-1))
 }
 
 // Strike implements clustered: the driver finds the leader of the stream and strikes it by its process id.

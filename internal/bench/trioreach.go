@@ -21,7 +21,7 @@ func trioTargets() (all []target) {
 		scenario     string
 		median, most float64 // 0: none
 	}{
-		{trioKill + "-leader", 1.2, 2.5}, {trioKill + "-both", 1.2, 2.5}, {trioPause + "-leader", 2.5, 0}, {trioRestart, 2, 0},
+		{trioKill + "-leader", 1.2, 2.5}, {trioKill + "-both", 1.2, 2.5}, {trioPause + "-leader", 2.5, 0}, {trioCut + "-leader", 2.5, 0}, {trioRestart, 2, 0},
 		{trioIdle + "-create", 10, 0}, {trioOrphans, 2, 0},
 	} {
 		all = append(all, target{name: s.scenario + ": median", unit: "s", most: s.median, figure: ofOurs(s.scenario, seconds)})

@@ -73,7 +73,7 @@ func (d kafkaDriver) until(ctx context.Context, what string, topics []string, do
 }
 
 // strike makes a topic and strikes the leader of one of its partitions.
-func (d kafkaDriver) strike(ctx context.Context, s strike, controller func(context.Context) (int, error), signal func(int, syscall.Signal) error) (struck, error) {
+func (d kafkaDriver) strike(ctx context.Context, s strike, controller func(context.Context) (int, error), hit func(strike, int) error) (struck, error) {
 	if err := d.CreateTopic(ctx, s.topic, strikePartitions); err != nil {
 		return struck{}, err
 	}
@@ -84,7 +84,7 @@ func (d kafkaDriver) strike(ctx context.Context, s strike, controller func(conte
 	if err != nil {
 		return struck{}, err
 	}
-	gap, err := d.gap(ctx, s, partition, func() error { return signal(node, s.signal) })
+	gap, err := d.gap(ctx, s, partition, func() error { return hit(s, node) })
 	return struck{Node: node, Gap: gap.Seconds()}, err
 }
 
@@ -117,8 +117,9 @@ func (d kafkaDriver) gap(ctx context.Context, s strike, partition int32, strike 
 	if !s.defaults {
 		options = append(options, kgo.MetadataMinAge(100*time.Millisecond))
 	}
-	if s.signal == syscall.SIGSTOP { // a silent connection is given up after a second
-		options = append(options, kgo.ProduceRequestTimeout(500*time.Millisecond), kgo.RequestTimeoutOverhead(500*time.Millisecond))
+	if s.cut || s.signal == syscall.SIGSTOP { // a silent connection is given up after a second, dialling sooner
+		options = append(options, kgo.ProduceRequestTimeout(500*time.Millisecond), kgo.RequestTimeoutOverhead(500*time.Millisecond),
+			kgo.DialTimeout(250*time.Millisecond))
 	}
 	client, err := d.producer(s.topic, options...)
 	if err != nil {

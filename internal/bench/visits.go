@@ -72,12 +72,13 @@ type visit struct {
 // bench runs the chosen parts. It belongs to the driving goroutine.
 type bench struct {
 	settings
-	work     string
-	systems  []system
-	measures []measure
-	failures []string // of visits
-	log      io.Writer
-	save     func() error // what was measured so far
+	work      string
+	arguments []string // of the command line
+	systems   []system
+	measures  []measure
+	failures  []string // of visits
+	log       io.Writer
+	save      func() error // what was measured so far
 }
 
 // all runs every round: systems take turns, so that a slow minute meets each of them. A visit that fails is reported, and

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/millrace-io/millrace/internal/process"
 )
 
@@ -174,7 +176,7 @@ func (t *trial) damage(name string) (how string, err error) {
 		clear(data[at:min(len(data), at+1+t.random.IntN(4096))])
 		how = "zeros in the middle"
 	}
-	return how, os.WriteFile(name, data, 0o600)
+	return how, errors.Join(os.WriteFile(name, data, 0o600), settle(filepath.Dir(name)))
 }
 
 // orAnew waits until a node that was started serves and is in sync, and gives it an empty disk and a new place among the
@@ -210,7 +212,7 @@ func (t *trial) anew(ctx context.Context, n *node) error {
 	n.runs = false
 	t.result.Joins++
 	t.say("node %d joins with an empty disk", n.id)
-	return errors.Join(empty(n.Data()), t.join(ctx, n), t.promote(ctx))
+	return errors.Join(empty(n.Data()), settle(n.Data()), t.join(ctx, n), t.promote(ctx))
 }
 
 // empty removes what lies in a directory, which may be a mount.
@@ -257,7 +259,17 @@ func (t *trial) swaps(ctx context.Context) error {
 // swap exchanges what two data directories hold.
 func (t *trial) swap(a, b *node) error {
 	aside := filepath.Join(t.dir, "aside")
-	return errors.Join(move(a.Data(), aside), move(b.Data(), a.Data()), move(aside, b.Data()))
+	return errors.Join(move(a.Data(), aside), move(b.Data(), a.Data()), move(aside, b.Data()), settle(a.Data()), settle(b.Data()))
+}
+
+// settle syncs the volume that a directory is on. What a fault wrote there is to last: a node rests on what it has synced, and
+// a loss of power that comes later may take no more than that.
+func settle(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
 }
 
 // move copies a directory's contents to another, which may be another volume, and removes them.

@@ -23,10 +23,11 @@ const (
 )
 
 // offloadSocket is a UDP socket with generic receive offload. Like every socket of quic-go's it is read by one goroutine;
-// the other methods are those of the socket.
+// many send on it at once.
 type offloadSocket struct {
 	*net.UDPConn
 	source batchReader
+	sender sender
 
 	read  []ipv4.Message // joined datagrams, of the last system call
 	next  int            // the one of them that is being cut
@@ -55,7 +56,9 @@ func offload(socket net.PacketConn) net.PacketConn {
 	}); controlErr != nil || err != nil {
 		return socket
 	}
-	return newOffloadSocket(udp, ipv4.NewPacketConn(udp))
+	s := newOffloadSocket(udp, ipv4.NewPacketConn(udp))
+	s.sender = newSender(raw)
+	return s
 }
 
 func newOffloadSocket(udp *net.UDPConn, source batchReader) *offloadSocket {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/quic-go/quic-go"
 )
@@ -94,6 +95,18 @@ func (c *Connection) TLS() tls.ConnectionState { return c.conn.ConnectionState()
 
 // RemoteAddr returns the address of the other side.
 func (c *Connection) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+
+// Path is how a connection's packets fare.
+type Path struct {
+	RTT         time.Duration // smoothed (RFC 9002, section 5.3)
+	WindowBytes uint64        // of congestion control
+}
+
+// Path tells how the connection's packets have fared so far.
+func (c *Connection) Path() Path {
+	stats := c.conn.ConnectionStats()
+	return Path{RTT: stats.SmoothedRTT, WindowBytes: stats.CongestionWindow}
+}
 
 // Close ends the connection and tells the other side why.
 func (c *Connection) Close(reason string) error { return c.conn.CloseWithError(codeClosed, reason) }

@@ -29,6 +29,9 @@ type Settings struct {
 	// their address (RFC 9000 section 8.1.2), beyond it they are turned away.
 	ConnectionsMax int64
 	ResetKey       [32]byte // of a listener: makes the resets by which a restarted process disowns old connections
+	// Lifelines is where a dialer holds an idle TCP connection beside each of its own, by which it hears at once of a peer
+	// that has died; nil: it waits for IdleTimeout.
+	Lifelines Network
 }
 
 // fullStreamsMax is how many streams a connection between nodes has: heartbeats, raft and requests on that of control.
@@ -202,6 +205,7 @@ type QUICDialer struct {
 	tls       *tls.Config
 	settings  Settings
 	opening   []byte
+	tasks     *task.Group
 
 	mu     sync.Mutex
 	conns  map[string]*sharedConn // guarded by mu
@@ -223,6 +227,7 @@ func DialQUIC(socket net.PacketConn, config *tls.Config, settings Settings, open
 		tls:       config,
 		settings:  settings,
 		opening:   opening,
+		tasks:     task.NewGroup(context.Background()),
 		conns:     make(map[string]*sharedConn),
 	}
 }
@@ -230,15 +235,10 @@ func DialQUIC(socket net.PacketConn, config *tls.Config, settings Settings, open
 // DialContext opens a stream to address (HOST:PORT); network is ignored. Its shape is that of net.Dialer, so that a
 // Kafka client can be given it.
 func (d *QUICDialer) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
-	conn, err := d.connection(ctx, address)
+	wrapped, err := d.open(ctx, address, true)
 	if err != nil {
 		return nil, fmt.Errorf("dial quic %s: %w", address, err)
 	}
-	stream, err := conn.OpenStreamSync(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("open stream to %s: %w", address, err)
-	}
-	wrapped := &Stream{Stream: stream, conn: conn}
 	if len(d.opening) == 0 {
 		return wrapped, nil
 	}
@@ -248,23 +248,30 @@ func (d *QUICDialer) DialContext(ctx context.Context, _, address string) (net.Co
 	return wrapped, nil
 }
 
-// connection returns the live connection to address, making it if there is none. Of many callers one dials and the
-// others wait for it.
-func (d *QUICDialer) connection(ctx context.Context, address string) (*quic.Conn, error) {
-	d.mu.Lock()
-	shared, exists := d.conns[address]
-	if exists && shared.dead() {
-		exists = false
+// open opens a stream on the shared connection to address: once again, if the connection has just ended.
+func (d *QUICDialer) open(ctx context.Context, address string, again bool) (*Stream, error) {
+	conn, err := d.connection(ctx, address)
+	if err != nil {
+		return nil, err
 	}
-	if !exists {
-		shared = &sharedConn{ready: make(chan struct{})}
-		d.conns[address] = shared
+	stream, err := conn.OpenStreamSync(ctx)
+	switch {
+	case err == nil:
+		return &Stream{Stream: stream, conn: conn}, nil
+	case again && ctx.Err() == nil:
+		<-conn.Context().Done() // which follows the end of its streams
+		return d.open(ctx, address, false)
+	default:
+		return nil, err
 	}
-	d.mu.Unlock()
+}
 
-	if !exists {
-		shared.conn, shared.err = d.dial(ctx, address)
-		close(shared.ready)
+// connection returns the live connection to address, making it if there is none. Of many callers who wait for it, none is
+// bound to another's context.
+func (d *QUICDialer) connection(ctx context.Context, address string) (*quic.Conn, error) {
+	shared, err := d.shared(address)
+	if err != nil {
+		return nil, err
 	}
 	select {
 	case <-shared.ready:
@@ -272,6 +279,36 @@ func (d *QUICDialer) connection(ctx context.Context, address string) (*quic.Conn
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+func (d *QUICDialer) shared(address string) (*sharedConn, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, net.ErrClosed
+	}
+	if shared, exists := d.conns[address]; exists && !shared.dead() {
+		return shared, nil
+	}
+	shared := &sharedConn{ready: make(chan struct{})}
+	d.conns[address] = shared
+	attempt, give := context.WithCancelCause(d.tasks.Context())
+	d.tasks.Go("dial", func(context.Context) error {
+		defer give(nil)
+		defer close(shared.ready)
+		shared.conn, shared.err = d.dial(attempt, address)
+		if refusal := context.Cause(attempt); shared.err != nil && refusal != nil {
+			shared.err = refusal
+		}
+		return nil
+	})
+	if d.settings.Lifelines != nil {
+		d.tasks.Go("lifeline", func(ctx context.Context) error {
+			d.watch(ctx, address, shared, give)
+			return nil
+		})
+	}
+	return shared, nil
 }
 
 // dead reports that a finished attempt failed or that its connection has ended since.
@@ -304,7 +341,7 @@ func (d *QUICDialer) dial(ctx context.Context, address string) (*quic.Conn, erro
 func (d *QUICDialer) Close() error {
 	d.mu.Lock()
 	conns, closed := d.conns, d.closed
-	d.conns, d.closed = make(map[string]*sharedConn), true
+	d.conns, d.closed = nil, true
 	d.mu.Unlock()
 	if closed {
 		return nil
@@ -315,8 +352,9 @@ func (d *QUICDialer) Close() error {
 			if shared.err == nil {
 				_ = shared.conn.CloseWithError(codeClosed, "") // it only reports that it is closed already
 			}
-		default: // still dialling; closing the transport ends it
+		default: // still dialling, which ends with the tasks
 		}
 	}
-	return errors.Join(d.transport.Close(), d.transport.Conn.Close())
+	d.tasks.Stop()
+	return errors.Join(d.tasks.Wait(), d.transport.Close(), d.transport.Conn.Close())
 }

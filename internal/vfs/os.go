@@ -64,7 +64,7 @@ func (OS) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
 func (OS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
-		return err
+		return mapError(err)
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
@@ -168,8 +168,10 @@ func (f osFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func mapError(err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	for _, full := range []error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, full) {
+			return fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
 	}
 	return err
 }

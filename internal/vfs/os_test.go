@@ -1,6 +1,8 @@
 package vfs_test
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -47,5 +49,40 @@ func TestReserveLeavesAloneWhatTheFileHas(t *testing.T) {
 	}
 	if err := f.Reserve(hole / 2); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWantOfDescriptorsIsWantOfSpace takes every descriptor that the process may have.
+func TestWantOfDescriptorsIsWantOfSpace(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	lowest, err := unix.Open(dir, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Close(lowest)
+	}
+	if err == nil { // No descriptor may have this number or a higher one: the free ones below are taken.
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(lowest), Max: before.Max})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, createErr := vfs.OS{}.Create(name)
+	_, openErr := vfs.OS{}.Open(dir)
+	syncErr := vfs.OS{}.SyncDir(dir)
+	_, statErr := os.Stat(name)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"create": createErr, "open": openErr, "sync the directory": syncErr} {
+		if !errors.Is(err, vfs.ErrNoSpace) || !errors.Is(err, unix.EMFILE) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if !errors.Is(statErr, os.ErrNotExist) {
+		t.Errorf("a file was made: %v", statErr)
 	}
 }

@@ -25,7 +25,7 @@ type FS interface {
 	List(dir string) ([]string, error)
 	// Stat describes a name.
 	Stat(name string) (fs.FileInfo, error)
-	// SyncDir makes the names in a directory durable.
+	// SyncDir makes the names in a directory durable. ErrNoSpace says that it was not tried.
 	SyncDir(dir string) error
 	// OpenVolume opens the file system that holds dir, to sync all of it at once.
 	OpenVolume(dir string) (Volume, error)
@@ -65,5 +65,7 @@ type File interface {
 // ErrLocked is returned by Lock when another process holds the lock.
 var ErrLocked = errors.New("locked by another process")
 
-// ErrNoSpace is what Reserve and WriteAt return, wrapped, when the file system is full.
+// ErrNoSpace is what Reserve and WriteAt return, wrapped, when the file system is full, and what Create, Open and SyncDir
+// return when there is no file descriptor left, of the process or of the system: nothing was done, and it succeeds once
+// there is room.
 var ErrNoSpace = errors.New("no space left on device")

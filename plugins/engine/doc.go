@@ -12,7 +12,7 @@
 //	Judge ── gate: a place among at most GOMAXPROCS-1 ── instance from the pool, or a clone of the image
 //	  restore memory and mutable globals ── fuel counter set to the first slice, depth to its limit
 //	  millrace_alloc(size) ── the frame is written in place ── millrace_process(ptr, size)
-//	    counter below zero → yield: Gosched, the gate's turn, the record's own budget by its cursor, the next slice
+//	    counter below zero → yield: the record's own budget by its cursor, other threads, the gate's turn, the next slice
 //	  answer read and copied out ── instance back to the pool; dropped if it grew or nested too deep
 //
 // An instance's memory is a private mapping of its image, where the kernel tells which pages were written (pages.go); a

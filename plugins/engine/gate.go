@@ -5,18 +5,26 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// slicesPerTurn is after how many slices a holder with waiters gives its place up: about 2 ms.
-const slicesPerTurn = 20
+const (
+	// slicesPerTurn is after how many slices a holder with waiters gives its place up: about 2 ms.
+	slicesPerTurn = 20
+	// restFor is how long a holder rests after a turn while processors are short. The timer of an idle process takes up to a
+	// millisecond more. Shorter than a turn, so that whoever waits for a guest on a busy machine waits some times longer and
+	// not for ever.
+	restFor = 200 * time.Microsecond
+)
 
 // Gate is the CPU gate of a process (D15): at most so many long computations run at a time, guests, decompression,
 // compaction and scrubbing together. Those who wait are served in the order in which they came. Without it, thirty-two
 // busy goroutines hold a heartbeat up for most of a second. It is safe for concurrent use.
 type Gate struct {
 	places int
+	short  func() bool // whether more wants to run than there are processors; nil where nobody knows
 
 	mu      sync.Mutex
 	free    int
@@ -28,7 +36,7 @@ func NewGate(places int) *Gate {
 	if places < 1 {
 		places = max(runtime.GOMAXPROCS(0)-1, 1)
 	}
-	return &Gate{places: places, free: places, waiting: list.New()}
+	return &Gate{places: places, short: newShortage(), free: places, waiting: list.New()}
 }
 
 // Place is a place in a gate. It belongs to one goroutine.
@@ -118,10 +126,15 @@ func (g *Gate) handOver() {
 	g.free++
 }
 
-// Yield is called by a holder about every 100 µs. It lets both schedulers run others, and every 20th time gives the place
-// to whoever waits and queues for another. An error is the context's; the place is then gone, and Leave does nothing.
+// Yield is called by a holder about every 100 µs. It lets the kernel's other threads run, and once a turn of 20 slices Go's
+// other goroutines. At the end of a turn it rests where processors are short, and gives the place to whoever waits and queues
+// for another. An error is the context's; the place is then gone, and Leave does nothing.
 func (p *Place) Yield(ctx context.Context) error {
-	runtime.Gosched()
+	if p.slices == 0 {
+		// No more often: it puts this goroutine where all processors look, and wakes one that is idle to look there. The two
+		// would hand the guest to each other at each slice, on processors that others want.
+		runtime.Gosched()
+	}
 	// Go's scheduler knows nothing of threads that wait for this processor, be they ours or a client's on the same host: the
 	// kernel would let them wait for the rest of a slice of some milliseconds. As a call that may block, it holds no
 	// collector up while it is away.
@@ -133,6 +146,11 @@ func (p *Place) Yield(ctx context.Context) error {
 		return nil
 	}
 	p.slices = 0
+	if p.gate.short != nil && p.gate.short() {
+		// Who waits for another processor is not helped by yielding this one: the kernel moves threads to processors that
+		// are idle, and Go's scheduler goroutines.
+		time.Sleep(restFor)
+	}
 	err := p.gate.take(ctx, true)
 	p.lost = err != nil
 	return err
