@@ -5,6 +5,9 @@ import "github.com/millrace-io/millrace/broker"
 // FlushGroup makes one group durable on the calling goroutine, the journal with it or trailing.
 func (f *Flusher) FlushGroup(journal bool) error { return f.flush(journal) }
 
+// LoneGroups is how many groups of one append it takes until whoever waits syncs.
+const LoneGroups = loneGroups
+
 // CheckDerived compares what the log keeps beside its batches with what a fresh walk over them gives: epochs (invariant
 // 12) and the index of every segment. It returns what differs, "" if nothing.
 func (l *Log) CheckDerived() string { return l.checkDerived() }

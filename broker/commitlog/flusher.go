@@ -39,13 +39,17 @@ const (
 
 	// Syncing the journal beside a group of few files costs more than a fifth of it, so there it trails by this much.
 	journalTrail = 20 * time.Millisecond
-	// journalIdle is how long after the last group the journal catches up.
+	// Appends that come one at a time, for this many groups, are synced by whoever waits for them.
+	loneGroups = 8
+
+	// journalIdle is how often the journal catches up with logs that have no more groups for it to trail.
 	journalIdle = time.Second
 )
 
 // Flusher makes what the logs of a node wrote durable: one group after another, without delay; what is written while a
-// group syncs is the next one. It owns the flush journal, the tail memory and the read buffers of the node. Its methods
-// are safe for concurrent use.
+// group syncs is the next one. A group runs on the goroutine of Run, or of somebody who came with SyncAfter while
+// little was going on. It owns the flush journal, the tail memory and the read buffers of the node. Its methods are safe
+// for concurrent use.
 type Flusher struct {
 	cfg     FlusherConfig
 	journal *journal
@@ -61,9 +65,12 @@ type Flusher struct {
 	// lastJournal is when the journal was synced last.
 	lastJournal time.Time
 
-	mu    sync.Mutex
-	dirty []*Log
-	noted map[*Log]struct{} // logs of which the journal has yet to learn
+	mu      sync.Mutex
+	dirty   []*Log
+	noted   map[*Log]struct{} // logs of which the journal has yet to learn
+	syncing bool              // a group is under way; whoever runs it has Run look for the next
+	appends int               // that ask for the next group
+	lone    int               // groups in a row that a single append asked for, up to loneGroups
 }
 
 // NewFlusher reads the flush journal below cfg.Dir and begins a new file of it. A journal that is damaged before its
@@ -125,7 +132,7 @@ func (f *Flusher) Forget(removed func(JournalEntry) bool) {
 
 // Run flushes until ctx ends or a write or sync fails; it returns that failure.
 func (f *Flusher) Run(ctx context.Context) error {
-	idle := time.NewTimer(journalIdle)
+	idle := time.NewTicker(journalIdle)
 	defer idle.Stop()
 	for {
 		select {
@@ -135,12 +142,36 @@ func (f *Flusher) Run(ctx context.Context) error {
 			if err := f.flush(false); err != nil {
 				return err
 			}
-			idle.Reset(journalIdle)
 		case <-idle.C:
 			if err := f.flush(true); err != nil {
 				return err
 			}
 		}
+	}
+}
+
+// SyncAfter runs what appends to the log, and then makes that durable on the caller's goroutine, which spares waking another:
+// it is for callers that have nothing else to do until then, and that are not the log's owner by then. It does so where
+// appends come one at a time. Those that come in numbers, and what comes beside a group under way, are left to Run: they are
+// better off with somebody who does nothing but one sync after another. A failure is the flusher's.
+func (l *Log) SyncAfter(appends func()) {
+	f := l.flusher
+	f.mu.Lock()
+	lends := !f.syncing && f.lone == loneGroups
+	if lends {
+		l.lenders++
+	}
+	f.mu.Unlock()
+	appends()
+	if !lends {
+		return
+	}
+	f.mu.Lock()
+	l.lenders--
+	due := l.queued && l.lenders == 0 && !f.syncing
+	f.mu.Unlock()
+	if due {
+		_ = f.flush(false) // OnFatal was told of a failure
 	}
 }
 
@@ -176,6 +207,7 @@ func (f *Flusher) fail(err error) {
 		if f.cfg.OnFatal != nil {
 			f.cfg.OnFatal(err)
 		}
+		f.wakeRun()
 	})
 }
 
@@ -186,8 +218,12 @@ func (f *Flusher) request(l *Log) {
 		l.queued = true
 		f.dirty = append(f.dirty, l)
 	}
+	f.appends++
+	seen := f.syncing || l.lenders > 0
 	f.mu.Unlock()
-	f.poke()
+	if !seen {
+		f.wakeRun()
+	}
 }
 
 // noteJournal makes the journal learn of a log's start, end and high watermark, not at once.
@@ -198,10 +234,9 @@ func (f *Flusher) noteJournal(l *Log) {
 	f.mu.Lock()
 	f.noted[l] = struct{}{}
 	f.mu.Unlock()
-	f.poke()
 }
 
-func (f *Flusher) poke() {
+func (f *Flusher) wakeRun() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
@@ -222,13 +257,8 @@ func (f *Flusher) flush(journal bool) error {
 	if err := f.failure(); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	dirty := f.dirty
-	f.dirty = nil
-	for _, l := range dirty {
-		l.queued = false
-	}
-	f.mu.Unlock()
+	dirty := f.begin()
+	defer f.end()
 
 	g := group{flusher: f, began: time.Now()}
 	for _, l := range dirty {
@@ -257,6 +287,35 @@ func (f *Flusher) flush(journal bool) error {
 		}
 	}
 	return nil
+}
+
+// begin takes what is dirty for a group.
+func (f *Flusher) begin() (dirty []*Log) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dirty, f.dirty = f.dirty, nil
+	for _, l := range dirty {
+		l.queued = false
+	}
+	switch {
+	case f.appends > 1:
+		f.lone = 0
+	case f.appends == 1:
+		f.lone = min(f.lone+1, loneGroups)
+	}
+	f.syncing, f.appends = true, 0
+	return dirty
+}
+
+// end has Run look at what came meanwhile.
+func (f *Flusher) end() {
+	f.mu.Lock()
+	f.syncing = false
+	due := len(f.dirty) > 0
+	f.mu.Unlock()
+	if due {
+		f.wakeRun()
+	}
 }
 
 // recordNow makes the journal's record of a log durable before it returns.

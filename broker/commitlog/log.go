@@ -73,7 +73,8 @@ type Log struct {
 	tail     []*tailBlock
 	open     *tailBlock // the last of tail, while appends go to it
 	spares   []vfs.File // prepared files by number, nil where one is missing
-	queued   bool       // in the flusher's list of dirty logs
+	queued   bool       // in the flusher's list of dirty logs; guarded by the flusher's mu
+	lenders  int        // goroutines in SyncAfter that will look for what is dirty; likewise
 	// smallSyncs is how many syncs in a row, up to zerosAfterSyncs, brought little.
 	smallSyncs int
 	// savedEpochs is how many of epochs the epochs file holds; -1 = it must be written anew.

@@ -182,12 +182,20 @@ type fakePartition struct {
 	held     []func() // acknowledgements kept back while hold is set
 	hold     bool
 	reads    int
+	synced   int // submissions by a goroutine that had nothing else to do
 	err      error
 	holds    map[broker.NodeID]broker.Offset // how far followers are
 }
 
 func newFakePartition(epoch broker.LeaderEpoch) *fakePartition {
 	return &fakePartition{epoch: epoch, watchers: make(map[int]chan<- struct{})}
+}
+
+func (p *fakePartition) SubmitAndSync(a Append, done func(Appended)) {
+	p.mu.Lock()
+	p.synced++
+	p.mu.Unlock()
+	p.Submit(a, done)
 }
 
 func (p *fakePartition) Submit(a Append, done func(Appended)) {

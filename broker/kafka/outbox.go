@@ -12,8 +12,9 @@ import (
 
 // outbox answers a connection's Produce requests in the order they came while later ones are already submitted. The
 // session's goroutine adds and drains; one goroutine of its own, started with the first request, writes. That one sleeps
-// until a request can be answered: it is woken once for each, not when one comes as well. The session writes to the
-// connection itself only when the outbox is empty, so there is one writer at a time.
+// until a request can be answered: it is woken once for each, not when one comes as well, and for none that is answered as
+// it is added, with nothing before it: that one the session writes. The session writes to the connection itself only when
+// the outbox is empty, so there is one writer at a time.
 type outbox struct {
 	session *session
 	room    chan struct{} // nil until the first; it holds one for each request that waits, up to the pipeline's depth
@@ -31,14 +32,22 @@ type outbox struct {
 
 var errBroken = errors.New("a response could not be written")
 
+// empty reports that everything that was added is answered. Only the session, which adds, can rely on it.
+func (o *outbox) empty() bool { return o.bytes.Load() == 0 }
+
 // add queues p behind what was added before, and ends its submission. It waits while the pipeline is full.
 func (o *outbox) add(p *pendingProduce) error {
 	if o.room == nil {
 		o.start()
 	}
+	first := o.empty()
 	o.unsent.Add(1)
 	o.bytes.Add(int64(p.bytes))
 	o.room <- struct{}{}
+	if first && p.open.CompareAndSwap(1, 0) { // nothing but the submission was left
+		o.write([]*pendingProduce{p})
+		return o.err()
+	}
 	o.mu.Lock()
 	o.queue = append(o.queue, p)
 	o.setAlarm()

@@ -38,6 +38,7 @@ type pendingProduce struct {
 	start    time.Time
 	deadline time.Time
 	throttle time.Duration
+	awaited  bool // nobody needs the session's goroutine before this is answered
 
 	outcomes []produceOutcome
 	open     atomic.Int32 // outcomes that are missing, and one for the submission itself
@@ -64,6 +65,7 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 	}
 	p.outcomes = make([]produceOutcome, count)
 	p.open.Store(int32(count) + 1)
+	p.awaited = count == 1 && s.awaits(p)
 	o := 0
 	for i := range req.Topics {
 		topic := &req.Topics[i]
@@ -87,6 +89,12 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 	return s.outbox.drain() // the answer goes out before the client is held
 }
 
+// awaits reports that the client waits for p's answer, as far as one can see: nothing before p is unanswered, and nothing had
+// come behind it when it was read. The goroutine that would read more may as well sync.
+func (s *session) awaits(p *pendingProduce) bool {
+	return !p.silent() && p.bytes < readBufferBytes && s.reader.Buffered() == 0 && s.outbox.empty()
+}
+
 // submit checks one partition's batch and hands it to the partition.
 func (p *pendingProduce) submit(ctx context.Context, outcome *produceOutcome, rp *kmsg.ProduceRequestTopicPartition) {
 	view, err := p.check(ctx, outcome.target, rp)
@@ -100,7 +108,11 @@ func (p *pendingProduce) submit(ctx context.Context, outcome *produceOutcome, rp
 		return
 	}
 	size, count := view.Len(), int64(view.Count())
-	partition.Submit(Append{Batches: view, Acks: p.request.Acks}, func(a Appended) {
+	submit := partition.Submit
+	if p.awaited {
+		submit = partition.SubmitAndSync
+	}
+	submit(Append{Batches: view, Acks: p.request.Acks}, func(a Appended) {
 		if a.Err == nil {
 			p.session.Metrics.Produced(outcome.target.name, size, count)
 		}

@@ -25,6 +25,8 @@ type Partition interface {
 	// Submit hands over checked batches and calls done exactly once, perhaps on another goroutine; done does not block.
 	// The batches belong to the partition until then, and to nobody but the caller afterwards.
 	Submit(batches Append, done func(Appended))
+	// SubmitAndSync is Submit by a goroutine that nobody needs until then: it may sync for itself what it submitted.
+	SubmitAndSync(batches Append, done func(Appended))
 	Read(read Read) (Records, error)
 	Ends() Ends
 	// Watch sends to changed, without blocking, whenever the ends or the role change.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -280,4 +281,24 @@ func TestDecompressionGoesThroughTheGate(t *testing.T) {
 	if entered != 1 || inside != 0 {
 		t.Errorf("the gate was entered %d times and %d are inside, want 1 and 0", entered, inside)
 	}
+}
+
+// TestClosedConnectionLeavesNobodyBehind: whoever writes a connection's answers ends with it, and not with the server.
+func TestClosedConnectionLeavesNobodyBehind(t *testing.T) {
+	f := newFace(t, nil)
+	id := f.addTopic("orders", 1)
+	log := f.log("orders", 0)
+	log.hold = true
+	c := dialRaw(t, f.serveTCP())
+	req := produceRequest(9, "orders", id, -1, makeBatch(t, batch.None, "a"))
+	sent := c.send(req)
+	writers := func() int {
+		stacks := make([]byte, 1<<20)
+		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*outbox).run(")
+	}
+	waitUntil(t, "somebody waits to write the answer", func() bool { return writers() == 1 })
+	log.acknowledge()
+	c.receive(req, sent)
+	c.Close()
+	waitUntil(t, "it has ended", func() bool { return writers() == 0 })
 }

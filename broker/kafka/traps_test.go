@@ -124,6 +124,47 @@ func TestT7ProduceIsPipelinedAndAnsweredInOrder(t *testing.T) {
 	c.receive(metadata, last)
 }
 
+// TestConnectionSyncsOnlyForAClientThatWaits: a connection that syncs reads nothing meanwhile.
+func TestConnectionSyncsOnlyForAClientThatWaits(t *testing.T) {
+	f := newFace(t, nil)
+	id := f.addTopic("orders", 2)
+	log := f.log("orders", 0)
+	synced := func() int {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		return log.synced
+	}
+	a, large := makeBatch(t, batch.None, "a"), makeBatch(t, batch.None, string(make([]byte, readBufferBytes)))
+	c := dialRaw(t, f.serveTCP())
+	ask[*kmsg.ProduceResponse](c, produceRequest(9, "orders", id, -1, a))
+	ask[*kmsg.ProduceResponse](c, produceRequest(9, "orders", id, 1, a))
+	if n := synced(); n != 2 {
+		t.Fatalf("it synced for %d of 2 requests that came alone", n)
+	}
+	ask[*kmsg.ProduceResponse](c, produceRequest(9, "orders", id, -1, a, a))
+	ask[*kmsg.ProduceResponse](c, produceRequest(9, "orders", id, -1, large))
+	c.send(produceRequest(9, "orders", id, 0, a))
+	ask[*kmsg.MetadataResponse](c, kmsg.NewPtrMetadataRequest())
+	if n := synced(); n != 2 {
+		t.Fatalf("it synced for %d requests of several batches, of a large one, or without an answer", n-2)
+	}
+	log.mu.Lock()
+	log.hold = true
+	log.mu.Unlock()
+	end := log.Ends().HighWatermark
+	req := produceRequest(9, "orders", id, -1, a)
+	first := c.send(req)
+	waitUntil(t, "the first is submitted", func() bool { return log.Ends().HighWatermark == end+1 })
+	second := c.send(req)
+	waitUntil(t, "the second is submitted", func() bool { return log.Ends().HighWatermark == end+2 })
+	log.acknowledge()
+	c.receive(req, first)
+	c.receive(req, second)
+	if n := synced(); n != 3 {
+		t.Fatalf("it synced for %d of two requests of which the second did not wait for the first, want 1", n-2)
+	}
+}
+
 func TestProducePipelineIsBounded(t *testing.T) {
 	f := newFace(t, func(c *Config) { c.Limits.PipelineDepth = 2 })
 	id := f.addTopic("orders", 1)

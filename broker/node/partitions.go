@@ -30,10 +30,22 @@ type clientPartition struct{ *replica.Replica }
 
 // Submit implements kafka.Partition.
 func (p clientPartition) Submit(a kafka.Append, done func(kafka.Appended)) {
-	request := replica.Append{Batches: a.Batches, Acks: a.Acks, LeaderEpoch: broker.NoLeaderEpoch}
-	p.Replica.Submit(request, func(x replica.Appended) {
+	p.Replica.Submit(fromClient(a), toClient(done))
+}
+
+// SubmitAndSync implements kafka.Partition.
+func (p clientPartition) SubmitAndSync(a kafka.Append, done func(kafka.Appended)) {
+	p.Replica.SubmitAndSync(fromClient(a), toClient(done))
+}
+
+func fromClient(a kafka.Append) replica.Append {
+	return replica.Append{Batches: a.Batches, Acks: a.Acks, LeaderEpoch: broker.NoLeaderEpoch}
+}
+
+func toClient(done func(kafka.Appended)) func(replica.Appended) {
+	return func(x replica.Appended) {
 		done(kafka.Appended{Base: x.Base, AppendTimeMs: x.AppendTimeMs, LogStart: x.LogStart, Err: x.Err})
-	})
+	}
 }
 
 // Read implements kafka.Partition.

@@ -9,7 +9,8 @@
 // Each replica has an inbox. Whoever puts an event there drains it if nobody does, and leaves otherwise: so one goroutine
 // at a time is the owner, which alone appends to the log, moves the high watermark and changes roles, and a partition
 // without work costs none (RM2). A submitter serves at most 32 appends and then hands the role to a goroutine of the set's
-// task group; the flushing goroutine, which reports durable ends, never writes and hands over at the first append.
+// task group; the goroutine that flushes and reports durable ends never writes as the owner, and hands over at the first
+// append. It is the flusher's, or one that came with SubmitAndSync and is no owner any more by then.
 //
 // # One append
 //

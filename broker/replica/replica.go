@@ -98,6 +98,16 @@ func (r *Replica) Submit(a Append, done func(Appended)) {
 	}
 }
 
+// SubmitAndSync is Submit by a goroutine that has nothing else to do until done is called: it may make the append durable
+// itself, which takes as long as a sync.
+func (r *Replica) SubmitAndSync(a Append, done func(Appended)) {
+	if r.log == nil {
+		r.Submit(a, done)
+		return
+	}
+	r.log.SyncAfter(func() { r.Submit(a, done) })
+}
+
 // Append is Submit that waits. When ctx ends first, its error is returned and the append may still happen.
 func (r *Replica) Append(ctx context.Context, a Append) Appended {
 	finished := make(chan Appended, 1)
