@@ -52,8 +52,6 @@ type link struct {
 	from, to broker.NodeID
 	stream   wire.Stream
 	ends     [2]net.Conn
-	// Of a tail stream, by end: how often it was written to without waiting, and by somebody who waited.
-	quick, slow [2]atomic.Int64
 }
 
 // member is one node. A crash replaces everything but its number.
@@ -100,12 +98,10 @@ func (m *member) Dial(ctx context.Context, to broker.NodeID, stream wire.Stream)
 		return nil, errors.New("no route")
 	}
 	near, far := net.Pipe()
-	l := &link{from: m.node, to: to, stream: stream}
 	if stream == wire.Tail {
-		near, far = newQuickConn(near, l, 0, m.tasks), newQuickConn(slowConn{far, c}, l, 1, peer.tasks)
+		far = slowConn{far, c}
 	}
-	l.ends = [2]net.Conn{near, far}
-	c.streams = append(c.streams, l)
+	c.streams = append(c.streams, &link{m.node, to, stream, [2]net.Conn{near, far}})
 	set := peer.set
 	peer.tasks.Go("serve", func(ctx context.Context) error { _ = set.Serve(ctx, m.node, far); return nil })
 	return near, nil

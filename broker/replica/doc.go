@@ -36,16 +36,13 @@
 //	receive.go     ... read: frames into inboxes
 //	follow.go      the follower's role, in the owner
 //	downstream.go  the leader's sessions: taken, read
-//	outlet.go      a stream that owners and its writer write to
 //	lane.go        subscriptions, their turn and their credit
-//	push.go        the writers: data that owners did not send, hand-over, marks
+//	push.go        the writers: data, hand-over, marks
 //	lead.go        the leader's role towards followers, in the owner
 //	links.go       all sessions of a node; requests that wait for an image
 //	alter.go       wishes for other ISRs, gathered
 //
-// Locks: a session's mu guards its subscriptions and what waits to be sent; links.mu the tables of sessions. They are
-// leaves. An outlet's writing is the role of writing to a stream: whoever waits for streams waits for it, owners take it if it
-// is free.
+// Locks: a session's mu guards its subscriptions and what waits to be sent; links.mu the tables of sessions. They are leaves.
 //
 // # Failure
 //

@@ -21,9 +21,6 @@ const (
 	// frameOverhead is what a frame counts against the window besides its batches, so that small ones are bounded too.
 	frameOverhead = 256
 	sentMax       = 64
-	// passBytesMax is how much an owner sends by itself, and only to a follower to which nothing is under way: where records
-	// follow one another, what the writer gathers costs both sides less.
-	passBytesMax = 16 << 10
 )
 
 // subscription is a follower's live subscription, on the leader's side.
@@ -63,12 +60,10 @@ type sentPart struct {
 	bytes int64
 }
 
-// lane is one stream's side of a session: what its writer is to send. All of it but wake and out is guarded by the
-// session's mu.
+// lane is one stream's side of a session: what its writer is to send. All of it but wake is guarded by the session's mu.
 type lane struct {
 	stream  wire.Stream
 	wake    chan struct{}
-	out     outlet
 	conn    net.Conn
 	says    []byte          // frames that go first
 	ready   []*subscription // in turn
@@ -170,11 +165,8 @@ func (d *downstream) delist(s *subscription) {
 	}
 }
 
-// appended has batches sent that the owner, who calls it, has just appended.
-func (s *subscription) appended(batches []byte, from, end broker.Offset) {
-	if s.pass(batches, from, end) {
-		return
-	}
+// appended marks a subscription ready; called by the owner.
+func (s *subscription) appended() {
 	d := s.down
 	d.mu.Lock()
 	ready := !s.over && !s.queued && !s.moving && !s.starved && (s.active || s.stream == wire.Tail)
@@ -186,43 +178,6 @@ func (s *subscription) appended(batches []byte, from, end broker.Offset) {
 	if ready {
 		signal(d.lanes[stream].wake)
 	}
-}
-
-// pass sends batches from where they lie, if the follower has everything before them and nobody else is writing. The
-// owner is here, so nothing of the role can change meanwhile; the lane's writer, who alone moves a subscription, is kept out.
-func (s *subscription) pass(batches []byte, from, end broker.Offset) bool {
-	d := s.down
-	l := &d.lanes[wire.Tail]
-	if !l.out.enter() {
-		return false
-	}
-	defer l.out.leave()
-	v := s.replica.current()
-	if !d.takePassed(s, from, end, int64(len(batches)), positions{v.highWatermark, v.start}) {
-		return false
-	}
-	data := wire.Data{Subscription: s.id, From: from, HighWatermark: v.highWatermark, Start: v.start}
-	l.out.frame = append(data.AppendHeader(l.out.frame[:0], len(batches)), batches...)
-	if !l.out.put() {
-		signal(l.wake)
-	}
-	return true
-}
-
-// takePassed moves the cursor over what an owner is about to send, if nothing is in the way.
-func (d *downstream) takePassed(s *subscription, from, end broker.Offset, bytes int64, told positions) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s.over || s.queued || s.moving || s.stream != wire.Tail || s.cursor != from || len(d.lanes[wire.Tail].says) > 0 {
-		return false
-	}
-	if d.flying > 0 || bytes > passBytesMax {
-		return false
-	}
-	d.fly(s, end, bytes)
-	d.links.counts.sent.Add(bytes)
-	s.told, s.lastMs = told, d.links.clockMs()
-	return true
 }
 
 // positionsMoved has the follower told of the high watermark and start; called by the owner.

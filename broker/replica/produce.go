@@ -195,7 +195,7 @@ func (r *Replica) writeGroup(nowMs int64) {
 		r.hooks.Written(r.tp, g.write)
 		o.leader.OnAppend(g.next, r.clockMs())
 		for _, s := range o.subscriptions {
-			s.appended(g.bytes, batch.View(g.bytes).BaseOffset(), g.next)
+			s.appended()
 		}
 	}
 	o.producers.Commit()

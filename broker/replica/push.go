@@ -32,8 +32,6 @@ type writer struct {
 	conn net.Conn
 	out  []byte
 	sent int64 // bytes since wrote was asked last
-	// When lookRound is due, and marks; the zero time if none are.
-	lookAt, markAt time.Time
 }
 
 // write welcomes the follower, and then sends what is ready on a lane until the session ends.
@@ -42,20 +40,35 @@ func (d *downstream) write(ctx context.Context, stream wire.Stream, conn net.Con
 	if err := w.flush(); err != nil {
 		return err
 	}
-	w.lane.out.open(conn)
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
-	w.lookAt = time.Now().Add(lookEvery)
+	lookAt, markAt := time.Now().Add(lookEvery), time.Time{}
 	for ctx.Err() == nil {
-		if err := w.turn(time.Now()); err != nil {
+		now := time.Now()
+		if !now.Before(lookAt) {
+			w.lookRound()
+			lookAt = now.Add(lookEvery)
+		}
+		marks, err := w.fill()
+		switch {
+		case err != nil:
+			return err
+		case !marks:
+			markAt = time.Time{}
+		case markAt.IsZero():
+			markAt = now.Add(markDelay)
+		case !now.Before(markAt): // idle or not: a busy lane never would be
+			markAt = w.mark(now)
+		}
+		if err := w.flush(); err != nil {
 			return err
 		}
 		if w.wrote(ctx) {
 			continue
 		}
-		wait := w.lookAt
-		if !w.markAt.IsZero() && w.markAt.Before(wait) {
-			wait = w.markAt
+		wait := lookAt
+		if !markAt.IsZero() && markAt.Before(wait) {
+			wait = markAt
 		}
 		timer.Reset(time.Until(wait))
 		select {
@@ -65,29 +78,6 @@ func (d *downstream) write(ctx context.Context, stream wire.Stream, conn net.Con
 		}
 	}
 	return nil
-}
-
-// turn writes what there is to write now. Owners do not write meanwhile.
-func (w *writer) turn(now time.Time) error {
-	w.lane.out.writing.Lock()
-	defer w.lane.out.writing.Unlock()
-	w.out = w.lane.out.takeLeft(w.out)
-	if !now.Before(w.lookAt) {
-		w.lookRound()
-		w.lookAt = now.Add(lookEvery)
-	}
-	marks, err := w.fill()
-	switch {
-	case err != nil:
-		return err
-	case !marks:
-		w.markAt = time.Time{}
-	case w.markAt.IsZero():
-		w.markAt = now.Add(markDelay)
-	case !now.Before(w.markAt): // idle or not: a busy lane never would be
-		w.markAt = w.mark(now)
-	}
-	return w.flush()
 }
 
 // flush writes what was gathered.

@@ -229,10 +229,6 @@ type upSession struct {
 	conns  [2]net.Conn // by stream; set before anybody else sees the session
 	wake   chan struct{}
 	tasks  *task.Group
-	out    outlet
-	// Guarded by out.writing.
-	passed int             // bytes that owners wrote since the writer did
-	taken  []partition.Ack // that are being sent
 
 	mu        sync.Mutex
 	subs      map[partition.SubscriptionID]*incoming
@@ -298,11 +294,7 @@ func (s *upSession) stop(r *Replica, stop wire.Stop) {
 	signal(s.wake)
 }
 
-// passedMax is how much owners write before the writer has a turn: it waits until QUIC has sent nearly all of that, which
-// bounds what stands there without being the latest any more.
-const passedMax = 4 << 10
-
-// ack reports positions, at once if nobody is writing; what was not sent yet of the same subscription is replaced.
+// ack reports positions; what was not sent yet of the same subscription is replaced.
 func (s *upSession) ack(a partition.Ack) {
 	s.mu.Lock()
 	_, live := s.subs[a.Subscription]
@@ -310,23 +302,9 @@ func (s *upSession) ack(a partition.Ack) {
 		s.acks[a.Subscription] = a
 	}
 	s.mu.Unlock()
-	if live && !s.pass() {
+	if live {
 		signal(s.wake)
 	}
-}
-
-// pass sends what waits to be sent, and reports false if that is left to the writer.
-func (s *upSession) pass() bool {
-	if !s.out.enter() {
-		return false
-	}
-	defer s.out.leave()
-	if s.passed >= passedMax {
-		return false
-	}
-	s.out.frame = s.frames(s.out.frame[:0])
-	s.passed += len(s.out.frame)
-	return s.out.put()
 }
 
 func (s *upSession) answerMove(m wire.Moved) {
@@ -361,13 +339,17 @@ func (s *upSession) ackBytes() int64 {
 
 // write sends what there is, and waits.
 func (s *upSession) write(ctx context.Context) error {
-	s.out.open(s.conns[wire.Tail])
+	conn := s.conns[wire.Tail]
+	var out []byte
+	var acks []partition.Ack
 	for {
-		wrote, err := s.turn()
-		if err != nil {
-			return fmt.Errorf("write to leader %d: %w", s.leader, err)
-		}
-		if wrote {
+		if out, acks = s.frames(out[:0], acks[:0]); len(out) > 0 {
+			if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+				return err
+			}
+			if _, err := conn.Write(out); err != nil {
+				return fmt.Errorf("write to leader %d: %w", s.leader, err)
+			}
 			continue
 		}
 		select {
@@ -378,25 +360,8 @@ func (s *upSession) write(ctx context.Context) error {
 	}
 }
 
-// turn writes what there is to write now. Owners do not write meanwhile.
-func (s *upSession) turn() (wrote bool, err error) {
-	s.out.writing.Lock()
-	defer s.out.writing.Unlock()
-	conn := s.conns[wire.Tail]
-	s.out.frame = s.frames(s.out.takeLeft(s.out.frame[:0]))
-	if len(s.out.frame) == 0 {
-		return false, nil
-	}
-	if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return false, err
-	}
-	s.passed = 0
-	_, err = conn.Write(s.out.frame)
-	return err == nil, err
-}
-
-// frames takes everything that waits to be sent. A STOP comes before the SUB that follows it. Under out.writing.
-func (s *upSession) frames(out []byte) []byte {
+// frames takes everything that waits to be sent. A STOP comes before the SUB that follows it.
+func (s *upSession) frames(out []byte, acks []partition.Ack) ([]byte, []partition.Ack) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.windowDue {
@@ -412,13 +377,12 @@ func (s *upSession) frames(out []byte) []byte {
 	for _, m := range s.moved {
 		out = m.Append(out)
 	}
-	s.taken = s.taken[:0]
 	for _, a := range s.acks {
-		s.taken = append(s.taken, a)
+		acks = append(acks, a)
 	}
 	clear(s.stops)
 	clear(s.requests)
 	clear(s.acks)
 	s.moved = s.moved[:0]
-	return wire.AppendAcks(out, s.taken)
+	return wire.AppendAcks(out, acks), acks
 }
