@@ -199,6 +199,7 @@ func (s *subscription) positionsMoved() {
 // fly counts what was sent against the windows. Neighbours are merged when there are many: they come free together. Under
 // mu.
 func (d *downstream) fly(s *subscription, end broker.Offset, bytes int64) {
+	d.links.counts.sent.Add(bytes)
 	bytes += frameOverhead
 	s.cursor = end
 	s.flying += bytes

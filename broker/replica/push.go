@@ -256,7 +256,6 @@ func (w *writer) commit(s *subscription, slice *commitlog.Slice, from broker.Off
 		return false
 	}
 	d.fly(s, slice.Next, int64(slice.Size))
-	d.links.counts.sent.Add(int64(slice.Size))
 	s.told, s.lastMs = told, d.links.clockMs()
 	return true
 }

@@ -216,7 +216,7 @@ func TestManyPartitionsCatchUpInTurn(t *testing.T) {
 
 // TestAcksWakeWhoWaitedAlone: an acknowledgement that gives room nobody waited for has no writer look for work.
 func TestAcksWakeWhoWaitedAlone(t *testing.T) {
-	d := newDownstream(nil, wire.Hello{Window: 1 << 20})
+	d := newDownstream(&links{}, wire.Hello{Window: 1 << 20})
 	s := &subscription{down: d}
 	for end, c := range []struct {
 		name  string
