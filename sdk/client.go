@@ -160,7 +160,8 @@ func New(opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// Close flushes nothing and ends every connection of c; consumers are closed by their own Close.
+// Close flushes nothing and ends every connection of c; consumers are closed by their own Close. Closing again does
+// nothing.
 func (c *Client) Close() error {
 	if c.ownHTTP && c.options.http.Transport != nil {
 		c.options.http.CloseIdleConnections()

@@ -18,6 +18,9 @@ type Record = kgo.Record
 // ErrChainRequired is returned by Poll when the consumer insists on a chain and none is bound to its group.
 var ErrChainRequired = errors.New("no chain is bound to the group on this topic: bind one, or consume without RequireChain")
 
+// ErrClosed is returned by Produce and Poll after Close, or when it comes meanwhile.
+var ErrClosed = kgo.ErrClientClosed
+
 // Produce writes records and returns when all of them are acknowledged by the in-sync replicas, or with the first error.
 // The records' Offset, Partition and Timestamp are filled in. A retry inside never duplicates: the producer is idempotent.
 func (c *Client) Produce(ctx context.Context, records ...*Record) error {
@@ -79,7 +82,7 @@ func (c *Client) Consume(group string, topics []string, opts ...ConsumerOption) 
 	return &Consumer{client: client, dialer: dialer}, nil
 }
 
-// Poll waits for records until ctx ends. Commit what was handled before the next Poll if it must not come again.
+// Poll waits for records until ctx ends, and for a topic that does not exist yet as well. Commit what was handled before the next Poll if it must not come again.
 func (c *Consumer) Poll(ctx context.Context) ([]*Record, error) { return c.PollUpTo(ctx, 0) }
 
 // PollUpTo is Poll for at most n records; 0 is no limit.
@@ -94,7 +97,14 @@ func (c *Consumer) PollUpTo(ctx context.Context, n int) ([]*Record, error) {
 		if errors.Is(err, kerr.PolicyViolation) {
 			err = ErrChainRequired
 		}
-		problem = errors.Join(problem, fmt.Errorf("fetch %s-%d: %w", topic, partition, err))
+		switch {
+		case topic == "": // of the client as a whole
+		case partition < 0:
+			err = fmt.Errorf("fetch %s: %w", topic, err)
+		default:
+			err = fmt.Errorf("fetch %s-%d: %w", topic, partition, err)
+		}
+		problem = errors.Join(problem, err)
 	})
 	return fetches.Records(), problem
 }
@@ -126,7 +136,8 @@ func (c *Consumer) Handle(ctx context.Context, handle func(ctx context.Context, 
 // Kafka returns the franz-go client underneath.
 func (c *Consumer) Kafka() *kgo.Client { return c.client }
 
-// Close leaves the group and ends the consumer's connections. What was not committed is delivered again.
+// Close leaves the group and ends the consumer's connections. What was not committed is delivered again. Closing again does
+// nothing.
 func (c *Consumer) Close() error {
 	c.client.CloseAllowingRebalance()
 	if c.dialer != nil {

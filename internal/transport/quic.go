@@ -337,12 +337,15 @@ func (d *QUICDialer) dial(ctx context.Context, address string) (*quic.Conn, erro
 	return d.transport.Dial(ctx, remote, config, d.settings.config())
 }
 
-// Close ends every connection and closes the socket.
+// Close ends every connection and closes the socket. Closing again does nothing.
 func (d *QUICDialer) Close() error {
 	d.mu.Lock()
-	conns := d.conns
+	conns, closed := d.conns, d.closed
 	d.conns, d.closed = nil, true
 	d.mu.Unlock()
+	if closed {
+		return nil
+	}
 	for _, shared := range conns {
 		select {
 		case <-shared.ready:

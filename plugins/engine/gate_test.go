@@ -3,11 +3,14 @@ package engine
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"runtime/metrics"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/millrace-io/millrace/plugins/abi"
 )
@@ -93,6 +96,43 @@ func TestPlaceIsNotLostWhenAWaiterGivesUp(t *testing.T) {
 		first.Leave()
 		(<-second).Leave()
 	})
+}
+
+// A goroutine that goes to the end of Go's queue wakes another thread, which takes it away from its own. Of several rounds
+// the quietest counts: the runtime has threads that wait on their own account.
+func TestYieldingHandsTheGuestToNoOtherThread(t *testing.T) {
+	if runtime.GOMAXPROCS(0) < 2 {
+		t.Skip("there is no other thread")
+	}
+	const yields = 1000
+	p := enter(t, NewGate(1))
+	defer p.Leave()
+	p.gate.short = nil
+	least := int64(math.MaxInt64)
+	for range 10 {
+		before := waits(t)
+		for range yields {
+			for began := time.Now(); time.Since(began) < 10*time.Microsecond; { // a slice
+			}
+			if err := p.Yield(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		least = min(least, waits(t)-before)
+	}
+	if least > yields/2 {
+		t.Errorf("threads waited %d times in %d slices", least, yields)
+	}
+}
+
+// waits tells how often threads of this process have waited for something: what other processes take from them is not counted.
+func waits(t *testing.T) int64 {
+	t.Helper()
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return used.Nvcsw
 }
 
 // TestCollectorWaitsForASliceAtMost runs a guest that spins for its whole budget and collects meanwhile. Compiled code

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,18 +56,13 @@ func TestProcessorsAreShortBesideLoops(t *testing.T) {
 	if short == nil || !known {
 		t.Skip("this system does not say how many threads want to run")
 	}
-	done := make(chan struct{})
+	var done atomic.Bool
 	before := runtime.GOMAXPROCS(2 * processors)
 	defer runtime.GOMAXPROCS(before)
-	defer close(done)
+	defer done.Store(true)
 	for range 2 * processors {
 		go func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
+			for !done.Load() { // wants to run
 			}
 		}()
 	}

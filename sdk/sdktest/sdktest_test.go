@@ -2,6 +2,7 @@ package sdktest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -104,6 +105,37 @@ func TestARestartLosesNothingAndRepeatsNothing(t *testing.T) {
 	}
 	if described.Summary.TotalLag != 0 {
 		t.Errorf("the group lags %d behind although it read everything: %v", described.Summary.TotalLag, described.Offsets)
+	}
+}
+
+func TestClosingTwiceIsNoErrorAndEndsWhoWaits(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cluster := sdktest.Start(t)
+	for _, transport := range []sdk.Transport{sdk.QUIC, sdk.TCP} {
+		client := cluster.Client(sdk.WithTransport(transport))
+		consumer, err := client.Consume("g", []string{"nowhere"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		brief, done := context.WithCancel(ctx)
+		done()
+		if _, err := consumer.Poll(brief); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v: Poll with a context that has ended: %v", transport, err)
+		}
+		polled := make(chan error, 1)
+		go func() { _, err := consumer.Poll(ctx); polled <- err }()
+		for range 2 {
+			if err := errors.Join(consumer.Close(), client.Close()); err != nil {
+				t.Errorf("%v: %v", transport, err)
+			}
+		}
+		if err := <-polled; !errors.Is(err, sdk.ErrClosed) || err.Error() != sdk.ErrClosed.Error() {
+			t.Errorf("%v: Poll that Close ended: %v", transport, err)
+		}
+		if err := client.Produce(ctx, &sdk.Record{Topic: "nowhere"}); !errors.Is(err, sdk.ErrClosed) {
+			t.Errorf("%v: Produce after Close: %v", transport, err)
+		}
 	}
 }
 

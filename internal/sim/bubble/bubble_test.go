@@ -71,7 +71,7 @@ func keep(t *testing.T, r *run) {
 // quiet is a short run without faults.
 func quiet() plan {
 	p := newPlan(0)
-	p.kinds, p.partitions, p.producers, p.chaos = nil, 1, 2, 2*time.Second
+	p.kinds, p.partitions, p.producers, p.chaos, p.bound = nil, 1, 2, 2*time.Second, false
 	return p
 }
 
@@ -86,7 +86,9 @@ func (r *run) foundKinds() (kinds []string) {
 
 // The checkers are held against histories with one thing wrong at a time.
 func TestCheckersTellGoodFromBad(t *testing.T) {
-	r := inBubble(t, quiet())
+	p := quiet()
+	p.bound = true
+	r := inBubble(t, p)
 	r.check()
 	if len(r.history.wrong) > 0 {
 		t.Fatal(r.history.wrong)
@@ -98,6 +100,11 @@ func TestCheckersTellGoodFromBad(t *testing.T) {
 	log := logs[0].entries
 	if len(log) < 50 || len(r.history.ends) < 3 || r.history.commits < 3 {
 		t.Fatalf("%d records, %s: too little to judge by", len(log), r)
+	}
+	has := filtered(log)
+	keptAt, copyAt := slices.Index(has, true), slices.Index(has, false)
+	if keptAt < 0 || copyAt < 0 {
+		t.Fatalf("of %d records the chain leaves out none or all", len(log))
 	}
 	again := func(change func(entries []entry) []entry) func(*run, *truth) {
 		return func(_ *run, t *truth) { t.log = change(slices.Clone(log)) }
@@ -111,7 +118,9 @@ func TestCheckersTellGoodFromBad(t *testing.T) {
 		{"vanished", again(func(all []entry) []entry { all[7].value = "1-999999-"; return all })},
 		{"gap", again(func(all []entry) []entry { return slices.Delete(all, 3, 4) })},
 		{"gap", again(func(all []entry) []entry { all[3].epoch = 9; return all })},
-		{"duplicate", again(func(all []entry) []entry { return append(all, entry{broker.Offset(len(all)), 0, all[3].value}) })},
+		{"duplicate", again(func(all []entry) []entry {
+			return append(all, entry{offset: broker.Offset(len(all)), value: all[3].value})
+		})},
 		{"reordered", again(func(all []entry) []entry { all[0].value, all[40].value = all[40].value, all[0].value; return all })},
 		{"moved", func(r *run, _ *truth) { r.history.sends[3].offset++ }},
 		{"failed", func(r *run, _ *truth) { r.history.sends[3].err = os.ErrClosed }},
@@ -121,10 +130,16 @@ func TestCheckersTellGoodFromBad(t *testing.T) {
 		{"skipped", func(r *run, _ *truth) {
 			r.history.reads = slices.DeleteFunc(r.history.reads, func(g got) bool { return g.who[0] == 'm' && g.offset == 5 })
 		}},
-		{"commit-ahead", func(r *run, _ *truth) { r.history.committed[0] = broker.Offset(len(log) + 1) }},
+		{"skipped", func(r *run, _ *truth) {
+			r.history.reads = slices.DeleteFunc(r.history.reads, func(g got) bool { return g.who[0] == 'b' && int(g.offset) == keptAt })
+		}},
+		{"copy", func(r *run, _ *truth) {
+			r.history.reads = append(r.history.reads, got{"bound 9", 0, broker.Offset(copyAt), log[copyAt].value})
+		}},
+		{"commit-ahead", func(r *run, _ *truth) { r.history.committed[group][0] = broker.Offset(len(log) + 1) }},
 		{"not-linearizable", func(r *run, _ *truth) { r.history.ends[len(r.history.ends)-1].end = 0 }},
 	} {
-		copied := &history{reads: slices.Clone(r.history.reads), ends: slices.Clone(r.history.ends), committed: r.history.low()}
+		copied := &history{reads: slices.Clone(r.history.reads), ends: slices.Clone(r.history.ends), committed: map[string]map[int32]broker.Offset{group: r.history.low(group), boundGroup: r.history.low(boundGroup)}}
 		for _, s := range r.history.sends {
 			one := *s
 			copied.sends = append(copied.sends, &one)
@@ -210,5 +225,25 @@ func TestEveryDiskFaultAndHoldIsWeathered(t *testing.T) {
 	}
 	if len(r.history.wrong) > 0 {
 		t.Errorf("%s\n%s", story, strings.Join(r.history.wrong[:min(len(r.history.wrong), 20)], "\n"))
+	}
+}
+
+// TestTheOracleKnowsTheWindow: blocks of 64 offsets, of which two in front of a record's own are looked at.
+func TestTheOracleKnowsTheWindow(t *testing.T) {
+	log := make([]entry, 400)
+	for i := range log {
+		log[i] = entry{offset: broker.Offset(i), key: fmt.Sprint(i)}
+	}
+	for _, at := range []int{10, 63, 191, 320, 350} { // 191 sees [0, 191), 320 sees [192, 320), 350 the same block's
+		log[at].key = "again"
+	}
+	var left []int
+	for i, has := range filtered(log) {
+		if !has {
+			left = append(left, i)
+		}
+	}
+	if !slices.Equal(left, []int{63, 191, 350}) {
+		t.Errorf("left out are %v", left)
 	}
 }

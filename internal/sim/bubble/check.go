@@ -18,6 +18,7 @@ import (
 type entry struct {
 	offset broker.Offset
 	epoch  broker.LeaderEpoch
+	key    string
 	value  string
 }
 
@@ -62,7 +63,7 @@ func (d *dump) add(view batch.View) error {
 		return err
 	}
 	for record := (batch.Record{}); records.Next(&record); {
-		d.entries = append(d.entries, entry{view.BaseOffset() + broker.Offset(record.OffsetDelta), view.LeaderEpoch(), string(record.Value)})
+		d.entries = append(d.entries, entry{view.BaseOffset() + broker.Offset(record.OffsetDelta), view.LeaderEpoch(), string(record.Key), string(record.Value)})
 	}
 	return records.Err()
 }
@@ -119,7 +120,8 @@ func (r *run) checkPartition(t *truth) {
 	r.checkLog(t)
 	r.checkSends(t)
 	r.checkReads(t)
-	r.checkGroup(t)
+	r.checkCommits(t, group, 'm', everything(t.log))
+	r.checkBound(t)
 	if !r.linear(t) {
 		r.undecided++
 	}
@@ -203,20 +205,19 @@ func (r *run) checkReads(t *truth) {
 	}
 }
 
-// checkGroup: below what the group committed, somebody in it got everything.
-func (r *run) checkGroup(t *truth) {
-	seen := make([]bool, len(t.log))
+// checkCommits: below what a group committed, somebody in it, whose name begins with who, got every offset that is missing.
+func (r *run) checkCommits(t *truth, group string, who byte, missing []bool) {
 	for _, g := range r.history.reads {
-		if g.who[0] == 'm' && g.partition == t.partition && int(g.offset) < len(seen) {
-			seen[g.offset] = true
+		if g.who[0] == who && g.partition == t.partition && int(g.offset) < len(missing) {
+			missing[g.offset] = false
 		}
 	}
-	committed := r.history.committed[t.partition]
-	if int(committed) > len(seen) {
-		r.wrong("commit-ahead", "partition %d: the group committed %d, the log ends at %d", t.partition, committed, len(seen))
+	committed := r.history.committed[group][t.partition]
+	if int(committed) > len(missing) {
+		r.wrong("commit-ahead", "partition %d: group %s committed %d, the log ends at %d", t.partition, group, committed, len(missing))
 		return
 	}
-	if missed := slices.Index(seen[:committed], false); missed >= 0 {
-		r.wrong("skipped", "partition %d: the group committed %d, nobody in it got %d", t.partition, committed, missed)
+	if missed := slices.Index(missing[:committed], true); missed >= 0 {
+		r.wrong("skipped", "partition %d: group %s committed %d, nobody in it got %d", t.partition, group, committed, missed)
 	}
 }

@@ -39,7 +39,7 @@ func (r *run) produce(number int, random *rand.Rand) func(context.Context) error
 			value += strings.Repeat("x", 8<<random.IntN(9))
 			s := &sent{producer: number, value: value, partition: int32(random.IntN(int(r.plan.partitions))), call: r.history.now()}
 			r.history.change(func() { r.history.sends = append(r.history.sends, s) })
-			record := &kgo.Record{Topic: topic, Partition: s.partition, Value: []byte(value)}
+			record := &kgo.Record{Topic: topic, Partition: s.partition, Key: keyOf(n), Value: []byte(value)}
 			client.Produce(context.WithoutCancel(ctx), record, func(record *kgo.Record, err error) {
 				now := r.history.now()
 				r.history.change(func() { s.ret, s.acked, s.offset, s.err = now, err == nil, broker.Offset(record.Offset), err })
@@ -92,12 +92,12 @@ func (r *run) read(number int) func(context.Context) error {
 	}
 }
 
-// join reads for the group, and commits what it polled before it polls again. Where the client can wait inside a bubble it is
-// one of the group's members; else it is alone, reads every partition, and commits from outside.
-func (r *run) join(number int) func(context.Context) error {
+// join reads for a group as whoever it is, and commits what it polled before it polls again. Where the client can wait inside
+// a bubble it is one of the group's members; else it is alone, reads every partition, and commits from outside.
+func (r *run) join(number int, group, who string) func(context.Context) error {
 	options := []kgo.Opt{
 		kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(200 * time.Millisecond),
-		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMinAge(250 * time.Millisecond), kgo.Rack("group=" + group),
 	}
 	if membership {
 		options = append(options, kgo.ConsumerGroup(group), kgo.DisableAutoCommit(), kgo.SessionTimeout(6*time.Second),
@@ -118,12 +118,12 @@ func (r *run) join(number int) func(context.Context) error {
 			limited, cancel := context.WithTimeout(ctx, pollWithin)
 			fetches := client.PollFetches(limited)
 			cancel()
-			r.took(fmt.Sprint("member ", number), fetches)
+			r.took(fmt.Sprint(who, " ", number), fetches)
 			if membership {
-				r.commit(ctx, client)
+				r.commit(ctx, client, group)
 			} else {
 				kadm.OffsetsFromFetches(fetches).Each(polled.Add)
-				r.commitFor(ctx, client, polled)
+				r.commitFor(ctx, client, group, polled)
 			}
 		}
 		return nil
@@ -134,7 +134,7 @@ func (r *run) join(number int) func(context.Context) error {
 const pollWithin = time.Second
 
 // commit commits what a member polled and notes what was acknowledged.
-func (r *run) commit(ctx context.Context, client *kgo.Client) {
+func (r *run) commit(ctx context.Context, client *kgo.Client, group string) {
 	at := client.UncommittedOffsets()
 	if len(at) == 0 {
 		return
@@ -148,7 +148,7 @@ func (r *run) commit(ctx context.Context, client *kgo.Client) {
 		for _, t := range answer.Topics {
 			for _, p := range t.Partitions {
 				if p.ErrorCode == 0 {
-					r.history.commit(p.Partition, broker.Offset(at[t.Topic][p.Partition].Offset))
+					r.history.commit(group, p.Partition, broker.Offset(at[t.Topic][p.Partition].Offset))
 				}
 			}
 		}
@@ -156,7 +156,7 @@ func (r *run) commit(ctx context.Context, client *kgo.Client) {
 }
 
 // commitFor commits for a group without members, and forgets what was acknowledged.
-func (r *run) commitFor(ctx context.Context, client *kgo.Client, polled kadm.Offsets) {
+func (r *run) commitFor(ctx context.Context, client *kgo.Client, group string, polled kadm.Offsets) {
 	if len(polled) == 0 {
 		return
 	}
@@ -166,7 +166,7 @@ func (r *run) commitFor(ctx context.Context, client *kgo.Client, polled kadm.Off
 	if err != nil || answers.Error() != nil {
 		return
 	}
-	answers.Each(func(answer kadm.OffsetResponse) { r.history.commit(answer.Partition, broker.Offset(answer.At)) })
+	answers.Each(func(answer kadm.OffsetResponse) { r.history.commit(group, answer.Partition, broker.Offset(answer.At)) })
 	clear(polled)
 }
 
@@ -207,10 +207,24 @@ func (r *run) askEnds(ctx context.Context, admin *kadm.Client) {
 	})
 }
 
+// learnCommits takes what the coordinator tells for acknowledged: a commit whose answer was lost is one. A member that is given
+// the partition anew goes on behind it, and has nothing to commit.
+func (r *run) learnCommits(ctx context.Context, admin *kadm.Client, group string) error {
+	found, err := admin.FetchOffsets(ctx, group)
+	if err == nil {
+		err = found.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("ask what group %s committed: %w", group, err)
+	}
+	found.Each(func(answer kadm.OffsetResponse) { r.history.commit(group, answer.Partition, broker.Offset(answer.At)) })
+	return nil
+}
+
 // askCommits holds what the coordinator answers against what was acknowledged before it was asked (30). It is asked when all is
 // well: one that was deposed and does not know may tell of an earlier commit, as a leader may of an earlier end (RH9).
-func (r *run) askCommits(ctx context.Context, admin *kadm.Client) {
-	low, call := r.history.low(), r.history.now()
+func (r *run) askCommits(ctx context.Context, admin *kadm.Client, group string) {
+	low, call := r.history.low(group), r.history.now()
 	found, err := admin.FetchOffsets(ctx, group)
 	if err == nil {
 		err = found.Error()
@@ -222,7 +236,7 @@ func (r *run) askCommits(ctx context.Context, admin *kadm.Client) {
 	for partition, least := range low {
 		at, ok := found.Lookup(topic, partition)
 		if !ok || at.At < int64(least) {
-			r.wrong("commit-lost", "partition %d: a commit of %d was acknowledged before %s, the coordinator tells of %d (%t)", partition, least, call, at.At, ok)
+			r.wrong("commit-lost", "partition %d: a commit of %d of group %s was acknowledged before %s, the coordinator tells of %d (%t)", partition, least, group, call, at.At, ok)
 		}
 	}
 }

@@ -87,6 +87,9 @@ func (c *cluster) host(m *machine) host { return host{c.network, m.addr} }
 
 func (m *machine) at(port uint16) string { return netip.AddrPortFrom(m.addr, port).String() }
 
+// web is the address of a machine's admin face.
+func (m *machine) web() string { return "http://" + m.at(adminPort) }
+
 func newMachine(id broker.NodeID) *machine {
 	m := &machine{id: id, addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(id)}), disk: vfs.NewMem(), config: node.Defaults()}
 	m.config.Data, m.config.NodeID, m.config.InsecureAdmin = dataDir, id, true
@@ -191,8 +194,9 @@ func (c *cluster) found(ctx context.Context) error {
 	if err := c.start(ctx, first).await(); err != nil {
 		return err
 	}
-	web, done := c.web(first)
+	carrier, done := c.web()
 	defer done()
+	web := adminapiconnect.NewClusterServiceClient(carrier, first.web())
 	for _, m := range c.machines[1:] {
 		invited, err := web.InviteNode(ctx, &adminapi.InviteNodeRequest{Node: int32(m.id)})
 		if err != nil {
@@ -210,11 +214,11 @@ func (c *cluster) found(ctx context.Context) error {
 	return c.promote(ctx, web)
 }
 
-// web is the admin face of a machine.
-func (c *cluster) web(m *machine) (adminapiconnect.ClusterServiceClient, func()) {
+// web is what asks the admin faces of machines, and what ends it.
+func (c *cluster) web() (*http.Client, func()) {
 	outside := host{c.network, netip.AddrFrom4([4]byte{10, 0, 2, 1})}
 	carrier := &http.Transport{DialContext: func(ctx context.Context, _, address string) (net.Conn, error) { return outside.Dial(ctx, address) }}
-	return adminapiconnect.NewClusterServiceClient(&http.Client{Transport: carrier}, "http://"+m.at(adminPort)), carrier.CloseIdleConnections
+	return &http.Client{Transport: carrier}, carrier.CloseIdleConnections
 }
 
 // promote makes every member a voter. A learner has to be near the end of the metadata log first.

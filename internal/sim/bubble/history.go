@@ -1,6 +1,7 @@
 package bubble
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -39,16 +40,16 @@ type history struct {
 	began time.Time
 
 	mu        sync.Mutex
-	sends     []*sent                 // guarded by mu
-	reads     []got                   // guarded by mu
-	ends      []told                  // guarded by mu
-	committed map[int32]broker.Offset // guarded by mu: the largest acknowledged commit of the group
-	commits   int                     // guarded by mu
-	wrong     []string                // guarded by mu: what was seen to be wrong on the way
+	sends     []*sent                            // guarded by mu
+	reads     []got                              // guarded by mu
+	ends      []told                             // guarded by mu
+	committed map[string]map[int32]broker.Offset // guarded by mu: the largest acknowledged commit of each group
+	commits   int                                // guarded by mu
+	wrong     []string                           // guarded by mu: what was seen to be wrong on the way
 }
 
 func newHistory() *history {
-	return &history{began: time.Now(), committed: map[int32]broker.Offset{}}
+	return &history{began: time.Now(), committed: map[string]map[int32]broker.Offset{group: {}, boundGroup: {}}}
 }
 
 func (h *history) now() time.Duration { return time.Since(h.began) }
@@ -69,20 +70,15 @@ func (h *history) open() (n int) {
 }
 
 // commit notes an acknowledged commit.
-func (h *history) commit(partition int32, o broker.Offset) {
+func (h *history) commit(group string, partition int32, o broker.Offset) {
 	h.change(func() {
 		h.commits++
-		h.committed[partition] = max(h.committed[partition], o)
+		h.committed[group][partition] = max(h.committed[group][partition], o)
 	})
 }
 
-// low returns the largest acknowledged commit of each partition, so far.
-func (h *history) low() map[int32]broker.Offset {
-	low := map[int32]broker.Offset{}
-	h.change(func() {
-		for p, o := range h.committed {
-			low[p] = o
-		}
-	})
+// low returns the largest commit of a group that was acknowledged for each partition, so far.
+func (h *history) low(group string) (low map[int32]broker.Offset) {
+	h.change(func() { low = maps.Clone(h.committed[group]) })
 	return low
 }

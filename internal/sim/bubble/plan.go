@@ -13,6 +13,7 @@ type plan struct {
 	partitions int32
 	producers  int
 	members    int
+	bound      bool          // a second group reads through a chain
 	consumers  bool          // the group's members speak the protocol of KIP-848
 	chaos      time.Duration // how long things go wrong
 	calm       time.Duration // mean time between two faults
@@ -33,6 +34,7 @@ func newPlan(seed uint64) plan {
 		}
 	}
 	p.consumers = random.IntN(2) == 0
+	p.bound = rand.New(rand.NewPCG(seed, 5)).IntN(2) == 0 // of its own, so that seeds stay what they were
 	if len(p.kinds) == 0 {
 		p.kinds = []fault{fault(random.IntN(int(faultKinds)))}
 	}

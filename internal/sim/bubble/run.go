@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/internal/task"
@@ -93,6 +94,11 @@ func (r *run) all(random *rand.Rand) error {
 	if err := r.createTopic(founding); err != nil {
 		return err
 	}
+	if r.plan.bound {
+		if err := r.bind(founding); err != nil {
+			return err
+		}
+	}
 	for _, m := range r.cluster.machines {
 		r.supervise(m, m.life)
 		if r.plan.forgetful {
@@ -110,7 +116,10 @@ func (r *run) all(random *rand.Rand) error {
 		members = 1 // two that commit from outside would take each other back
 	}
 	for range members {
-		readers.Go("member", r.join(next()))
+		readers.Go("member", r.join(next(), group, "member"))
+	}
+	if r.plan.bound {
+		readers.Go("member of the bound group", r.join(next(), boundGroup, "bound"))
 	}
 	readers.Go("reader", r.read(next()))
 	readers.Go("watcher", r.watch(next()))
@@ -140,11 +149,16 @@ func (r *run) recover(load *task.Group) error {
 		return err
 	}
 	r.note("every record has an end")
-	client, done, err := r.cluster.client(clientHost(1))
+	client, done, err := r.cluster.client(clientHost(1), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		return err
 	}
 	defer done()
+	last, cancel := context.WithDeadline(r.ctx, deadline)
+	defer cancel()
+	if err := r.sentinel(last, client); err != nil {
+		return err
+	}
 	admin := kadm.NewClient(client)
 	why := "nothing was looked at"
 	for why != "" {
@@ -159,7 +173,12 @@ func (r *run) recover(load *task.Group) error {
 	r.note("everything is well")
 	ctx, cancel := context.WithTimeout(r.ctx, 5*time.Second)
 	defer cancel()
-	r.askCommits(ctx, admin)
+	for _, group := range r.groups() {
+		r.askCommits(ctx, admin, group)
+	}
+	if r.plan.bound {
+		r.checkDecisions(ctx)
+	}
 	rest(r.ctx, still)
 	return nil
 }
@@ -209,7 +228,11 @@ func (r *run) notYet(ctx context.Context, admin *kadm.Client) string {
 	if err != nil {
 		return err.Error()
 	}
-	low := r.history.low()
+	for _, group := range r.groups() {
+		if err := r.learnCommits(ctx, admin, group); err != nil {
+			return err.Error()
+		}
+	}
 	read := map[int32]broker.Offset{}
 	r.history.change(func() {
 		for _, g := range r.history.reads {
@@ -220,11 +243,24 @@ func (r *run) notYet(ctx context.Context, admin *kadm.Client) string {
 	})
 	for partition := range r.plan.partitions {
 		end, _ := ends.Lookup(topic, partition)
-		if int64(low[partition]) < end.Offset || int64(read[partition]) < end.Offset {
-			return fmt.Sprintf("partition %d ends at %d, the group committed %d, the reader has %d", partition, end.Offset, low[partition], read[partition])
+		if int64(read[partition]) < end.Offset {
+			return fmt.Sprintf("partition %d ends at %d, the reader has %d", partition, end.Offset, read[partition])
+		}
+		for _, group := range r.groups() {
+			if low := r.history.low(group); int64(low[partition]) < end.Offset {
+				return fmt.Sprintf("partition %d ends at %d, group %s committed %d", partition, end.Offset, group, low[partition])
+			}
 		}
 	}
 	return ""
+}
+
+// groups are those that read.
+func (r *run) groups() []string {
+	if r.plan.bound {
+		return []string{group, boundGroup}
+	}
+	return []string{group}
 }
 
 func (r *run) createTopic(ctx context.Context) error {
