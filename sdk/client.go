@@ -236,8 +236,8 @@ func (c *Client) dialQUIC(preamble *adminapi.Preamble) (*transport.QUICDialer, e
 }
 
 const (
-	// QUIC does not notice when the peer's process dies, hangs or is cut off: these bound how long that stays hidden where no lifeline
-	// tells. A broker that is back at the same address disowns the old connection at the next probe.
+	// QUIC does not notice when the peer's process dies, hangs or is cut off: these bound how long that stays hidden where no
+	// lifeline tells. A broker that is back at the same address disowns the old connection at the next probe.
 	idleTimeout = 3 * time.Second
 	keepAlive   = time.Second
 	// metadataMinAge is how soon after the last answer a client asks again who leads. A partition has its next leader a few

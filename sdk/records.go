@@ -82,7 +82,8 @@ func (c *Client) Consume(group string, topics []string, opts ...ConsumerOption) 
 	return &Consumer{client: client, dialer: dialer}, nil
 }
 
-// Poll waits for records until ctx ends, and for a topic that does not exist yet as well. Commit what was handled before the next Poll if it must not come again.
+// Poll waits for records until ctx ends, and for a topic that does not exist yet as well. Commit what was handled before the
+// next Poll if it must not come again.
 func (c *Consumer) Poll(ctx context.Context) ([]*Record, error) { return c.PollUpTo(ctx, 0) }
 
 // PollUpTo is Poll for at most n records; 0 is no limit.
