@@ -90,23 +90,30 @@ func TestAStopAnswersWhatIsUnderWay(t *testing.T) {
 		kgo.FetchMaxWait(time.Minute), kgo.FetchMinBytes(1<<20))
 	readers := task.NewGroup(t.Context())
 	readers.Go("reader", func(ctx context.Context) error { reader.PollFetches(ctx); return nil })
-	writer := s.client(n, kgo.RecordRetries(0))
-	if err := writer.ProduceSync(t.Context(), record("orders", 0, "before")).FirstErr(); err != nil {
+	once := []kgo.Opt{kgo.RecordRetries(0), kgo.DisableIdempotentWrite()}
+	if err := s.client(n, once...).ProduceSync(t.Context(), record("orders", 0, "before")).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	held, release := make(chan struct{}, 1), make(chan struct{})
-	var once atomic.Bool
+	var holding atomic.Bool
 	mem.Watch(func(op vfs.Op) {
-		if op.Kind == vfs.OpSync && strings.HasSuffix(op.Name, ".log") && strings.Contains(op.Name, topic.Hex()) && !once.Swap(true) {
+		if op.Kind == vfs.OpSync && strings.HasSuffix(op.Name, ".log") && strings.Contains(op.Name, topic.Hex()) && !holding.Swap(true) {
 			held <- struct{}{}
 			<-release
 		}
 	})
 	answers := make(chan error, 10)
-	for i := range 10 {
-		writer.Produce(t.Context(), record("orders", 0, fmt.Sprint(i)), func(_ *kgo.Record, err error) { answers <- err })
+	for i := range 10 { // each on a connection of its own, which may be the one that syncs and reads nothing meanwhile
+		s.client(n, once...).Produce(t.Context(), record("orders", 0, fmt.Sprint(i)), func(_ *kgo.Record, err error) { answers <- err })
 	}
 	<-held
+	written, err := n.set.Get(broker.TopicPartition{Topic: topic, Partition: 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for written.Ends().LogEnd < 11 {
+		time.Sleep(time.Millisecond)
+	}
 	stop := task.NewGroup(t.Context())
 	stop.Go("stop", func(context.Context) error { return n.Stop() })
 	for !n.kafka.Draining() {
