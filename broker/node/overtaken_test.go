@@ -29,11 +29,18 @@ func TestABrokerThatItsDeadIncarnationOvertookRegistersAgain(t *testing.T) {
 	}
 	check := func() {
 		t.Helper()
+		for {
+			r, _ := n.quorum.Image().Broker(n.identity.Node)
+			if r.Incarnation == n.incarnation && !r.Fenced && r.Epoch == n.brokerEpoch() {
+				break
+			}
+			if ctx.Err() != nil {
+				t.Fatalf("registered is %+v; this is incarnation %s with epoch %d", r, n.incarnation, n.brokerEpoch())
+			}
+			time.Sleep(time.Millisecond)
+		}
 		if err := client.ProduceSync(ctx, record("orders", 0, "it leads")).FirstErr(); err != nil {
 			t.Fatal(err)
-		}
-		if r, _ := n.quorum.Image().Broker(n.identity.Node); r.Incarnation != n.incarnation || r.Fenced || r.Epoch != n.brokerEpoch() {
-			t.Errorf("registered is %+v; this is incarnation %s with epoch %d", r, n.incarnation, n.brokerEpoch())
 		}
 	}
 	late(1)
