@@ -211,7 +211,11 @@ func (c *clusterRoom) decide(ctx context.Context, from peer.Peer, body []byte) (
 	ctx, cancel := context.WithTimeout(ctx, leaderless)
 	defer cancel()
 	defer c.node.quorum.Hurry(from.Raft) // It waits until its own image holds the result.
-	return c.node.quorum.Submit(ctx, request)
+	reply, err := c.node.quorum.Submit(ctx, request)
+	if err != nil && errors.Is(err, ctx.Err()) { // not that of whoever asks, who would take it for its own
+		err = broker.Errorf(broker.RequestTimedOut, "node %d stopped, or heard of no controller, before the change was known to be made", c.node.identity.Node)
+	}
+	return reply, err
 }
 
 // mayAsk refuses what a node asks in the name of another (X6).

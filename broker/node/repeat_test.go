@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/broker/peer"
+	"github.com/millrace-io/millrace/internal/vfs"
 )
 
 // A controller dies over the requests of others: none that can be put again is answered with a question, and none is done
@@ -52,4 +55,32 @@ func TestRequestsOfADyingControllerArePutToTheNext(t *testing.T) {
 			t.Errorf("%s was made, and is not there", name)
 		}
 	}
+}
+
+// What a node that stops cannot finish may have been done or not, and whoever asked is told so: the end of the context is not
+// that of the one who asks.
+func TestAQuestionThatANodeCannotFinishIsLeftOpen(t *testing.T) {
+	s := newSeat(t, vfs.NewMem(), "/data").format()
+	n := s.start()
+	defer s.stop(n)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	for i := range 100 {
+		question, err := controller.EncodeRequest(controller.CreateTopic{Name: fmt.Sprint("topic-", i), Partitions: 1, ReplicationFactor: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := n.cluster.Answer(stopped, peer.Peer{Node: 2, Raft: 2}, append([]byte{askController}, question...))
+		_, _, refusal, err := controller.DecodeAnswer(answer)
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case refusal == nil: // It was done all the same.
+		case broker.CodeOf(refusal) != broker.RequestTimedOut:
+			t.Fatalf("answered with %v", refusal)
+		default:
+			return
+		}
+	}
+	t.Fatal("every question was answered by a node that stops")
 }
