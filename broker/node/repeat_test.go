@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +19,7 @@ func TestRequestsOfADyingControllerArePutToTheNext(t *testing.T) {
 	c := newTrio(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	i := slices.IndexFunc(c.nodes[:], func(n *Node) bool { return n.quorum.Status().Active })
+	i := c.controller()
 	asked := c.nodes[(i+1)%3]
 	dead := make(chan struct{})
 	var group sync.WaitGroup
