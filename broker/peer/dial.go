@@ -143,9 +143,6 @@ func (f *Fabric) recognise(t Target, answer hello, state tls.ConnectionState) (P
 	if why := f.self.checkHello(answer, state); why != "" {
 		return refuse(why)
 	}
-	if err := f.handler.CheckHeld(answer.Held); err != nil {
-		return refuse(err.Error())
-	}
 	if t.Node != broker.NoNode && answer.From != t.Node {
 		return refuse(fmt.Sprintf("node %d answers where node %d was looked for", answer.From, t.Node))
 	}
@@ -156,7 +153,11 @@ func (f *Fabric) recognise(t Target, answer hello, state tls.ConnectionState) (P
 	if peer.Incarnation == f.self.Incarnation {
 		return peer, nil
 	}
-	if err := f.admit(peer); err != nil {
+	err = f.admit(peer)
+	if err == nil {
+		err = f.handler.CheckHeld(peer, answer.Held)
+	}
+	if err != nil {
 		return refuse(err.Error())
 	}
 	return peer, nil

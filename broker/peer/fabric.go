@@ -68,9 +68,9 @@ type Handler interface {
 	Admit(p Peer) error
 	// Held is an index up to which the directory of a member is known to have held the metadata; 0: none is known.
 	Held(raft broker.RaftID) broker.Index
-	// CheckHeld says why this node may speak with nobody, if a member knows that its directory has held the metadata up to an
-	// index; nil if it may.
-	CheckHeld(held broker.Index) error
+	// CheckHeld says why this node may speak with nobody, if a peer that was admitted knows that its directory has held the
+	// metadata up to an index; nil if it may.
+	CheckHeld(by Peer, held broker.Index) error
 	// OnRemoved is told that a node of the cluster says so of this one. It must not block.
 	OnRemoved(by broker.NodeID)
 	// OnRefused counts a refusal.
@@ -240,9 +240,6 @@ func (f *Fabric) examine(h hello, state tls.ConnectionState, from net.Addr) (Pee
 	if why := f.self.checkHello(h, state); why != "" {
 		return Peer{}, errors.New(why)
 	}
-	if err := f.handler.CheckHeld(h.Held); err != nil {
-		return Peer{}, err
-	}
 	if commonVersion(h.Versions) == 0 {
 		return Peer{}, fmt.Errorf("node %d talks versions %v of the protocol, this node %v: run programs of neighbouring releases", h.From, h.Versions, versions)
 	}
@@ -250,7 +247,10 @@ func (f *Fabric) examine(h hello, state tls.ConnectionState, from net.Addr) (Pee
 	if err != nil {
 		return peer, err
 	}
-	return peer, f.admit(peer)
+	if err := f.admit(peer); err != nil {
+		return peer, err
+	}
+	return peer, f.handler.CheckHeld(peer, h.Held) // Only who is admitted is believed.
 }
 
 func (f *Fabric) admit(peer Peer) error {

@@ -137,7 +137,7 @@ func (h *house) Heartbeat() Heartbeat {
 	return Heartbeat{Epoch: 7, Applied: 9, SentMs: sent, LedAgoMs: -sent}
 }
 func (h *house) Held(broker.RaftID) broker.Index { h.mu.Lock(); defer h.mu.Unlock(); return h.held }
-func (h *house) CheckHeld(held broker.Index) error {
+func (h *house) CheckHeld(_ Peer, held broker.Index) error {
 	if held > 100 {
 		return errors.New("the directory is of an earlier time")
 	}
