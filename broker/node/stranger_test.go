@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/millrace-io/millrace/broker/controller"
 	"github.com/millrace-io/millrace/broker/peer"
 	"github.com/millrace-io/millrace/internal/transport"
+	"github.com/millrace-io/millrace/internal/vfs"
 )
 
 // impostor speaks with nodes as one of them, by its certificate, and says of itself what it likes.
@@ -134,5 +136,47 @@ func TestWhoIsNoMemberIsAnsweredNothing(t *testing.T) {
 	}
 	if got := c.refusedBy(0) - before; got != 4 {
 		t.Errorf("%d refusals are counted, want 4", got)
+	}
+}
+
+// A node of another cluster that is given this one's seeds: who it is and why it is refused stands in the logs of both, once,
+// and is counted, over QUIC and TCP.
+func TestAnotherClustersNodeIsToldOnBothSides(t *testing.T) {
+	c := foundTrio(t)
+	other := newSeat(t, vfs.OS{}, t.TempDir()).format()
+	other.config.Seeds = []string{c.nodes[0].Addresses().Cluster}
+	n := other.start()
+	defer func() { _ = n.stop(false) }()
+	c.await("refusals on both sides", func() bool {
+		return c.refusedBy(0) > 1 && scrape(t, n)["millrace_peers_refused_total"] != "0"
+	})
+	for log, want := range map[string]string{
+		other.log.String():      "refused by this node: its certificate, which names node 1 of cluster " + c.nodes[0].identity.Cluster.String() + ", is not vouched for",
+		c.seats[0].log.String(): "refused by the other side: it does not take this node's certificate: it is of another cluster",
+	} {
+		if said := strings.Count(log, want); said != 1 {
+			t.Errorf("%q is said %d times:\n%s", want, said, log)
+		}
+	}
+	own := n.cluster.certificates
+	for _, tc := range []struct {
+		alpn, want string
+		show       func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+	}{
+		{peer.ALPNLifeline, "its certificate, which names node 1 of cluster " + n.identity.Cluster.String() + ", is not vouched for", peerClient(own).GetClientCertificate},
+		{peer.ALPNLifeline, "it shows no certificate", nil},
+	} {
+		before := c.refusedBy(0)
+		conn, err := tls.Dial("tcp", c.nodes[0].Addresses().Cluster, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{tc.alpn}, GetClientCertificate: tc.show})
+		if err == nil {
+			_, err = conn.Read(make([]byte, 1))
+			_ = conn.Close()
+		}
+		if err == nil {
+			t.Errorf("%s: served", tc.want)
+		}
+		c.await(tc.want, func() bool {
+			return strings.Count(c.seats[0].log.String(), "refused by this node: "+tc.want) == 1 && c.refusedBy(0) > before
+		})
 	}
 }

@@ -86,6 +86,7 @@ func (f *Fabric) dial(ctx context.Context, t Target) error {
 
 // greet dials and exchanges HELLOs. It returns no connection and no error where this node has dialled itself.
 func (f *Fabric) greet(ctx context.Context, t Target, kind, subject string) (_ *transport.Connection, _ *transport.Stream, _ Peer, err error) {
+	defer func() { err = f.handshakeRefused(t, err) }()
 	conn, err := f.peers.Dial(ctx, t.Address)
 	if err != nil {
 		return nil, nil, Peer{}, err
@@ -138,7 +139,7 @@ func (f *Fabric) recognise(t Target, answer hello, state tls.ConnectionState) (P
 	}
 	refuse := func(why string) (Peer, error) {
 		f.handler.OnRefused()
-		return Peer{}, &RefusedError{Address: t.Address, By: "this node", Why: why}
+		return Peer{}, &RefusedError{Address: t.Address, By: thisNode, Why: why}
 	}
 	if why := f.self.checkHello(answer, state); why != "" {
 		return refuse(why)

@@ -145,6 +145,7 @@ func New(self Self, peers *transport.Peers, lines Lifelines, handler Handler, lo
 // Start begins to accept and to dial.
 func (f *Fabric) Start(ctx context.Context) {
 	f.tasks = task.NewGroup(ctx)
+	f.peers.OnHandshakeFailed(f.OnHandshakeFailed)
 	f.tasks.Go("accept peers", f.accept)
 	f.tasks.Go("dial peers", f.dialMissing)
 }
@@ -205,7 +206,7 @@ func (f *Fabric) serve(ctx context.Context, conn *transport.Connection) (err err
 	peer, err := f.examine(h, conn.TLS(), conn.RemoteAddr())
 	if err != nil {
 		f.handler.OnRefused()
-		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: err.Error()}
+		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: thisNode, Why: err.Error()}
 		return errors.Join(refusal, f.refuse(first, err))
 	}
 	answer := f.hello(peer.Node, peer.Raft, h.Kind, "")

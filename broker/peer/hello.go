@@ -78,7 +78,7 @@ var ErrRemoved = errors.New("it was removed, or replaced")
 // RefusedError says that one side would not have the other.
 type RefusedError struct {
 	Address string
-	By      string // "this node" or the other's number
+	By      string // thisNode, or who else
 	Why     string
 }
 

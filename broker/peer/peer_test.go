@@ -361,6 +361,10 @@ func TestAnotherAuthorityEndsInTheHandshake(t *testing.T) {
 	stranger := newAuthority(t).open(ours, 2, self(2))
 	stranger.dial(Target{Address: one.address, Node: 1})
 	await(t, "the stranger's complaint", func() bool { return strings.Contains(stranger.log.String(), "certificate") })
+	await(t, "a second refusal", func() bool { one.mu.Lock(); defer one.mu.Unlock(); return one.refused > 1 })
+	if said := strings.Count(one.log.String(), "refused by the other side: it does not take this node's certificate"); said != 1 {
+		t.Errorf("who was dialled says so %d times:\n%s", said, one.log.String())
+	}
 	if len(one.fabric.Connected()) != 0 {
 		t.Error("they are connected")
 	}
