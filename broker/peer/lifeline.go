@@ -120,7 +120,7 @@ func (f *Fabric) welcomeLifeline(conn *tls.Conn) (Peer, error) {
 	}
 	h, err := readHello(conn)
 	if err != nil {
-		return Peer{}, fmt.Errorf("read the HELLO of %s: %w", conn.RemoteAddr(), err)
+		return Peer{}, f.heard(conn.RemoteAddr(), err)
 	}
 	p, err := f.examine(h, conn.ConnectionState(), conn.RemoteAddr())
 	if err == nil && h.Kind != KindLifeline {
