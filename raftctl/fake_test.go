@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -107,7 +108,7 @@ type fakeTopics struct {
 }
 
 func ordersTopic() *adminapi.Topic {
-	return &adminapi.Topic{Id: "AAAAAAAAAAAAAAAAAAAAAQ", Name: "orders", Partitions: 2, ReplicationFactor: 1, SizeBytes: 1536}
+	return &adminapi.Topic{Id: "AAAAAAAAAAAAAAAAAAAAAQ", Name: "orders", Partitions: 2, ReplicationFactor: 1, MinInsyncReplicas: 1, SizeBytes: 1536}
 }
 
 func (fakeTopics) CreateTopic(_ context.Context, r *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error) {
@@ -117,7 +118,16 @@ func (fakeTopics) CreateTopic(_ context.Context, r *adminapi.CreateTopicRequest)
 	if strings.HasPrefix(r.Name, "code-") {
 		return nil, fakeError(r.Name)
 	}
-	return &adminapi.CreateTopicResponse{Topic: &adminapi.Topic{Name: r.Name, Partitions: max(r.Partitions, 1), ReplicationFactor: max(r.ReplicationFactor, 1)}}, nil
+	topic := &adminapi.Topic{Name: r.Name, Partitions: max(r.Partitions, 1), ReplicationFactor: max(r.ReplicationFactor, 1)}
+	return &adminapi.CreateTopicResponse{Topic: withInsync(topic, r.Configs)}, nil
+}
+
+// withInsync is a topic with min.insync.replicas, where that is set.
+func withInsync(t *adminapi.Topic, configs map[string]string) *adminapi.Topic {
+	if n, err := strconv.Atoi(configs["min.insync.replicas"]); err == nil {
+		t.MinInsyncReplicas = int32(n)
+	}
+	return t
 }
 
 func (fakeTopics) ListTopics(_ context.Context, r *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error) {
@@ -148,7 +158,7 @@ func (fakeTopics) AlterTopic(_ context.Context, r *adminapi.AlterTopicRequest) (
 	}
 	topic := ordersTopic()
 	topic.Partitions = max(topic.Partitions, r.Partitions)
-	response := &adminapi.AlterTopicResponse{Topic: topic}
+	response := &adminapi.AlterTopicResponse{Topic: withInsync(topic, r.Set)}
 	for _, name := range []string{"cleanup.policy", "retention.ms", "segment.ms"} {
 		entry := &adminapi.ConfigEntry{Name: name, Value: "as before", Source: "default"}
 		if value, ok := r.Set[name]; ok {

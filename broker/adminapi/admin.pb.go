@@ -2478,8 +2478,9 @@ type Topic struct {
 	Partitions        int32                  `protobuf:"varint,3,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	ReplicationFactor int32                  `protobuf:"varint,4,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	Internal          bool                   `protobuf:"varint,5,opt,name=internal,proto3" json:"internal,omitempty"`
-	ViewOf            string                 `protobuf:"bytes,6,opt,name=view_of,json=viewOf,proto3" json:"view_of,omitempty"`           // name of the base topic, for a view
-	SizeBytes         int64                  `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"` // of one copy: what the leaders have
+	ViewOf            string                 `protobuf:"bytes,6,opt,name=view_of,json=viewOf,proto3" json:"view_of,omitempty"`                                     // name of the base topic, for a view
+	SizeBytes         int64                  `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`                           // of one copy: what the leaders have
+	MinInsyncReplicas int32                  `protobuf:"varint,8,opt,name=min_insync_replicas,json=minInsyncReplicas,proto3" json:"min_insync_replicas,omitempty"` // what was asked for; more than the replicas counts as all of them
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2559,6 +2560,13 @@ func (x *Topic) GetViewOf() string {
 func (x *Topic) GetSizeBytes() int64 {
 	if x != nil {
 		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *Topic) GetMinInsyncReplicas() int32 {
+	if x != nil {
+		return x.MinInsyncReplicas
 	}
 	return 0
 }
@@ -6537,7 +6545,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
 	"\x13CreateTopicResponse\x12.\n" +
-	"\x05topic\x18\x01 \x01(\v2\x18.millrace.admin.v1.TopicR\x05topic\"\xce\x01\n" +
+	"\x05topic\x18\x01 \x01(\v2\x18.millrace.admin.v1.TopicR\x05topic\"\xfe\x01\n" +
 	"\x05Topic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -6548,7 +6556,8 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\binternal\x18\x05 \x01(\bR\binternal\x12\x17\n" +
 	"\aview_of\x18\x06 \x01(\tR\x06viewOf\x12\x1d\n" +
 	"\n" +
-	"size_bytes\x18\a \x01(\x03R\tsizeBytes\">\n" +
+	"size_bytes\x18\a \x01(\x03R\tsizeBytes\x12.\n" +
+	"\x13min_insync_replicas\x18\b \x01(\x05R\x11minInsyncReplicas\">\n" +
 	"\x11ListTopicsRequest\x12)\n" +
 	"\x10include_internal\x18\x01 \x01(\bR\x0fincludeInternal\"~\n" +
 	"\x12ListTopicsResponse\x120\n" +

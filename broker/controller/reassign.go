@@ -140,7 +140,7 @@ func (e electorate) arrive(next *metadata.Partition) {
 	moved.Replicas = slices.DeleteFunc(slices.Clone(next.Replicas), func(r metadata.Replica) bool { return slices.Contains(next.Removing, r.Node) })
 	moved.ISR = keep(next.ISR, func(n broker.NodeID) bool { return !slices.Contains(next.Removing, n) })
 	if ok && moved.Factor() != next.Factor() {
-		moved.MinISR = minISR(e.head.Configs(metadata.TopicResource(t.Name)), moved.Factor())
+		moved.MinISR = MinISR(e.head.Configs(metadata.TopicResource(t.Name)), moved.Factor())
 	}
 	if len(moved.ISR) >= moved.EffectiveMinISR() {
 		*next = moved
