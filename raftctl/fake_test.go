@@ -92,13 +92,15 @@ func (fakeCluster) DecommissionNode(_ context.Context, r *adminapi.DecommissionN
 	return &adminapi.DecommissionNodeResponse{Removed: !r.ValidateOnly}, nil
 }
 
-// DrainNode has node 2 lead for ever what nobody else can.
+// DrainNode has node 2 lead for ever what others have and cannot lead, and node 0 what nobody else has.
 func (fakeCluster) DrainNode(_ context.Context, r *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
 	switch {
 	case r.Node > 2:
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no node %d", r.Node))
 	case r.Node == 2:
-		return &adminapi.DrainNodeResponse{LeadsPartitions: 3}, nil
+		return &adminapi.DrainNodeResponse{LeadsPartitions: 3, SolePartitions: 2, SoleTopics: []string{"a"}}, nil
+	case r.Node == 0:
+		return &adminapi.DrainNodeResponse{LeadsPartitions: 7, SolePartitions: 7, SoleTopics: []string{"a", "b", "c", "d", "e", "f", "g"}}, nil
 	}
 	return &adminapi.DrainNodeResponse{}, nil
 }

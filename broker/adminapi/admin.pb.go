@@ -1036,6 +1036,8 @@ func (x *DrainNodeRequest) GetUndo() bool {
 type DrainNodeResponse struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	LeadsPartitions int32                  `protobuf:"varint,1,opt,name=leads_partitions,json=leadsPartitions,proto3" json:"leads_partitions,omitempty"` // that it still leads, nobody else being in sync
+	SolePartitions  int32                  `protobuf:"varint,2,opt,name=sole_partitions,json=solePartitions,proto3" json:"sole_partitions,omitempty"`    // of those: there is no other replica
+	SoleTopics      []string               `protobuf:"bytes,3,rep,name=sole_topics,json=soleTopics,proto3" json:"sole_topics,omitempty"`                 // the topics that have such
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1075,6 +1077,20 @@ func (x *DrainNodeResponse) GetLeadsPartitions() int32 {
 		return x.LeadsPartitions
 	}
 	return 0
+}
+
+func (x *DrainNodeResponse) GetSolePartitions() int32 {
+	if x != nil {
+		return x.SolePartitions
+	}
+	return 0
+}
+
+func (x *DrainNodeResponse) GetSoleTopics() []string {
+	if x != nil {
+		return x.SoleTopics
+	}
+	return nil
 }
 
 type Endpoint struct {
@@ -6435,9 +6451,12 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\aremoved\x18\x02 \x01(\bR\aremoved\":\n" +
 	"\x10DrainNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x12\n" +
-	"\x04undo\x18\x02 \x01(\bR\x04undo\">\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\"\x88\x01\n" +
 	"\x11DrainNodeResponse\x12)\n" +
-	"\x10leads_partitions\x18\x01 \x01(\x05R\x0fleadsPartitions\"N\n" +
+	"\x10leads_partitions\x18\x01 \x01(\x05R\x0fleadsPartitions\x12'\n" +
+	"\x0fsole_partitions\x18\x02 \x01(\x05R\x0esolePartitions\x12\x1f\n" +
+	"\vsole_topics\x18\x03 \x03(\tR\n" +
+	"soleTopics\"N\n" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
