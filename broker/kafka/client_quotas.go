@@ -15,8 +15,7 @@ import (
 //
 // Behaviour:
 //   - entities: user, client-id, both, or ip; a name that is absent is the default
-//   - producer_byte_rate, consumer_byte_rate and connection_creation_rate are enforced, see quotas.go; request_percentage and
-//     controller_mutation_rate are kept and told
+//   - all bounds are enforced: see quotas.go, and worktime.go for request_percentage
 //   - every entry of an alteration stands for itself
 //   - strict leaves out entities that name types which the filter does not
 

@@ -73,5 +73,7 @@ func (s *session) deleteBefore(ctx context.Context, img *metadata.Image, tp brok
 	if err != nil {
 		return 0, err
 	}
+	s.work.stop()
+	defer s.work.start()
 	return partition.DeleteRecords(ctx, before)
 }

@@ -74,8 +74,9 @@ func (s *session) fetch(ctx context.Context, h header, req *kmsg.FetchRequest) e
 		size += all[i].size
 	}
 	if size > 0 {
-		s.throttle = s.use(metadata.ConsumerByteRate, size)
+		s.throttle = s.use(metadata.ConsumerByteRate, float64(size))
 	}
+	s.chargeWork()
 	return s.respondFetch(h, req.Version, fetchAnswer{session: plan.id(), committed: req.IsolationLevel == 1, partitions: plan.answered(all)})
 }
 
@@ -194,6 +195,7 @@ func (s *session) fetchUntil(ctx context.Context, img *metadata.Image, all []fet
 		if refused, rebound := s.recheck(all), s.rebound(img, all, req); refused || rebound || enough || last {
 			return
 		}
+		s.work.stop()
 		select {
 		case <-changed:
 		case <-timer.C:
@@ -201,6 +203,7 @@ func (s *session) fetchUntil(ctx context.Context, img *metadata.Image, all []fet
 		case <-ctx.Done():
 			return
 		}
+		s.work.start()
 	}
 }
 

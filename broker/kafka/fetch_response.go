@@ -37,6 +37,7 @@ type fetchAnswer struct {
 
 // respondFetch writes the response with the log's own buffers in it.
 func (s *session) respondFetch(h header, version int16, answer fetchAnswer) error {
+	s.work.start()
 	w := &fetchWriter{version: version, flexible: version >= 12, committed: answer.committed}
 	hints := leaderHints{session: s, image: s.Metadata.Image()}
 	pooled := s.scratch.Get().(*[]byte)
@@ -48,6 +49,7 @@ func (s *session) respondFetch(h header, version int16, answer fetchAnswer) erro
 	}
 	total := len(w.meta) + w.records
 	binary.BigEndian.PutUint32(w.meta, uint32(total-4))
+	s.work.stop()
 	err := s.writeAll(s.conn, w.pieces(), total)
 	s.putScratch(pooled, w.meta)
 	for i := range answer.partitions {

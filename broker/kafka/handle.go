@@ -75,8 +75,10 @@ func (s *session) handleCluster(ctx context.Context, req kmsg.Request) kmsg.Resp
 	}
 }
 
-// handleGroup answers what concerns groups and their coordinator.
+// handleGroup answers what concerns groups and their coordinator, which the session waits for.
 func (s *session) handleGroup(ctx context.Context, req kmsg.Request) kmsg.Response {
+	s.work.stop()
+	defer s.work.start()
 	switch req := req.(type) {
 	case *kmsg.FindCoordinatorRequest:
 		return s.findCoordinator(ctx, req)

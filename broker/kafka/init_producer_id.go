@@ -36,7 +36,9 @@ func (s *session) initProducerID(ctx context.Context, req *kmsg.InitProducerIDRe
 		resp.ErrorCode = s.note(broker.ClusterAuthorizationFailed)
 		return resp
 	}
+	s.work.stop()
 	id, err := s.producerIDs.take(ctx, s.allocateProducerIDs)
+	s.work.start()
 	if err != nil {
 		resp.ErrorCode = s.fail(err)
 		return resp

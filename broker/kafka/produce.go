@@ -65,7 +65,7 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 	}
 	p.outcomes = make([]produceOutcome, count)
 	p.open.Store(int32(count) + 1)
-	p.awaited = count == 1 && s.awaits(p)
+	p.awaited = count == 1 && s.awaits(p) && !s.work.on // a sync is no work of the client's
 	o := 0
 	for i := range req.Topics {
 		topic := &req.Topics[i]
@@ -81,7 +81,8 @@ func (s *session) produce(ctx context.Context, h header, req *kmsg.ProduceReques
 			p.submit(ctx, outcome, &topic.Partitions[j])
 		}
 	}
-	s.throttle = s.use(metadata.ProducerByteRate, p.bytes)
+	s.throttle = s.use(metadata.ProducerByteRate, float64(p.bytes))
+	s.chargeWork()
 	p.throttle = s.throttle
 	if err := s.outbox.add(p); err != nil || s.throttle == 0 {
 		return err
@@ -161,10 +162,11 @@ func (p *pendingProduce) check(ctx context.Context, t target, rp *kmsg.ProduceRe
 }
 
 // validate runs the full check of a batch, a compressed one behind the gate.
-func (s *Server) validate(ctx context.Context, view batch.View, limits batch.Limits) error {
+func (s *session) validate(ctx context.Context, view batch.View, limits batch.Limits) error {
 	if view.Codec() != batch.None && s.Gate != nil {
+		s.work.stop()
 		leave, err := s.Gate(ctx)
-		if err != nil {
+		if s.work.start(); err != nil {
 			return broker.Errorf(broker.RequestTimedOut, "the broker is stopping")
 		}
 		defer leave()

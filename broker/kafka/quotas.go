@@ -78,9 +78,9 @@ func (b *buckets) makeRoom(now time.Time) {
 // quotaUser is the user whom quotas know the client as: the principal without its kind.
 func (s *session) quotaUser() string { return strings.TrimPrefix(s.principal, "User:") }
 
-// use counts bytes, or whatever is bound, against a bound of the client at hand and returns how long it is throttled; nothing where there is no
-// such bound.
-func (s *session) use(key string, n int) time.Duration {
+// use counts bytes, or whatever is bound, against a bound of the client at hand and returns how long it is throttled; nothing
+// where there is no such bound.
+func (s *session) use(key string, n float64) time.Duration {
 	quotas := s.Metadata.Image().Quotas()
 	if quotas == nil {
 		return 0
@@ -89,7 +89,7 @@ func (s *session) use(key string, n int) time.Duration {
 	if !bound {
 		return 0
 	}
-	return s.buckets.take(bucketKey{key, share}, rate, float64(n), time.Now())
+	return s.buckets.take(bucketKey{key, share}, rate, n, time.Now())
 }
 
 // mutates counts partitions that the controller is to make or remove against the client's bound. Where that is used up
@@ -101,7 +101,7 @@ func (s *session) mutates(partitions int, strict bool) error {
 			return broker.Errorf(broker.ThrottlingQuotaExceeded, "the client has changed more partitions than its quota has room for; ask again in %v", wait)
 		}
 	}
-	s.throttle = max(s.throttle, s.use(metadata.ControllerMutationRate, partitions))
+	s.throttle = max(s.throttle, s.use(metadata.ControllerMutationRate, float64(partitions)))
 	return nil
 }
 

@@ -29,6 +29,7 @@ type session struct {
 	preamble *adminapi.Preamble // nil on a plain Kafka stream
 	// Groups, in the place of the server's, lets the principal touch the groups that it may.
 	Groups        Groups
+	Controller    Controller // in the place of the server's, keeps waiting out of the session's work
 	authenticated bool
 	authentication
 	asking   access // what the key of the request at hand needs
@@ -41,6 +42,7 @@ type session struct {
 	fetches  *fetchSession // nil: none
 	client   string        // the client id of the request at hand
 	throttle time.Duration // how long the connection is not read behind the request at hand
+	work     worktime
 }
 
 const (
@@ -56,6 +58,7 @@ func newSession(server *Server, conn net.Conn, listener *Listener) *session {
 		listener: listener,
 	}
 	s.Groups = guardedGroups{s}
+	s.Controller = awaitedController{s}
 	s.identify(Anonymous)
 	s.outbox.session = s
 	return s
@@ -262,6 +265,8 @@ func (s *session) request(ctx context.Context, f *frame) error {
 			return err
 		}
 	}
+	s.work.on = s.Metadata.Image().Quotas() != nil
+	s.work.start()
 	h, req, err := s.decode(f.body)
 	switch {
 	case errors.Is(err, errFutureApiVersions):
@@ -272,6 +277,7 @@ func (s *session) request(ctx context.Context, f *frame) error {
 		return err
 	}
 	s.code, s.client = broker.None, h.clientID
+	s.work.on = s.timed(h)
 	if s.expired(start) && !beforeAuthentication(h.key) {
 		f.release()
 		return refuse("session expired", "the session of %s is over and was not renewed", s.principal)
@@ -281,7 +287,9 @@ func (s *session) request(ctx context.Context, f *frame) error {
 		return s.produce(ctx, h, produce, f, start)
 	}
 	defer f.release()
-	if err := s.outbox.drain(); err != nil {
+	s.work.stop()
+	err = s.outbox.drain()
+	if s.work.start(); err != nil {
 		return err
 	}
 	if fetch, ok := req.(*kmsg.FetchRequest); ok {
@@ -289,7 +297,10 @@ func (s *session) request(ctx context.Context, f *frame) error {
 		f.buffer, f.body = frameBuffer{}, nil
 		err = s.fetch(s.parking, h, fetch)
 	} else {
-		err = s.respond(h, s.handle(ctx, req))
+		response := s.handle(ctx, req)
+		s.chargeWork()
+		s.tellThrottle(response)
+		err = s.respond(h, response)
 	}
 	row, _ := lookup(h.key)
 	s.Metrics.Request(row.name, s.code, time.Since(start))
@@ -340,7 +351,9 @@ func beforeAuthentication(key int16) bool {
 // respond encodes and writes one response. The outbox is empty.
 func (s *session) respond(h header, response kmsg.Response) error {
 	pooled := s.scratch.Get().(*[]byte)
+	s.work.start()
 	b := appendResponse((*pooled)[:0], h, response)
+	s.work.stop()
 	err := s.writeAll(s.conn, net.Buffers{b}, len(b))
 	s.putScratch(pooled, b)
 	return err
