@@ -68,6 +68,14 @@ func TestATokenOutlivesWhoMadeIt(t *testing.T) {
 	if err := join(token); err == nil || !strings.Contains(err.Error(), "it was used") {
 		t.Errorf("a token was good for a second directory: %v", err)
 	}
+	// Whoever asked is told each time, and the log once.
+	before := c.refusedBy(1)
+	if err := join(token); err == nil {
+		t.Error("a token was good for a third directory")
+	}
+	if said := strings.Count(c.seats[1].log.String(), "node 4 does not join: the token"); said != 1 || c.refusedBy(1) != before+1 {
+		t.Errorf("said %d times, refused %d times more", said, c.refusedBy(1)-before)
+	}
 	again, _, err := c.nodes[1].cluster.invite(t.Context(), 4) // As after a join that was broken off.
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func Untrusted(certificate *x509.Certificate, why error) error {
 
 // refusalIn finds in an error that a TLS handshake ended because one side would not have the other; nil if it did not.
 func refusalIn(address string, err error) *RefusedError {
-	alert, remote, ended := transport.EndedByAlert(err)
+	remote, ended, alert := transport.EndedByAlert(err)
 	untrusted := new(UntrustedError)
 	switch {
 	case errors.As(err, &untrusted):
@@ -67,4 +67,10 @@ func (f *Fabric) handshakeRefused(t Target, err error) error {
 		f.handler.OnRefused()
 	}
 	return refusal
+}
+
+// Refused counts and tells that this node refused somebody who connected otherwise than to the fabric.
+func (f *Fabric) Refused(from net.Addr, why error) {
+	f.handler.OnRefused()
+	f.tell(&RefusedError{Address: from.String(), By: thisNode, Why: why.Error()})
 }
