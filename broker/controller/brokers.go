@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/millrace-io/millrace/broker"
@@ -160,9 +162,17 @@ func checkRegistration(head *metadata.Image, r RegisterBroker, old *metadata.Reg
 			"node %d is running with directory %s; stop it, or give this node another id", r.Node, old.Directory)
 	}
 	for _, other := range head.Brokers() {
-		if other.Node != r.Node && other.Directory == r.Directory {
+		if other.Node == r.Node {
+			continue
+		}
+		if other.Directory == r.Directory {
 			return broker.Errorf(broker.DuplicateBrokerRegistration,
 				"directory %s belongs to node %d; a directory cannot be copied to another node", r.Directory, other.Node)
+		}
+		if e, shared := sharedEndpoint(r.Endpoints, other); shared {
+			return broker.Errorf(broker.DuplicateBrokerRegistration,
+				"node %d advertises %s for its %s listener, where node %d runs: set listeners.%[3]s.advertise to an address of its own",
+				r.Node, fmt.Sprintf("%s:%d", e.Host, e.Port), e.Listener, other.Node)
 		}
 	}
 	if _, member := head.Node(r.Raft); !member && len(head.Nodes()) > 0 {
@@ -176,6 +186,37 @@ func checkRegistration(head *metadata.Image, r RegisterBroker, old *metadata.Reg
 		}
 	}
 	return nil
+}
+
+// sharedEndpoint finds an address of the listeners for clients and nodes that is a running broker's too: whoever dials one of
+// both would reach the other. One that is fenced may have moved. Admin listeners may be behind one address.
+func sharedEndpoint(endpoints []metadata.Endpoint, other *metadata.Registration) (shared metadata.Endpoint, found bool) {
+	if other.Fenced {
+		return shared, false
+	}
+	sameHost := endpointHost(endpoints) == endpointHost(other.Endpoints)
+	for _, e := range endpoints {
+		if e.Listener == "admin" || e.Port == 0 || !slices.Contains(other.Endpoints, e) {
+			continue
+		}
+		// Of loopback there is one on each host, and clients may be local to theirs.
+		ip, err := netip.ParseAddr(e.Host)
+		local := e.Host == "localhost" || err == nil && (ip.IsLoopback() || ip.IsUnspecified())
+		if sameHost || !local {
+			return e, true
+		}
+	}
+	return shared, false
+}
+
+// endpointHost is the host at which the other nodes find a broker.
+func endpointHost(endpoints []metadata.Endpoint) string {
+	for _, e := range endpoints {
+		if e.Listener == "cluster" {
+			return e.Host
+		}
+	}
+	return ""
 }
 
 // verdict is what is to become of a replica.

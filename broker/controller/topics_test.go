@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/millrace-io/millrace/broker"
@@ -282,4 +283,41 @@ func TestForeignRegistrationsAreRefused(t *testing.T) {
 	b.refused(broker.InvalidRequest, edit(func(r *RegisterBroker) { r.Node = -1 }))
 	b.must(FenceBroker{Node: 1, Epoch: b.epoch(1)})
 	b.must(edit(func(r *RegisterBroker) { r.Node = 1 })) // its disk is gone, and so is the process
+}
+
+// Whoever dials an address that two brokers advertise reaches one of them: the second does not get it.
+func TestAnAddressBelongsToOneRunningBroker(t *testing.T) {
+	at := func(client, cluster string) []metadata.Endpoint {
+		return []metadata.Endpoint{
+			{Listener: "client", Host: client, Port: 9092}, {Listener: "cluster", Host: cluster, Port: 9093}, {Listener: "admin", Host: "admin", Port: 9094},
+		}
+	}
+	for _, tc := range []struct {
+		first, second []metadata.Endpoint
+		refused       string // which listener's address
+	}{
+		{at("kafka-1", "a"), at("kafka-2", "b"), ""},
+		{at("kafka-1", "a"), at("kafka-1", "b"), "client"},
+		{at("kafka-1", "a"), at("kafka-2", "a"), "cluster"},
+		{at("127.0.0.1", "a"), at("127.0.0.1", "b"), ""}, // each host has its own
+		{at("localhost", "a"), at("localhost", "b"), ""},
+		{at("127.0.0.1", "127.0.0.1"), at("127.0.0.1", "127.0.0.1"), "client"},
+		{at("kafka-1", "0.0.0.0"), at("kafka-2", "0.0.0.0"), "cluster"}, // nobody can dial that
+	} {
+		b := running(t, "", "")
+		first := RegisterBroker{Node: 3, Incarnation: broker.UUID{9}, Directory: directoryOf(3), Endpoints: tc.first}
+		second := RegisterBroker{Node: 4, Incarnation: broker.UUID{10}, Directory: directoryOf(4), Endpoints: tc.second}
+		b.must(first)
+		b.must(UnfenceBroker{Node: 3, Epoch: b.epoch(3), Applied: b.img.Index()})
+		if tc.refused == "" {
+			b.must(second)
+			continue
+		}
+		b.refused(broker.DuplicateBrokerRegistration, second)
+		if err := checkRegistration(b.img, second, nil); err == nil || !strings.Contains(err.Error(), "set listeners."+tc.refused+".advertise to an address of its own") {
+			t.Errorf("%+v beside %+v: %v", tc.second, tc.first, err)
+		}
+		b.must(FenceBroker{Node: 3, Epoch: b.epoch(3)}) // it may have moved, and its address be another's now
+		b.must(second)
+	}
 }

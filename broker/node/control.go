@@ -225,6 +225,9 @@ func (c *clusterRoom) decide(ctx context.Context, from peer.Peer, body []byte) (
 	defer cancel()
 	defer c.node.quorum.Hurry(from.Raft) // It waits until its own image holds the result.
 	reply, err := c.node.quorum.Submit(ctx, request)
+	if errors.Is(err, broker.DuplicateBrokerRegistration) {
+		c.fabric.Refused(from.Address, err)
+	}
 	if err != nil && errors.Is(err, ctx.Err()) { // not that of whoever asks, who would take it for its own
 		err = broker.Errorf(broker.RequestTimedOut, "node %d stopped, or heard of no controller, before the change was known to be made", c.node.identity.Node)
 	}

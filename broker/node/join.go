@@ -89,7 +89,7 @@ func (c *clusterRoom) serveJoin(ctx context.Context, conn net.Conn) error {
 	}
 	welcome, err := c.welcome(ctx, r)
 	if err != nil {
-		c.fabric.Refused(conn.RemoteAddr(), fmt.Errorf("node %d does not join: %w", r.Node, err))
+		c.fabric.Refused(conn.RemoteAddr().String(), fmt.Errorf("node %d does not join: %w", r.Node, err))
 		return json.NewEncoder(conn).Encode(joinAnswer{Refused: err.Error()})
 	}
 	c.logger.Info().Int32("peer", int32(r.Node)).Uint64("raft_id", uint64(welcome.Raft)).Msg("a node joins")

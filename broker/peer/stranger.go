@@ -69,8 +69,9 @@ func (f *Fabric) handshakeRefused(t Target, err error) error {
 	return refusal
 }
 
-// Refused counts and tells that this node refused somebody who connected otherwise than to the fabric.
-func (f *Fabric) Refused(from net.Addr, why error) {
+// Refused counts and tells that this node refused what somebody at an address asked, or who connected otherwise than to the
+// fabric.
+func (f *Fabric) Refused(address string, why error) {
 	f.handler.OnRefused()
-	f.tell(&RefusedError{Address: from.String(), By: thisNode, Why: why.Error()})
+	f.tell(&RefusedError{Address: address, By: thisNode, Why: why.Error()})
 }
