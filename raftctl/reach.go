@@ -34,6 +34,10 @@ func (c *cli) checkTopics(ctx context.Context, client *kgo.Client, topics ...str
 	if ctx.Err() != nil {
 		err = fmt.Errorf("nothing came within %s", c.timeout)
 	}
+	if cut := new(kgo.ErrFirstReadEOF); errors.As(err, &cut) && c.access.user == "" {
+		return 0, &hintedError{unhealthy("the brokers at %s answer nothing: %w", strings.Join(c.brokers, ", "), err),
+			"do they want a user? --user with --password-file, or a profile that has them; or TLS on TCP? --tls"}
+	}
 	if err != nil {
 		return 0, &hintedError{unhealthy("no broker answers at %s: %w", strings.Join(c.brokers, ", "), err),
 			"`raftctl dev up` starts a local cluster; --brokers or a profile names another" + c.transportHint()}

@@ -101,6 +101,12 @@ func TestScripts(t *testing.T) {
 			}
 			env.Defer(func() { _ = silent.Close() })
 			env.Setenv("SILENT", silent.Addr().String())
+			guarded, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL())
+			if err != nil {
+				return err
+			}
+			env.Defer(guarded.Close)
+			env.Setenv("GUARDED", strings.Join(guarded.ListenAddrs(), ","))
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("LOGS", logs)
 			env.Setenv("RAFTCTL", raftctl)
