@@ -174,6 +174,33 @@ func TestACutoverIsNotBelowWhatWasServedWhileItBegan(t *testing.T) {
 	}
 }
 
+// A reader is under way when a row behind a raw stretch makes the channel answer for everything anew. It is given nothing that
+// repeats a sighting of an earlier stretch: those answers are no longer there.
+func TestAReaderUnderWayWhileAnswersAreMadeAnewGetsNoCopies(t *testing.T) {
+	inBubble(t, 1, func(w *world) {
+		id := w.bind("a", "v1", nil)
+		w.append(batch.None, "a=1", "b=2")
+		w.settle()
+		w.update(id, "v2", nil)
+		w.settle()
+		w.append(batch.None, "a=3", "c=4") // the first of them repeats what v1 saw
+		w.settle()
+		w.update(id, "", nil)
+		w.settle()
+		w.append(batch.None, "d=5")
+		want := w.readSettled(id)
+		w.log.reading = func() {
+			w.update(id, "v1", nil)
+			w.settle()
+		}
+		got, _, _, err := w.read(id, delivery.FilteredRead{From: 0, MaxBytes: 1 << 20, MinOne: true})
+		if w.log.reading != nil || err != nil || len(got) > len(want) || !slices.Equal(got, want[:len(got)]) {
+			t.Fatalf("read %v, want no more than %v; %v", got, want, err)
+		}
+		w.check(id)
+	})
+}
+
 func (w *world) readSettled(id broker.BindingID) []stored {
 	w.t.Helper()
 	w.settle()
