@@ -69,7 +69,7 @@ func TestAQuestionThatANodeCannotFinishIsLeftOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := n.cluster.Answer(stopped, peer.Peer{Node: 2, Raft: 2}, append([]byte{askController}, question...))
+		answer := n.cluster.Answer(stopped, peer.Peer{Node: 1, Raft: n.identity.Raft}, append([]byte{askController}, question...))
 		_, _, refusal, err := controller.DecodeAnswer(answer)
 		switch {
 		case err != nil:
