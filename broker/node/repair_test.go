@@ -78,6 +78,7 @@ func (c *clinic) produce(records int) {
 	for range records {
 		value := fmt.Sprintf("%06d %s", len(c.acked), strings.Repeat("x", 1000))
 		if err := c.client.ProduceSync(ctx, record("orders", 0, value)).FirstErr(); err != nil {
+			c.logs()
 			c.t.Fatalf("record %d: %v", len(c.acked), err)
 		}
 		c.acked = append(c.acked, value)
