@@ -74,6 +74,28 @@ func TestAppendsThatComeInNumbersAreLeftToRun(t *testing.T) {
 	})
 }
 
+// A follower's appends, and those of whoever has more to do, come without SyncAfter.
+func TestAnAppendThatNobodyWaitsForIsSyncedByRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := inMemory(t)
+		w.open()
+		end := w.syncOneByOne()
+		g := task.NewGroup(context.Background())
+		g.Go("flusher", w.flusher.Run)
+		synctest.Wait()
+		if w.append(1, 1); w.log.Durable() != end {
+			t.Fatal("who does not wait synced")
+		}
+		if synctest.Wait(); w.log.Durable() != end+1 {
+			t.Errorf("durable to %d of %d while nothing else happens", w.log.Durable(), end+1)
+		}
+		g.Stop()
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestAppendBesideASyncIsNotForgotten holds a group up that nobody but its caller runs: an append that comes meanwhile does
 // not wait for it, and Run syncs it right behind.
 func TestAppendBesideASyncIsNotForgotten(t *testing.T) {

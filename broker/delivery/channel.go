@@ -89,8 +89,10 @@ func (c *channel) adopt(b *metadata.Binding, p *plan, first broker.Offset) {
 	case p.undecided == nil:
 		c.pendingRow, c.pending = 0, forever
 	case p.undecided.ID != c.pendingRow:
-		// The log may have grown since its end was read, and readers were served up to cleared.
-		c.pendingRow, c.pending = p.undecided.ID, max(first, c.cleared)
+		if first < c.cleared { // The log has grown since its end was read, and readers were served what came.
+			first = c.lead.source.Ends().LogEnd
+		}
+		c.pendingRow, c.pending = p.undecided.ID, first
 	}
 	if c.plan == nil || !c.plan.samePrefix(p, c.cleared) {
 		c.reset()

@@ -29,6 +29,7 @@ type memoryLog struct {
 	down     bool
 	reads    int
 	looked   func() // if set, called whenever the ends were read
+	reading  func() // if set, called once before the next read
 }
 
 func newMemoryLog() *memoryLog {
@@ -65,6 +66,12 @@ func (l *memoryLog) lookedBy(f func()) {
 
 func (l *memoryLog) Read(from, limit broker.Offset, bytesMax int) (delivery.Slice, error) {
 	l.mu.Lock()
+	if reading := l.reading; reading != nil {
+		l.reading = nil
+		l.mu.Unlock()
+		reading()
+		l.mu.Lock()
+	}
 	defer l.mu.Unlock()
 	l.reads++
 	if from < l.start {

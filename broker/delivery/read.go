@@ -393,19 +393,36 @@ func (c *channel) askNotice() {
 func (c *channel) visibleIn(s situation, pc *piece, from, end broker.Offset) (broker.Offset, error) {
 	start := from >> chunkBits << chunkBits
 	c.mu.RLock()
-	if k := c.chunks[start]; k != nil && c.turn == s.turn && k.from <= from && k.end >= end {
+	k, err := c.chunkOf(s, from, end)
+	if k != nil {
 		defer c.mu.RUnlock()
 		return start + broker.Offset(k.visible.next(int(from-start), int(end-start))), nil
 	}
 	c.mu.RUnlock()
+	if err != nil {
+		return 0, err
+	}
 	if c.passes(pc, from, from+1) { // where a reader of history mostly stands
 		return from, nil
 	}
-	k, err := c.chunk(s, pc, from, end)
+	k, err = c.chunk(s, pc, from, end)
 	if err != nil {
 		return 0, err
 	}
 	return start + broker.Offset(k.visible.next(int(from-start), int(end-start))), nil
+}
+
+// chunkOf returns the answers for [from, end), which lies in one chunk, if they are in memory; errNotJudged if another plan has
+// taken the place of s. What was let go of can be made again from what the track found, but not what was forgotten with its plan:
+// that may lack what repeats a sighting of an earlier stretch. mu is held.
+func (c *channel) chunkOf(s situation, from, end broker.Offset) (*chunk, error) {
+	if c.turn != s.turn {
+		return nil, errNotJudged
+	}
+	if k := c.chunks[from>>chunkBits<<chunkBits]; k != nil && k.from <= from && k.end >= end {
+		return k, nil
+	}
+	return nil, nil
 }
 
 // quietMax bounds the fetch offsets that are remembered.
@@ -444,8 +461,8 @@ func (c *channel) untouched(s situation, from, end broker.Offset, count int) boo
 	}
 	for at := from; at < end; {
 		to := min(end, at>>chunkBits<<chunkBits+1<<chunkBits)
-		whole, kept := c.keptWhole(s, at, to)
-		if !kept {
+		whole, kept, err := c.keptWhole(s, at, to)
+		if err == nil && !kept {
 			whole = c.passes(s.plan.at(at), at, to)
 		}
 		if !whole {
@@ -458,15 +475,16 @@ func (c *channel) untouched(s situation, from, end broker.Offset, count int) boo
 
 // keptWhole reports whether all of [from, end), in one chunk, is visible as it lies; kept is false where the chunk is not in
 // memory.
-func (c *channel) keptWhole(s situation, from, end broker.Offset) (whole, kept bool) {
+func (c *channel) keptWhole(s situation, from, end broker.Offset) (whole, kept bool, err error) {
 	start := from >> chunkBits << chunkBits
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	k, i, j := c.chunks[start], int(from-start), int(end-start)
-	if k == nil || c.turn != s.turn || k.from > from || k.end < end {
-		return false, false
+	k, err := c.chunkOf(s, from, end)
+	if k == nil {
+		return false, false, err
 	}
-	return k.visible.count(i, j) == j-i && k.altered.count(i, j) == 0, true
+	i, j := int(from-start), int(end-start)
+	return k.visible.count(i, j) == j-i && k.altered.count(i, j) == 0, true, nil
 }
 
 // passes reports whether all of [from, end), whose answers are kept no more, is visible as it lies, as far as that can be
@@ -509,12 +527,15 @@ func (c *channel) answers(s situation, base, from, end broker.Offset) (visible, 
 func (c *channel) chunk(s situation, pc *piece, from, end broker.Offset) (*chunk, error) {
 	start := from >> chunkBits << chunkBits
 	c.mu.RLock()
-	k := c.chunks[start]
-	if k != nil && c.turn == s.turn && k.from <= from && k.end >= end {
+	k, err := c.chunkOf(s, from, end)
+	if k != nil {
 		defer c.mu.RUnlock()
 		return k.copy(), nil
 	}
 	c.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
 	t := c.lead.track(pc.key)
 	if t == nil {
 		return nil, errNotJudged

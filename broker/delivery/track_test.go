@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/millrace-io/millrace/broker"
@@ -41,5 +42,21 @@ func TestH10IDsAreDurableBeforeTheLogLosesThem(t *testing.T) {
 	}
 	if _, err := tr.valid(16); err == nil {
 		t.Error("the files of a block were synced that can be made again")
+	}
+}
+
+// A block's file is gone, and the track will judge again from there. Until then it does not know what was sighted.
+func TestATrackThatBeginsAgainTellsOfNoSightings(t *testing.T) {
+	tr := newTrack(JudgeKey{1}, broker.TopicPartition{}, window.Geometry{BlockBits: 3, Reach: 2}, nil, judge{})
+	tr.shelf = shelf{fs: vfs.NewMem(), root: "/", dir: "/chains/0"}
+	tr.sighted = window.New(tr.window)
+	tr.sighted.Add(nil, []window.Sighting{{Offset: 1, Print: window.Fingerprint{Lo: 7}}})
+	tr.opened, tr.judged = true, 8
+	if found, err := tr.sightings(0, 8); err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	tr.reopen(0)
+	if found, err := tr.sightings(0, 8); !errors.Is(err, errNotJudged) {
+		t.Errorf("told of %v, %v", found, err)
 	}
 }

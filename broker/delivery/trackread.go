@@ -176,11 +176,15 @@ func (t *track) sightings(from, end broker.Offset) ([]window.Sighting, error) {
 	for start := blockOf(from, t.window.BlockBits); start < end; start += 1 << t.window.BlockBits {
 		for {
 			t.mu.RLock()
+			opened := t.opened
 			ids, known := t.idsIn(start)
-			if known && t.opened {
+			if known && opened {
 				found = ids.AppendIn(found, int64(max(from, start)), int64(end))
 			}
 			t.mu.RUnlock()
+			if !opened { // it begins again
+				return nil, errNotJudged
+			}
 			if known {
 				break
 			}

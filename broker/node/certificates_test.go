@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
+	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/adminapi"
 	"github.com/millrace-io/millrace/broker/adminapi/adminapiconnect"
 	"github.com/millrace-io/millrace/internal/vfs"
@@ -48,5 +51,32 @@ func TestHealthTellsOfCertificatesThatExpire(t *testing.T) {
 				t.Errorf("%v left: of %s: %v", c.left, file, health.Problems)
 			}
 		}
+	}
+}
+
+// Files are looked at every second, for as long as they are bad.
+func TestACertificateThatHasExpiredIsToldOfOnce(t *testing.T) {
+	var log journal
+	now := time.Now()
+	n := &Node{config: Config{Data: "/data"}, identity: Identity{Cluster: broker.ClusterID{1}, Node: 1}, logger: zerolog.New(&log)}
+	n.seams.FS, n.seams.Now = vfs.NewMem(), func() time.Time { return now }
+	put := func(made time.Time) {
+		t.Helper()
+		if err := makeCertificates(n.seams.FS, "/data", n.identity, nil, made); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(now)
+	c, err := n.peerCertificates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(now.AddDate(-11, 0, 0))
+	for range 5 {
+		now = now.Add(2 * certificatesLook)
+		c.fresh()
+	}
+	if told := strings.Count(log.String(), "certificate not renewed"); told != 1 || !strings.Contains(c.notUsed(), "has expired") {
+		t.Errorf("told %d times in five looks: %s", told, log.String())
 	}
 }

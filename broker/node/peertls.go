@@ -85,5 +85,11 @@ func verifyChain(chain []*x509.Certificate, authorities *x509.CertPool, use x509
 		return errors.New("the server shows no certificate")
 	}
 	_, err := chain[0].Verify(x509.VerifyOptions{Roots: authorities, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{use}})
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		// Its own times instead of the present one, with which the same trouble would be told anew at each look.
+		invalid.Detail = fmt.Sprintf("it is good from %s to %s", invalid.Cert.NotBefore.Format(time.RFC3339), invalid.Cert.NotAfter.Format(time.RFC3339))
+		return invalid
+	}
 	return err
 }

@@ -37,12 +37,8 @@ func newClinic(t *testing.T) *clinic {
 	c := &clinic{trio: newTrio(t)}
 	c.settleDown()
 	request := controller.CreateTopic{Name: "orders", Partitions: 1, ReplicationFactor: 3, Configs: map[string]string{"segment.bytes": "20000"}}
-	if _, err := c.nodes[0].cluster.Submit(t.Context(), request); err != nil {
-		t.Fatal(err)
-	}
-	topic, _ := c.nodes[0].quorum.Image().TopicNamed("orders")
-	c.tp = broker.TopicPartition{Topic: topic.ID}
-	c.level(topic.ID)
+	c.tp = broker.TopicPartition{Topic: c.create(request)}
+	c.level(c.tp.Topic)
 	var seeds []string
 	for _, n := range c.nodes {
 		seeds = append(seeds, n.Addresses().Client)
@@ -78,6 +74,7 @@ func (c *clinic) produce(records int) {
 	for range records {
 		value := fmt.Sprintf("%06d %s", len(c.acked), strings.Repeat("x", 1000))
 		if err := c.client.ProduceSync(ctx, record("orders", 0, value)).FirstErr(); err != nil {
+			c.logs()
 			c.t.Fatalf("record %d: %v", len(c.acked), err)
 		}
 		c.acked = append(c.acked, value)

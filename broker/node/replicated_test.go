@@ -33,11 +33,21 @@ func (c *trio) settleDown() {
 // replicated makes a topic with three copies of each partition.
 func (c *trio) replicated(name string, partitions int32) broker.TopicID {
 	c.t.Helper()
+	return c.create(controller.CreateTopic{Name: name, Partitions: partitions, ReplicationFactor: 3})
+}
+
+// create makes a topic once there are brokers for its replicas: one that this machine held up is fenced for a moment.
+func (c *trio) create(request controller.CreateTopic) broker.TopicID {
+	c.t.Helper()
 	n := c.running()[0]
-	if _, err := n.cluster.Submit(c.t.Context(), controller.CreateTopic{Name: name, Partitions: partitions, ReplicationFactor: 3}); err != nil {
-		c.t.Fatal(err)
-	}
-	topic, _ := n.quorum.Image().TopicNamed(name)
+	c.await("enough brokers", func() bool {
+		_, err := n.cluster.Submit(c.t.Context(), request)
+		if err != nil && broker.CodeOf(err) != broker.InvalidReplicationFactor {
+			c.t.Fatal(err)
+		}
+		return err == nil
+	})
+	topic, _ := n.quorum.Image().TopicNamed(request.Name)
 	return topic.ID
 }
 

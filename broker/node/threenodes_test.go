@@ -99,12 +99,18 @@ func (c *trio) await(what string, holds func() bool) {
 	c.t.Helper()
 	for began := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
-			for i, s := range c.seats {
-				if s != nil {
-					c.t.Logf("node %d:\n%s", i+1, s.log.String())
-				}
-			}
+			c.logs()
 			c.t.Fatalf("20 s without: %s", what)
+		}
+	}
+}
+
+// logs tells what the nodes wrote.
+func (c *trio) logs() {
+	c.t.Helper()
+	for i, s := range c.seats {
+		if s != nil {
+			c.t.Logf("node %d:\n%s", i+1, s.log.String())
 		}
 	}
 }
