@@ -288,11 +288,16 @@ func (c *cli) alterMembers(ctx context.Context, client *sdk.Client, request *adm
 
 // alterWhenLevel has the members altered as soon as those that are promoted are level.
 func alterWhenLevel(ctx context.Context, client *sdk.Client, request *adminapi.AlterMembersRequest) error {
+	var last error // why not yet: worth more than that the time was up
 	for {
 		_, err := client.Cluster().AlterMembers(ctx, request)
-		if err == nil || connect.CodeOf(err) != connect.CodeUnavailable {
+		switch {
+		case err != nil && ctx.Err() != nil && last != nil:
+			return last
+		case err == nil || connect.CodeOf(err) != connect.CodeUnavailable:
 			return err
 		}
+		last = err
 		select {
 		case <-time.After(levelLook):
 		case <-ctx.Done():

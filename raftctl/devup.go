@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 
 	"github.com/millrace-io/millrace/broker/adminapi"
@@ -228,11 +229,7 @@ func (u *devUp) join(ctx context.Context, n *devNode) error {
 	if err := os.RemoveAll(n.Data); err != nil { // What a join that was broken off has left.
 		return err
 	}
-	var invitation *adminapi.InviteNodeResponse
-	err := u.admin(ctx, func(ctx context.Context, client *sdk.Client) (err error) {
-		invitation, err = client.Cluster().InviteNode(ctx, &adminapi.InviteNodeRequest{Node: int32(n.ID)})
-		return err
-	})
+	invitation, err := u.invite(ctx, n)
 	if err != nil {
 		return fmt.Errorf("let node %d join: %w", n.ID, err)
 	}
@@ -251,6 +248,28 @@ func (u *devUp) join(ctx context.Context, n *devNode) error {
 	return u.await(ctx, []*devNode{n})
 }
 
+// devForgottenWithin is how long a node that was just killed may be taken for running.
+const devForgottenWithin = 3 * time.Second
+
+// invite gets a token for a node. One that was killed a moment ago is refused until the others know that it is gone.
+func (u *devUp) invite(ctx context.Context, n *devNode) (r *adminapi.InviteNodeResponse, err error) {
+	limit := u.now().Add(devForgottenWithin)
+	err = u.admin(ctx, func(ctx context.Context, client *sdk.Client) error {
+		for {
+			r, err = client.Cluster().InviteNode(ctx, &adminapi.InviteNodeRequest{Node: int32(n.ID)})
+			if connect.CodeOf(err) != connect.CodeFailedPrecondition || u.now().After(limit) {
+				return err
+			}
+			select {
+			case <-time.After(levelLook):
+			case <-ctx.Done():
+				return err
+			}
+		}
+	})
+	return r, err
+}
+
 // promote makes voters of all that dev started, in one step; others may have joined.
 func (u *devUp) promote(ctx context.Context) error {
 	return u.admin(ctx, func(ctx context.Context, client *sdk.Client) error {
@@ -258,14 +277,18 @@ func (u *devUp) promote(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		request := &adminapi.AlterMembersRequest{}
+		var learners []int32
 		for _, m := range q.Members {
 			if !m.Voter && slices.ContainsFunc(u.nodes, func(n *devNode) bool { return int32(n.ID) == m.Node }) {
-				request.Promote = append(request.Promote, m.RaftId)
+				learners = append(learners, m.Node)
 			}
 		}
-		if len(request.Promote) == 0 {
+		if len(learners) == 0 {
 			return nil
+		}
+		request, err := promotion(q, learners)
+		if err != nil {
+			return err
 		}
 		return alterWhenLevel(ctx, client, request)
 	})

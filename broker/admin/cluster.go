@@ -196,7 +196,7 @@ func partitionHealth(r *adminapi.GetHealthResponse, p *metadata.Partition) (what
 	switch {
 	case p.Leader == broker.NoNode:
 		r.LeaderlessPartitions++
-		return "no leader", "start the nodes that hold it; `raftctl topic describe` names them"
+		return "no leader", "start the nodes that hold it, `raftctl topic describe` names them; if their disks are lost, unclean.leader.election.enable=true lets another replica lead, without what it lacks"
 	case len(p.ISR) < least:
 		r.UnderReplicatedPartitions++
 		r.UnderMinIsrPartitions++

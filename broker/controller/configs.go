@@ -44,7 +44,7 @@ func alterConfigs(head *metadata.Image, r AlterConfigs) (Decision, error) {
 	if err := checkCleanup(head, t, next); err != nil {
 		return Decision{}, err
 	}
-	facts = append(facts, minISRFacts(head, t, next)...)
+	facts = append(facts, partitionFacts(head, t, next)...)
 	if r.ValidateOnly {
 		facts = nil
 	}
@@ -146,22 +146,36 @@ func checkCleanup(head *metadata.Image, t *metadata.Topic, next map[string]strin
 	return nil
 }
 
-// minISRFacts restates the partitions for which another min.insync.replicas holds. The ELRs go in the same entry (RC15),
-// except where no leader is left: there nothing can have been acknowledged since, and the ELR is all there is to elect.
-func minISRFacts(head *metadata.Image, t *metadata.Topic, configs map[string]string) []*metadata.Fact {
+// partitionFacts restates the partitions for which other configs change something.
+func partitionFacts(head *metadata.Image, t *metadata.Topic, configs map[string]string) []*metadata.Fact {
+	brokers := electorate{head: head}
+	if configs[metadata.UncleanElection] == "true" {
+		brokers.lenient = t.ID
+	}
 	var facts []*metadata.Fact
 	for _, p := range head.Partitions(t.ID) {
-		want := MinISR(configs, p.Factor())
-		if want == p.MinISR {
-			continue
+		if next := brokers.reconfigure(p, MinISR(configs, p.Factor())); next != nil {
+			facts = append(facts, metadata.PartitionFact(next))
 		}
-		next := *p
-		next.MinISR = want
-		next.PartitionEpoch++
-		if len(next.ISR) > 0 {
-			next.ELR, next.LastKnownELR = nil, nil
-		}
-		facts = append(facts, metadata.PartitionFact(&next))
 	}
 	return facts
+}
+
+// reconfigure returns a partition under another min.insync.replicas; nil if nothing changes. The ELR goes in the same entry
+// (RC15), except where no leader is left: there nothing can have been acknowledged since, and the ELR is all there is to
+// elect. A partition without leader gets one at once where unclean election is allowed now: no broker may come or go for long.
+func (e electorate) reconfigure(p *metadata.Partition, minISR int32) *metadata.Partition {
+	if p.Leader == broker.NoNode && e.uncleanAllowed(p.Topic) {
+		return e.seat(p, ballot{isr: p.ISR, minISR: minISR})
+	}
+	if minISR == p.MinISR {
+		return nil
+	}
+	next := *p
+	next.MinISR = minISR
+	next.PartitionEpoch++
+	if len(next.ISR) > 0 {
+		next.ELR, next.LastKnownELR = nil, nil
+	}
+	return &next
 }

@@ -12,6 +12,7 @@ import (
 type electorate struct {
 	head    *metadata.Image
 	changed *metadata.Registration // differs from the head image; nil: none
+	lenient broker.TopicID         // is about to allow unclean election; zero: none
 }
 
 func (e electorate) registration(node broker.NodeID) (*metadata.Registration, bool) {
@@ -145,7 +146,7 @@ func (e electorate) first(p *metadata.Partition, wanted func(broker.NodeID) bool
 
 func (e electorate) uncleanAllowed(topic broker.TopicID) bool {
 	t, ok := e.head.Topic(topic)
-	return ok && e.head.TopicSetting(t.Name, metadata.UncleanElection) == "true"
+	return ok && e.lenient == topic || ok && e.head.TopicSetting(t.Name, metadata.UncleanElection) == "true"
 }
 
 // sweep seats every partition again and returns the facts of those that change: first those that lose their leader, so

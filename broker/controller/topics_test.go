@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -319,5 +320,27 @@ func TestAnAddressBelongsToOneRunningBroker(t *testing.T) {
 		}
 		b.must(FenceBroker{Node: 3, Epoch: b.epoch(3)}) // it may have moved, and its address be another's now
 		b.must(second)
+	}
+}
+
+// An operator who allows unclean election does so because there is no leader, and no broker comes or goes then.
+func TestAllowingUncleanElectionElects(t *testing.T) {
+	for _, more := range []map[string]string{nil, {metadata.MinInsyncReplicas: "2"}} {
+		b := running(t, "", "")
+		id := b.must(CreateTopic{Name: "t", Partitions: 1, ReplicationFactor: 2}).(TopicCreated).ID
+		only := b.img.Partitions(id)[0].Leader
+		other := 3 - only
+		b.must(FenceBroker{Node: other, Epoch: b.epoch(other)})
+		b.must(FenceBroker{Node: only, Epoch: b.epoch(only)})
+		b.must(UnfenceBroker{Node: other, Epoch: b.epoch(other), Applied: b.img.Index()})
+		if p := b.img.Partitions(id)[0]; p.Leader != broker.NoNode {
+			t.Fatalf("node %d leads, and may lack records", p.Leader)
+		}
+		set := map[string]string{metadata.UncleanElection: "true"}
+		maps.Copy(set, more)
+		b.must(AlterConfigs{Resource: metadata.TopicResource("t"), Set: set})
+		if p := b.img.Partitions(id)[0]; p.Leader != other || !p.Recovering || more != nil && p.MinISR != 2 {
+			t.Errorf("with %v: %+v", more, p)
+		}
 	}
 }

@@ -103,14 +103,19 @@ func (n *Node) checkLevel(request controller.Request) error {
 		return broker.Errorf(broker.PolicyViolation, "raft id %d leads the quorum: hand the leadership to another voter first, `raftctl controller transfer NODE`", n.config.Raft)
 	}
 	for _, id := range alter.Promote {
-		if member, known := n.applied.Node(id); !known || member.Voter {
+		learner, known := n.applied.Node(id)
+		if !known || learner.Voter {
 			continue // The controller says what there is to say.
 		}
 		p, known := n.raw.Status().Progress[uint64(id)]
 		behind := n.commits[(n.ticks+1)%len(n.commits)] // the commit index of a second ago
-		if !known || !n.recent(id, p) || p.Match < behind {
+		if !known || !n.recent(id, p) {
 			return broker.Errorf(broker.IneligibleReplica,
-				"raft id %d is not level with the metadata log yet: it has %d of %d; try again when it has caught up", id, p.Match, n.raw.BasicStatus().GetCommit())
+				"nothing is heard of node %d (raft id %d): start it, and see that it reaches the cluster listeners of the others", learner.ID, id)
+		}
+		if p.Match < behind {
+			return broker.Errorf(broker.IneligibleReplica,
+				"node %d (raft id %d) is not level with the metadata log yet: it has %d of %d; try again when it has caught up", learner.ID, id, p.Match, n.raw.BasicStatus().GetCommit())
 		}
 	}
 	return nil

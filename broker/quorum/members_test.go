@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -387,7 +388,7 @@ func TestWhoIsNotLevelIsNotPromoted(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		_, leader := c.active()
 		_, err := leader.Submit(t.Context(), controller.AlterMembers{Promote: []broker.RaftID{two, three}})
-		if !errors.Is(err, broker.IneligibleReplica) {
+		if !errors.Is(err, broker.IneligibleReplica) || !strings.Contains(err.Error(), "nothing is heard of node 3") {
 			t.Errorf("a member that hears nothing was promoted: %v", err)
 		}
 		c.isolate(three, false)
