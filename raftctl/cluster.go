@@ -98,7 +98,7 @@ func (c *cli) watchHealth(ctx context.Context, showEach, exitWhenHealthy bool) e
 		case <-time.After(healthEvery):
 		}
 		if err != nil && showEach && !errors.Is(err, errUnhealthy) {
-			fmt.Fprintln(c.errs, "raftctl:", err)
+			c.complain(err)
 		}
 	}
 }

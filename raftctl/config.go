@@ -100,6 +100,7 @@ func (c *cli) configSet() *cobra.Command {
 			if err := c.show(r, configTable(changed(r.Configs, request))); err != nil {
 				return err
 			}
+			c.warnOfInsync(r.Topic)
 			c.sayDry(request)
 			return nil
 		})
@@ -153,6 +154,7 @@ func (c *cli) topicAlter() *cobra.Command {
 			if err := c.show(r, topicTable(r.Topic), configTable(changed(r.Configs, request))); err != nil {
 				return err
 			}
+			c.warnOfInsync(r.Topic)
 			c.sayDry(request)
 			return nil
 		})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -258,7 +259,8 @@ func (c *cli) membersRemove() *cobra.Command {
 				}
 			}
 			if !yes {
-				return refused("this would remove raft ids %v from the quorum for ever; the nodes could only join again with empty directories: repeat with --yes", request.Remove)
+				return refused("this would remove %s (raft ids %v) from the quorum for ever; what is removed can only join again with an empty directory: repeat with --yes",
+					"node "+strings.Join(args, ", node "), request.Remove)
 			}
 			return c.alterMembers(ctx, client, request)
 		})

@@ -47,9 +47,9 @@ const devReadyWithin = 30 * time.Second
 
 func (c *cli) devCommand() *cobra.Command {
 	return parent("dev", "A local cluster, without Docker or root", c.devUp(), c.devDown(), c.devStatus(), c.devReset(),
-		c.devSignal("kill", "End a node as a crash would (SIGKILL)", syscall.SIGKILL),
-		c.devSignal("pause", "Stop a node in its tracks (SIGSTOP)", syscall.SIGSTOP),
-		c.devSignal("resume", "Let a paused node go on (SIGCONT)", syscall.SIGCONT))
+		c.devSignal("kill", "killed", "End a node as a crash would (SIGKILL)", syscall.SIGKILL),
+		c.devSignal("pause", "paused", "Stop a node in its tracks (SIGSTOP)", syscall.SIGSTOP),
+		c.devSignal("resume", "resumed", "Let a paused node go on (SIGCONT)", syscall.SIGCONT))
 }
 
 func (c *cli) devFolder() (string, error) {
@@ -122,6 +122,16 @@ func (n *devNode) running() bool {
 	}
 	cmdline, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(n.PID), "cmdline"))
 	return err == nil && containsArgument(cmdline, n.Data)
+}
+
+// paused reports whether the node's process was stopped in its tracks (proc_pid_stat(5)).
+func (n *devNode) paused() bool {
+	if !n.running() {
+		return false
+	}
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(n.PID), "stat"))
+	state := strings.LastIndexByte(string(stat), ')') + 2 // The program's name before it may hold anything.
+	return err == nil && state < len(stat) && stat[state] == 'T'
 }
 
 // awaitEnd returns when a killed node takes no connection any more, which may be a little after its process is no program.

@@ -44,6 +44,11 @@ func (c *cli) devUp() *cobra.Command {
 		if len(cluster) > nodes {
 			return refused("the local cluster has %d nodes: `raftctl dev reset --yes` starts over", len(cluster))
 		}
+		for _, n := range cluster {
+			if n.paused() {
+				return devUnready(cluster, map[*devNode]string{n: "paused"})
+			}
+		}
 		up := devUp{cli: c, nodes: cluster}
 		if up.program, err = c.findProgram(program); err != nil {
 			return err
@@ -57,7 +62,9 @@ func (c *cli) devUp() *cobra.Command {
 		if !began {
 			state = "already running"
 		}
-		return errors.Join(c.devReport(up.nodes, state, nil), c.writeDevProfile(up.nodes))
+		err = errors.Join(c.devReport(up.nodes, state, nil), c.writeDevProfile(up.nodes))
+		c.devNext()
+		return err
 	}
 	return cmd
 }
@@ -278,26 +285,25 @@ func (u *devUp) admin(ctx context.Context, f func(ctx context.Context, client *s
 // devReport shows the local cluster; each gives a node's state where it is not that of all.
 func (c *cli) devReport(nodes []*devNode, state string, each func(*devNode) string) error {
 	t := &table{columns: []string{"node", "state", "kafka (tcp, quic)", "admin", "pid", "+data"}}
-	running := false
 	for _, n := range nodes {
 		own := state
 		if each != nil {
 			own = each(n)
 		}
-		t.add(n.ID, own, n.Client, "http://"+n.Admin, n.PID, n.Data)
-		running = running || n.running()
+		pid := "" // a number that somebody else may have by now
+		if n.running() {
+			pid = strconv.Itoa(n.PID)
+		}
+		t.add(n.ID, own, n.Client, "http://"+n.Admin, pid, n.Data)
 	}
 	if nodes == nil {
 		nodes = []*devNode{}
 	}
-	if err := c.showValue(map[string]any{"state": state, "nodes": nodes}, t); err != nil {
-		return err
-	}
-	if running {
-		c.say("profile dev is current; next: raftctl topic create hello")
-	}
-	return nil
+	return c.showValue(map[string]any{"state": state, "nodes": nodes}, t)
 }
+
+// devNext says how to go on with a local cluster that serves.
+func (c *cli) devNext() { c.say("profile dev is current; next: raftctl topic create hello") }
 
 func (c *cli) devStatus() *cobra.Command {
 	return &cobra.Command{Use: "status", Short: "Say whether the local cluster runs", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
@@ -317,12 +323,30 @@ func (c *cli) devStatus() *cobra.Command {
 		each := func(n *devNode) string { return states[n] }
 		switch {
 		case count["ready"] == len(nodes):
-			return c.devReport(nodes, "ready", each)
+			err := c.devReport(nodes, "ready", each)
+			c.devNext()
+			return err
 		case count["stopped"] == len(nodes):
-			return errors.Join(c.devReport(nodes, "stopped", each), unhealthy("the local cluster is stopped"))
+			return errors.Join(c.devReport(nodes, "stopped", each), unhealthy("the local cluster is stopped: `raftctl dev up` starts it"))
 		}
-		return errors.Join(c.devReport(nodes, "not ready", each), unhealthy("the local cluster is not ready: %d of %d nodes are", count["ready"], len(nodes)))
+		return errors.Join(c.devReport(nodes, "not ready", each), devUnready(nodes, states))
 	}}
+}
+
+// devUnready says how many nodes serve, and how to make the others.
+func devUnready(nodes []*devNode, states map[*devNode]string) error {
+	readyNodes, do := 0, "wait for the others"
+	for _, n := range nodes {
+		switch states[n] {
+		case "ready":
+			readyNodes++
+		case "stopped":
+			do = "`raftctl dev up` starts the others"
+		case "paused":
+			return unhealthy("node %d of the local cluster is paused: `raftctl dev resume %d` lets it go on", n.ID, n.ID)
+		}
+	}
+	return unhealthy("the local cluster is not ready, %d of %d nodes are: %s", readyNodes, len(nodes), do)
 }
 
 func devStateOf(ctx context.Context, n *devNode) string {
@@ -331,6 +355,8 @@ func devStateOf(ctx context.Context, n *devNode) string {
 	switch {
 	case !n.running():
 		return "stopped"
+	case n.paused():
+		return "paused"
 	case !ready(ctx, n.Admin):
 		return "not ready"
 	}
@@ -378,7 +404,7 @@ func (c *cli) stopDev(ctx context.Context, nodes []*devNode) error {
 }
 
 // devSignal makes a command that does something to one node's process.
-func (c *cli) devSignal(name, short string, signal syscall.Signal) *cobra.Command {
+func (c *cli) devSignal(name, done, short string, signal syscall.Signal) *cobra.Command {
 	return &cobra.Command{Use: name + " NODE", Short: short, Args: exactly("NODE"), RunE: func(cmd *cobra.Command, args []string) error {
 		number, err := nodeNumber(args[0])
 		if err != nil {
@@ -403,7 +429,7 @@ func (c *cli) devSignal(name, short string, signal syscall.Signal) *cobra.Comman
 					return err
 				}
 			}
-			return c.devReport([]*devNode{n}, name+": done", nil)
+			return c.devReport([]*devNode{n}, done, nil)
 		}
 		return notFound("the local cluster has no node %d: `raftctl dev status` lists them", number)
 	}}

@@ -3,6 +3,7 @@ package raftctl
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -82,7 +83,7 @@ func (c *cli) doctor(ctx context.Context) error {
 			}
 		}
 		d.compare(cluster, wards)
-		return nil
+		return d.topics(ctx, client)
 	})
 	if err != nil {
 		return err
@@ -197,7 +198,11 @@ func (d *doctor) ask(ctx context.Context, where, address string) (w ward, ok boo
 		w.config, err = client.Cluster().GetNodeConfig(ctx, &adminapi.GetNodeConfigRequest{})
 	}
 	if err != nil {
-		d.find(severityError, where, "read its log", "its admin listener does not answer: %v", err)
+		why := d.cli.complaint(err).Error
+		if errors.Is(err, context.DeadlineExceeded) {
+			why = "nothing came within " + doctorWithin.String()
+		}
+		d.find(severityError, where, "read its log", "its admin listener does not answer: %s", why)
 		return w, false
 	}
 	answered := d.cli.now()
@@ -231,6 +236,20 @@ func (d *doctor) machine(w ward) {
 			d.find(severityWarning, w.node, "give it a new certificate", "its certificate expires in %d days", int(left.Hours()/24))
 		}
 	}
+}
+
+// topics looks for those that ask for what they cannot have.
+func (d *doctor) topics(ctx context.Context, client *sdk.Client) error {
+	r, err := client.Topics().ListTopics(ctx, &adminapi.ListTopicsRequest{})
+	if err != nil {
+		return err
+	}
+	for _, t := range r.Topics {
+		if what, do := insyncBeyond(t); what != "" {
+			d.find(severityWarning, "topic "+t.Name, do, "%s", what)
+		}
+	}
+	return nil
 }
 
 // own are the configs that differ from node to node by their nature.

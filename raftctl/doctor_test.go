@@ -20,7 +20,9 @@ import (
 // patient is a node as the doctor meets it.
 type patient struct {
 	adminapiconnect.UnimplementedClusterServiceHandler
+	adminapiconnect.UnimplementedTopicServiceHandler
 	nodes    *[]*adminapi.Node
+	topics   []*adminapi.Topic
 	problems []*adminapi.Problem
 	config   *adminapi.GetNodeConfigResponse
 	ahead    time.Duration
@@ -39,11 +41,16 @@ func (p *patient) GetNodeConfig(context.Context, *adminapi.GetNodeConfigRequest)
 	return p.config, nil
 }
 
+func (p *patient) ListTopics(context.Context, *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error) {
+	return &adminapi.ListTopicsResponse{Topics: p.topics}, nil
+}
+
 // admit serves the patient and returns its address as an endpoint.
 func (p *patient) admit(t *testing.T) *adminapi.Endpoint {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(adminapiconnect.NewClusterServiceHandler(p))
+	mux.Handle(adminapiconnect.NewTopicServiceHandler(p))
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return endpointAt(t, "admin", server.Listener.Addr().String())
@@ -105,7 +112,9 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	var nodes []*adminapi.Node
-	well := &patient{nodes: &nodes, config: healthyConfig()}
+	well := &patient{nodes: &nodes, config: healthyConfig(), topics: []*adminapi.Topic{
+		{Name: "orders", ReplicationFactor: 3, MinInsyncReplicas: 2}, {Name: "greedy", ReplicationFactor: 2, MinInsyncReplicas: 3},
+	}}
 	ill := &patient{
 		nodes: &nodes, config: healthyConfig(), ahead: 10 * time.Second,
 		problems: []*adminapi.Problem{{Subject: "topic orders partition 0", What: "no leader", Action: "start the nodes that hold it"}},
@@ -137,6 +146,7 @@ func TestTheDoctorFindsWhatIsWrong(t *testing.T) {
 		{severityError, "node 3", "its certificate has expired"},
 		{severityError, "node 4", "never registered"},
 		{severityError, "topic orders partition 0", "no leader"},
+		{severityWarning, "topic greedy", "min.insync.replicas is 3 and the topic has 2 replicas: it counts as 2"},
 		{severityWarning, "cluster", "1 on node 1 and node 3, 2 on node 2"},
 		{severityWarning, "config num.partitions", "1 on node 1 and node 3, 7 on node 2"},
 	} {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -111,32 +110,4 @@ func notMillrace(err *connect.Error) bool {
 		return !connect.IsWireError(err) && !errors.Is(err, proto.Error)
 	}
 	return false
-}
-
-// complain prints an error for a person: what happened and, where it is known, what to do.
-func (c *cli) complain(err error) {
-	message := err.Error()
-	var remote *connect.Error
-	if errors.As(err, &remote) {
-		told := remote.Message()
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
-			told = fmt.Sprintf("no answer from %s within %s", c.admin, c.timeout)
-		case notMillrace(remote):
-			told = fmt.Sprintf("what listens at %s is no admin listener of Millrace: %s", c.admin, told)
-		}
-		message = told
-		if prefix, _, found := strings.Cut(err.Error(), remote.Error()); found {
-			message = prefix + told
-		}
-	}
-	fmt.Fprintln(c.errs, "raftctl:", message)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		fmt.Fprintln(c.errs, "hint: raise --timeout, or see `raftctl cluster health`")
-	case remote != nil && notMillrace(remote):
-		fmt.Fprintln(c.errs, "hint: --admin or a profile names another; one with TLS is https://HOST:PORT")
-	case remote != nil && remote.Code() == connect.CodeUnavailable && !connect.IsWireError(err):
-		fmt.Fprintf(c.errs, "hint: is a broker's admin listener at %s? `raftctl dev up` starts a local cluster; --admin or a profile names another\n", c.admin)
-	}
 }

@@ -78,3 +78,26 @@ func TestErrorsOfTheAPIAreToldWithoutItsCodes(t *testing.T) {
 		}
 	}
 }
+
+func TestErrorsForProgramsAreOneLineOfJSON(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{usageError("name a topic, or <two>"), `{"error":"name a topic, or <two>"}`},
+		{connect.NewError(connect.CodeNotFound, errors.New("there is no topic x")), `{"error":"there is no topic x","code":"not_found"}`},
+		{fmt.Errorf("produce to x: %w", kerr.NotEnoughReplicas),
+			`{"error":"produce to x: ` + kerr.NotEnoughReplicas.Error() + `","code":"NOT_ENOUGH_REPLICAS"}`},
+		{&hintedError{errors.Join(errors.New("one"), errors.New("two")), "do this"}, `{"error":"one\ntwo","hint":"do this"}`},
+		{fmt.Errorf("wait: %w", context.DeadlineExceeded),
+			"{\"error\":\"wait: context deadline exceeded\",\"hint\":\"raise --timeout, or see `raftctl cluster health`\"}"},
+	} {
+		for _, form := range []string{formJSON, formYAML, formNDJSON} {
+			var text strings.Builder
+			tool := &cli{errs: &text, admin: "HOST:1", form: form}
+			if tool.complain(c.err); text.String() != c.want+"\n" {
+				t.Errorf("-o %s: %s, want %s", form, text.String(), c.want)
+			}
+		}
+	}
+}

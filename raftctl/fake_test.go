@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -91,13 +92,15 @@ func (fakeCluster) DecommissionNode(_ context.Context, r *adminapi.DecommissionN
 	return &adminapi.DecommissionNodeResponse{Removed: !r.ValidateOnly}, nil
 }
 
-// DrainNode has node 2 lead for ever what nobody else can.
+// DrainNode has node 2 lead for ever what others have and cannot lead, and node 0 what nobody else has.
 func (fakeCluster) DrainNode(_ context.Context, r *adminapi.DrainNodeRequest) (*adminapi.DrainNodeResponse, error) {
 	switch {
 	case r.Node > 2:
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no node %d", r.Node))
 	case r.Node == 2:
-		return &adminapi.DrainNodeResponse{LeadsPartitions: 3}, nil
+		return &adminapi.DrainNodeResponse{LeadsPartitions: 3, SolePartitions: 2, SoleTopics: []string{"a"}}, nil
+	case r.Node == 0:
+		return &adminapi.DrainNodeResponse{LeadsPartitions: 7, SolePartitions: 7, SoleTopics: []string{"a", "b", "c", "d", "e", "f", "g"}}, nil
 	}
 	return &adminapi.DrainNodeResponse{}, nil
 }
@@ -107,7 +110,7 @@ type fakeTopics struct {
 }
 
 func ordersTopic() *adminapi.Topic {
-	return &adminapi.Topic{Id: "AAAAAAAAAAAAAAAAAAAAAQ", Name: "orders", Partitions: 2, ReplicationFactor: 1, SizeBytes: 1536}
+	return &adminapi.Topic{Id: "AAAAAAAAAAAAAAAAAAAAAQ", Name: "orders", Partitions: 2, ReplicationFactor: 1, MinInsyncReplicas: 1, SizeBytes: 1536}
 }
 
 func (fakeTopics) CreateTopic(_ context.Context, r *adminapi.CreateTopicRequest) (*adminapi.CreateTopicResponse, error) {
@@ -117,7 +120,16 @@ func (fakeTopics) CreateTopic(_ context.Context, r *adminapi.CreateTopicRequest)
 	if strings.HasPrefix(r.Name, "code-") {
 		return nil, fakeError(r.Name)
 	}
-	return &adminapi.CreateTopicResponse{Topic: &adminapi.Topic{Name: r.Name, Partitions: max(r.Partitions, 1), ReplicationFactor: max(r.ReplicationFactor, 1)}}, nil
+	topic := &adminapi.Topic{Name: r.Name, Partitions: max(r.Partitions, 1), ReplicationFactor: max(r.ReplicationFactor, 1)}
+	return &adminapi.CreateTopicResponse{Topic: withInsync(topic, r.Configs)}, nil
+}
+
+// withInsync is a topic with min.insync.replicas, where that is set.
+func withInsync(t *adminapi.Topic, configs map[string]string) *adminapi.Topic {
+	if n, err := strconv.Atoi(configs["min.insync.replicas"]); err == nil {
+		t.MinInsyncReplicas = int32(n)
+	}
+	return t
 }
 
 func (fakeTopics) ListTopics(_ context.Context, r *adminapi.ListTopicsRequest) (*adminapi.ListTopicsResponse, error) {
@@ -148,7 +160,7 @@ func (fakeTopics) AlterTopic(_ context.Context, r *adminapi.AlterTopicRequest) (
 	}
 	topic := ordersTopic()
 	topic.Partitions = max(topic.Partitions, r.Partitions)
-	response := &adminapi.AlterTopicResponse{Topic: topic}
+	response := &adminapi.AlterTopicResponse{Topic: withInsync(topic, r.Set)}
 	for _, name := range []string{"cleanup.policy", "retention.ms", "segment.ms"} {
 		entry := &adminapi.ConfigEntry{Name: name, Value: "as before", Source: "default"}
 		if value, ok := r.Set[name]; ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -95,29 +96,40 @@ func (c *cli) drain(ctx context.Context, arg string, undo bool) error {
 		return err
 	}
 	return c.call(ctx, func(ctx context.Context, client *sdk.Client) error {
-		left := int32(0)
 		stop := c.progress("waiting for other leaders, seconds", secondsSince(c))
 		defer stop()
-		for {
-			r, err := client.Cluster().DrainNode(ctx, &adminapi.DrainNodeRequest{Node: node, Undo: undo})
-			if err != nil {
-				return err
-			}
-			left = r.LeadsPartitions
-			if undo || left == 0 {
-				break
-			}
+		r, err := client.Cluster().DrainNode(ctx, &adminapi.DrainNodeRequest{Node: node, Undo: undo})
+		// What has no other replica is not waited for: nobody can lead it instead.
+		for ; err == nil && !undo && r.LeadsPartitions > r.SolePartitions; r, err = client.Cluster().DrainNode(ctx, &adminapi.DrainNodeRequest{Node: node}) {
 			select {
 			case <-time.After(nodeLook):
 			case <-ctx.Done():
-				return unhealthy("node %d is drained, and still leads %d partitions of which no other replica is in sync: `raftctl cluster health` says which", node, left)
+				return unhealthy("node %d is drained, and still leads %s of which no other replica is in sync: `raftctl cluster health` says which",
+					node, plural(int(r.LeadsPartitions), "partition"))
 			}
+		}
+		if err != nil {
+			return err
 		}
 		t := &table{columns: []string{"node", "state", "leads"}}
 		state := map[bool]string{false: "drained", true: "not drained"}[undo]
-		t.add(node, state, left)
-		return c.showValue(map[string]any{"node": node, "drained": !undo, "leads": left}, t)
+		t.add(node, state, r.LeadsPartitions)
+		err = c.showValue(map[string]any{"node": node, "drained": !undo, "leads": r.LeadsPartitions}, t)
+		if err == nil && !undo && r.SolePartitions > 0 {
+			err = unhealthy("node %d is drained, and goes on leading %s that nobody else has, of %s: they are away when it stops; `raftctl topic reassign` gives them more replicas",
+				node, plural(int(r.SolePartitions), "partition"), someOf(r.SoleTopics))
+		}
+		return err
 	})
+}
+
+// someOf lists the first of names, and says how many more there are.
+func someOf(names []string) string {
+	const shown = 5
+	if len(names) <= shown {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
 }
 
 func (c *cli) nodeDecommission() *cobra.Command {

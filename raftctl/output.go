@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
+	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 )
@@ -91,7 +92,20 @@ func checkForm(form string) error {
 }
 
 // forPrograms reports whether the output is for a program: then standard output holds nothing but what was asked for.
-func (c *cli) forPrograms() bool { return c.form != formTable && c.form != formWide }
+func (c *cli) forPrograms() bool {
+	return c.form == formJSON || c.form == formYAML || c.form == formNDJSON
+}
+
+// formAskedFor returns the form that a command line asks for, whatever else in it is not understood.
+func formAskedFor(args []string) string {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	form := flags.StringP("output", "o", formTable, "")
+	if err := flags.Parse(args); err != nil {
+		return formTable
+	}
+	return *form
+}
 
 // show prints a message of the admin API, as tables or in a form for programs.
 func (c *cli) show(message proto.Message, tables ...*table) error {

@@ -164,7 +164,10 @@ func (c *cli) produce(ctx context.Context, topic string, read func([]byte) (*sdk
 	case err == nil:
 		err = errors.Join(failed, flushed)
 	}
-	if !c.quiet {
+	switch {
+	case c.forPrograms():
+		err = errors.Join(err, c.showValue(map[string]int{"acknowledged": acknowledged}))
+	case !c.quiet:
 		fmt.Fprintf(c.errs, "%s acknowledged\n", plural(acknowledged, "record"))
 	}
 	return errors.Join(err, client.Close())

@@ -11,9 +11,9 @@ import (
 // progressAfter is how long work may take before raftctl says how far it is, and how often it says so then.
 const progressAfter = 2 * time.Second
 
-// progress reports a count on standard error from the third second on. The returned function ends it and waits.
+// progress reports a count on standard error from the third second on, to people. The returned function ends it and waits.
 func (c *cli) progress(verb string, count func() int) (stop func()) {
-	if c.quiet {
+	if c.quiet || c.forPrograms() {
 		return func() {}
 	}
 	work := task.NewGroup(context.Background())
@@ -32,7 +32,7 @@ func (c *cli) progress(verb string, count func() int) (stop func()) {
 	return func() {
 		work.Stop()
 		if err := work.Wait(); err != nil {
-			fmt.Fprintln(c.errs, "raftctl:", err)
+			c.complain(err)
 		}
 	}
 }

@@ -35,8 +35,8 @@ func (c *cli) checkTopics(ctx context.Context, client *kgo.Client, topics ...str
 		err = fmt.Errorf("nothing came within %s", c.timeout)
 	}
 	if err != nil {
-		return 0, unhealthy("no broker answers at %s: %w\nhint: `raftctl dev up` starts a local cluster; --brokers or a profile names another%s",
-			strings.Join(c.brokers, ", "), err, c.transportHint())
+		return 0, &hintedError{unhealthy("no broker answers at %s: %w", strings.Join(c.brokers, ", "), err),
+			"`raftctl dev up` starts a local cluster; --brokers or a profile names another" + c.transportHint()}
 	}
 	var problems []error
 	fewest = math.MaxInt

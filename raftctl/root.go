@@ -44,6 +44,10 @@ func Main() int {
 func Run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, lookup func(string) (string, bool)) int {
 	c := &cli{in: in, out: out, errs: errs, lookup: lookup, now: time.Now}
 	root := c.root()
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		c.form = formAskedFor(args) // Behind a flag that is wrong none is read.
+		return usageError("%w", err)
+	})
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -80,7 +84,6 @@ func (c *cli) root() *cobra.Command {
 	flags.BoolVar(&c.tcp, "tcp", false, "produce and consume over TCP instead of QUIC")
 	c.access.flags(flags)
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "no progress on standard error")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%w", err) })
 	root.AddCommand(
 		c.devCommand(), c.clusterCommand(), c.nodeCommand(), c.controllerCommand(), c.topicCommand(), c.configCommand(), c.produceCommand(), c.consumeCommand(),
 		c.groupCommand(), c.pluginCommand(), c.bindCommand(), c.viewCommand(), c.profileCommand(), c.debugCommand(), c.doctorCommand(),

@@ -2,6 +2,7 @@ package raftctl
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,7 +34,11 @@ func (c *cli) topicCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(r, topicTable(r.Topic))
+			if err := c.show(r, topicTable(r.Topic)); err != nil {
+				return err
+			}
+			c.warnOfInsync(r.Topic)
+			return nil
 		})
 	}
 	return cmd
@@ -52,6 +57,22 @@ func keyValues(pairs []string) (map[string]string, error) {
 		values[key] = value
 	}
 	return values, nil
+}
+
+// insyncBeyond says what is odd about a topic that asks for more in-sync replicas than it has, and what to do; nothing of others.
+func insyncBeyond(t *adminapi.Topic) (what, do string) {
+	if t.MinInsyncReplicas <= t.ReplicationFactor {
+		return "", ""
+	}
+	return fmt.Sprintf("min.insync.replicas is %d and the topic has %s: it counts as %d, and acks=all is refused while any replica is away",
+			t.MinInsyncReplicas, plural(int(t.ReplicationFactor), "replica"), t.ReplicationFactor),
+		fmt.Sprintf("`raftctl config set %s min.insync.replicas=N`, or give it more replicas with `raftctl topic reassign`", t.Name)
+}
+
+func (c *cli) warnOfInsync(t *adminapi.Topic) {
+	if what, do := insyncBeyond(t); what != "" {
+		c.say("warning: %s; %s", what, do)
+	}
 }
 
 func topicTable(topics ...*adminapi.Topic) *table {
@@ -101,6 +122,7 @@ func (c *cli) topicDescribe() *cobra.Command {
 			if err := c.show(r, topicTable(r.Topic), partitions, configTable(r.Configs)); err != nil {
 				return err
 			}
+			c.warnOfInsync(r.Topic)
 			c.warnOfSilent(r.Silent)
 			return nil
 		})

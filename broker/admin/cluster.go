@@ -88,9 +88,7 @@ func (s *Server) GetHealth(ctx context.Context, _ *adminapi.GetHealthRequest) (*
 		}
 	}
 	for topic := range image.Topics() {
-		for _, p := range image.Partitions(topic.ID) {
-			partitionHealth(r, topic, p, problem)
-		}
+		topicHealth(r, topic, image.Partitions(topic.ID), problem)
 	}
 	reports := s.Nodes.Inquire(ctx, serving(image), Inquiry{Troubles: true})
 	for _, report := range reports {
@@ -151,28 +149,68 @@ func nodeHealth(r *adminapi.GetHealthResponse, image *metadata.Image, report Rep
 	}
 }
 
-func partitionHealth(r *adminapi.GetHealthResponse, topic *metadata.Topic, p *metadata.Partition, problem func(subject, what, action string)) {
-	subject := fmt.Sprintf("topic %s partition %d", topic.Name, p.Partition)
-	if p.Leader == broker.NoNode {
-		r.LeaderlessPartitions++
-		problem(subject, "no leader", "start the nodes that hold it; `raftctl topic describe` names them")
+// topicHealth tells what partitions lack; those that lack the same are one problem, since a node that is down is missing from many.
+func topicHealth(r *adminapi.GetHealthResponse, topic *metadata.Topic, partitions []*metadata.Partition, problem func(subject, what, action string)) {
+	var found []string // in the order of their first partitions
+	with := map[string][]int32{}
+	actions := map[string]string{}
+	for _, p := range partitions {
+		what, action := partitionHealth(r, p)
+		if what == "" {
+			continue
+		}
+		if with[what] == nil {
+			found = append(found, what)
+		}
+		with[what], actions[what] = append(with[what], p.Partition), action
 	}
+	for _, what := range found {
+		problem("topic "+topic.Name+" "+partitionsText(with[what]), what, actions[what])
+	}
+}
+
+// partitionsText names ascending partitions, neighbours by the first and the last: "partitions 0-7,9".
+func partitionsText(ascending []int32) string {
+	if len(ascending) == 1 {
+		return fmt.Sprintf("partition %d", ascending[0])
+	}
+	var ranges []string
+	for first := 0; first < len(ascending); {
+		last := first
+		for last+1 < len(ascending) && ascending[last+1] == ascending[last]+1 {
+			last++
+		}
+		if first == last {
+			ranges = append(ranges, fmt.Sprint(ascending[first]))
+		} else {
+			ranges = append(ranges, fmt.Sprintf("%d-%d", ascending[first], ascending[last]))
+		}
+		first = last + 1
+	}
+	return "partitions " + strings.Join(ranges, ",")
+}
+
+// partitionHealth counts a partition, and says what it lacks and what to do; nothing where it lacks nothing.
+func partitionHealth(r *adminapi.GetHealthResponse, p *metadata.Partition) (what, action string) {
 	least := p.EffectiveMinISR()
 	switch {
 	case p.Leader == broker.NoNode:
+		r.LeaderlessPartitions++
+		return "no leader", "start the nodes that hold it; `raftctl topic describe` names them"
 	case len(p.ISR) < least:
 		r.UnderReplicatedPartitions++
 		r.UnderMinIsrPartitions++
-		problem(subject, fmt.Sprintf("%d of %d replicas in sync, %d needed: acks=all is refused; missing: %s", len(p.ISR), p.Factor(), least, missing(p)),
-			"start the missing nodes, or wait for them to catch up")
+		return fmt.Sprintf("%d of %d replicas in sync, %d needed: acks=all is refused; missing: %s", len(p.ISR), p.Factor(), least, missing(p)),
+			"start the missing nodes, or wait for them to catch up"
 	case len(p.ISR) < p.Factor():
 		r.UnderReplicatedPartitions++
 		if len(p.ISR) == least {
 			r.AtMinIsrPartitions++
 		}
-		problem(subject, fmt.Sprintf("%d of %d replicas in sync; missing: %s", len(p.ISR), p.Factor(), missing(p)),
-			"start the missing nodes, or wait for them to catch up")
+		return fmt.Sprintf("%d of %d replicas in sync; missing: %s", len(p.ISR), p.Factor(), missing(p)),
+			"start the missing nodes, or wait for them to catch up"
 	}
+	return "", ""
 }
 
 // missing names the nodes whose replicas are not in sync.

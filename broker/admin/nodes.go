@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/adminapi"
@@ -16,13 +17,30 @@ func (s *Server) DrainNode(ctx context.Context, r *adminapi.DrainNodeRequest) (*
 		return nil, err
 	}
 	s.Logger.Info().Int32("peer", r.Node).Bool("drained", !r.Undo).Msg("an operator drains a node, or lets it lead again")
+	return ledBy(s.Metadata.Image(), node), nil
+}
+
+// ledBy counts what a node leads, and names the topics of which nobody else can lead a partition.
+func ledBy(image *metadata.Image, node broker.NodeID) *adminapi.DrainNodeResponse {
 	response := &adminapi.DrainNodeResponse{}
-	for p := range partitionsOf(s.Metadata.Image()) {
-		if p.Leader == node {
+	for topic := range image.Topics() {
+		sole := int32(0)
+		for _, p := range image.Partitions(topic.ID) {
+			if p.Leader != node {
+				continue
+			}
 			response.LeadsPartitions++
+			if len(p.Replicas) == 1 {
+				sole++
+			}
+		}
+		if sole > 0 {
+			response.SolePartitions += sole
+			response.SoleTopics = append(response.SoleTopics, topic.Name)
 		}
 	}
-	return response, nil
+	slices.Sort(response.SoleTopics)
+	return response
 }
 
 // DecommissionNode implements ClusterService.

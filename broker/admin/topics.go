@@ -40,6 +40,7 @@ func (s *Server) CreateTopic(ctx context.Context, r *adminapi.CreateTopicRequest
 	}
 	return &adminapi.CreateTopicResponse{Topic: &adminapi.Topic{
 		Id: id, Name: r.Name, Partitions: reply.Partitions, ReplicationFactor: int32(reply.ReplicationFactor),
+		MinInsyncReplicas: controller.MinISR(r.Configs, int(reply.ReplicationFactor)),
 	}}, nil
 }
 
@@ -85,7 +86,7 @@ func (s *Server) ListTopics(ctx context.Context, r *adminapi.ListTopicsRequest) 
 func topicMessage(image *metadata.Image, topic *metadata.Topic) *adminapi.Topic {
 	t := &adminapi.Topic{Id: topic.ID.String(), Name: topic.Name, Partitions: topic.Partitions, Internal: topic.Internal}
 	for _, p := range image.Partitions(topic.ID) {
-		t.ReplicationFactor = max(t.ReplicationFactor, int32(p.Factor()))
+		t.ReplicationFactor, t.MinInsyncReplicas = max(t.ReplicationFactor, int32(p.Factor())), max(t.MinInsyncReplicas, p.MinISR)
 	}
 	return t
 }

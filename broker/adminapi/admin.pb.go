@@ -1036,6 +1036,8 @@ func (x *DrainNodeRequest) GetUndo() bool {
 type DrainNodeResponse struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	LeadsPartitions int32                  `protobuf:"varint,1,opt,name=leads_partitions,json=leadsPartitions,proto3" json:"leads_partitions,omitempty"` // that it still leads, nobody else being in sync
+	SolePartitions  int32                  `protobuf:"varint,2,opt,name=sole_partitions,json=solePartitions,proto3" json:"sole_partitions,omitempty"`    // of those: there is no other replica
+	SoleTopics      []string               `protobuf:"bytes,3,rep,name=sole_topics,json=soleTopics,proto3" json:"sole_topics,omitempty"`                 // the topics that have such
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1075,6 +1077,20 @@ func (x *DrainNodeResponse) GetLeadsPartitions() int32 {
 		return x.LeadsPartitions
 	}
 	return 0
+}
+
+func (x *DrainNodeResponse) GetSolePartitions() int32 {
+	if x != nil {
+		return x.SolePartitions
+	}
+	return 0
+}
+
+func (x *DrainNodeResponse) GetSoleTopics() []string {
+	if x != nil {
+		return x.SoleTopics
+	}
+	return nil
 }
 
 type Endpoint struct {
@@ -2478,8 +2494,9 @@ type Topic struct {
 	Partitions        int32                  `protobuf:"varint,3,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	ReplicationFactor int32                  `protobuf:"varint,4,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	Internal          bool                   `protobuf:"varint,5,opt,name=internal,proto3" json:"internal,omitempty"`
-	ViewOf            string                 `protobuf:"bytes,6,opt,name=view_of,json=viewOf,proto3" json:"view_of,omitempty"`           // name of the base topic, for a view
-	SizeBytes         int64                  `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"` // of one copy: what the leaders have
+	ViewOf            string                 `protobuf:"bytes,6,opt,name=view_of,json=viewOf,proto3" json:"view_of,omitempty"`                                     // name of the base topic, for a view
+	SizeBytes         int64                  `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`                           // of one copy: what the leaders have
+	MinInsyncReplicas int32                  `protobuf:"varint,8,opt,name=min_insync_replicas,json=minInsyncReplicas,proto3" json:"min_insync_replicas,omitempty"` // what was asked for; more than the replicas counts as all of them
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2559,6 +2576,13 @@ func (x *Topic) GetViewOf() string {
 func (x *Topic) GetSizeBytes() int64 {
 	if x != nil {
 		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *Topic) GetMinInsyncReplicas() int32 {
+	if x != nil {
+		return x.MinInsyncReplicas
 	}
 	return 0
 }
@@ -6427,9 +6451,12 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\aremoved\x18\x02 \x01(\bR\aremoved\":\n" +
 	"\x10DrainNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x12\n" +
-	"\x04undo\x18\x02 \x01(\bR\x04undo\">\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\"\x88\x01\n" +
 	"\x11DrainNodeResponse\x12)\n" +
-	"\x10leads_partitions\x18\x01 \x01(\x05R\x0fleadsPartitions\"N\n" +
+	"\x10leads_partitions\x18\x01 \x01(\x05R\x0fleadsPartitions\x12'\n" +
+	"\x0fsole_partitions\x18\x02 \x01(\x05R\x0esolePartitions\x12\x1f\n" +
+	"\vsole_topics\x18\x03 \x03(\tR\n" +
+	"soleTopics\"N\n" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
@@ -6537,7 +6564,7 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
 	"\x13CreateTopicResponse\x12.\n" +
-	"\x05topic\x18\x01 \x01(\v2\x18.millrace.admin.v1.TopicR\x05topic\"\xce\x01\n" +
+	"\x05topic\x18\x01 \x01(\v2\x18.millrace.admin.v1.TopicR\x05topic\"\xfe\x01\n" +
 	"\x05Topic\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -6548,7 +6575,8 @@ const file_millrace_admin_v1_admin_proto_rawDesc = "" +
 	"\binternal\x18\x05 \x01(\bR\binternal\x12\x17\n" +
 	"\aview_of\x18\x06 \x01(\tR\x06viewOf\x12\x1d\n" +
 	"\n" +
-	"size_bytes\x18\a \x01(\x03R\tsizeBytes\">\n" +
+	"size_bytes\x18\a \x01(\x03R\tsizeBytes\x12.\n" +
+	"\x13min_insync_replicas\x18\b \x01(\x05R\x11minInsyncReplicas\">\n" +
 	"\x11ListTopicsRequest\x12)\n" +
 	"\x10include_internal\x18\x01 \x01(\bR\x0fincludeInternal\"~\n" +
 	"\x12ListTopicsResponse\x120\n" +

@@ -151,7 +151,7 @@ func checkCleanup(head *metadata.Image, t *metadata.Topic, next map[string]strin
 func minISRFacts(head *metadata.Image, t *metadata.Topic, configs map[string]string) []*metadata.Fact {
 	var facts []*metadata.Fact
 	for _, p := range head.Partitions(t.ID) {
-		want := minISR(configs, p.Factor())
+		want := MinISR(configs, p.Factor())
 		if want == p.MinISR {
 			continue
 		}

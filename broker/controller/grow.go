@@ -125,7 +125,7 @@ func (c *Core) placeMore(head *metadata.Image, count, factor int, assignment [][
 
 // newPartition is a partition in its first state: led by the first of its replicas that runs.
 func (e electorate) newPartition(tp broker.TopicPartition, nodes []broker.NodeID, configs map[string]string) *metadata.Partition {
-	p := &metadata.Partition{TopicPartition: tp, Leader: broker.NoNode, ISR: keep(nodes, e.active), MinISR: minISR(configs, len(nodes))}
+	p := &metadata.Partition{TopicPartition: tp, Leader: broker.NoNode, ISR: keep(nodes, e.active), MinISR: MinISR(configs, len(nodes))}
 	for _, node := range nodes {
 		p.Replicas = append(p.Replicas, metadata.Replica{Node: node})
 	}

@@ -71,7 +71,7 @@ func (p *plan) fill() error {
 		m := &p.moves[i]
 		factor := len(m.Replicas)
 		if factor > len(p.places) {
-			return broker.Errorf(broker.InvalidReplicationFactor, "partition %s has %d replicas, and %d nodes may take them", m.TopicPartition, factor, len(p.places))
+			return broker.Errorf(broker.InvalidReplicationFactor, "partition %s has %d replicas, and %d nodes may take them", placeName(p.head, m.TopicPartition), factor, len(p.places))
 		}
 		kept := keep(m.Replicas, func(n broker.NodeID) bool {
 			return slices.ContainsFunc(p.places, func(at place) bool { return at.node == n })

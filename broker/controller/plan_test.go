@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/millrace-io/millrace/broker"
@@ -79,6 +80,22 @@ func TestAPlanThatCannotBeIsRefused(t *testing.T) {
 	for _, nodes := range [][]broker.NodeID{nil, {1, 2}, {1, 2, 3}, {1, 2, 9}} {
 		if plan, err := PlanReassignment(b.img, nil, nodes); err == nil {
 			t.Errorf("three replicas on %v without node 3: %v", nodes, plan)
+		}
+	}
+}
+
+// Whoever reads a refusal knows topics by their names.
+func TestRefusedMovesNameTheirTopic(t *testing.T) {
+	b := running(t, "a", "b", "c")
+	id := b.must(CreateTopic{Name: "payments", Partitions: 1, ReplicationFactor: 3}).(TopicCreated).ID
+	if _, err := PlanReassignment(b.img, []broker.TopicID{id}, []broker.NodeID{1, 2}); err == nil || !strings.Contains(err.Error(), "partition payments-0 has 3 replicas") {
+		t.Errorf("plan: %v", err)
+	}
+	at := broker.TopicPartition{Topic: id}
+	for _, replicas := range [][]broker.NodeID{nil, {}, {1, 1}, {1, 9}, {1}} {
+		refusal := b.must(AlterReassignments{Partitions: []Reassignment{{TopicPartition: at, Replicas: replicas}}, KeepFactor: len(replicas) == 1}).(ReassignmentsAltered).Results[0]
+		if refusal == nil || !strings.Contains(refusal.Error(), "partition payments-0") {
+			t.Errorf("to %v: %v", replicas, refusal)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/millrace-io/millrace/broker"
@@ -34,7 +35,7 @@ func alterReassignments(head *metadata.Image, r AlterReassignments) (Decision, e
 	reply := ReassignmentsAltered{Results: make([]*broker.Error, len(r.Partitions))}
 	for i, move := range r.Partitions {
 		if seen[move.TopicPartition] {
-			reply.Results[i] = broker.Errorf(broker.InvalidRequest, "partition %s is in the request twice", move.TopicPartition)
+			reply.Results[i] = broker.Errorf(broker.InvalidRequest, "partition %s is in the request twice", placeName(head, move.TopicPartition))
 			continue
 		}
 		seen[move.TopicPartition] = true
@@ -50,21 +51,29 @@ func alterReassignments(head *metadata.Image, r AlterReassignments) (Decision, e
 	return Decision{Changes: metadata.Split(facts), Reply: reply}, nil
 }
 
+// placeName is a partition as people know it, by the name of its topic.
+func placeName(head *metadata.Image, tp broker.TopicPartition) string {
+	if t, ok := head.Topic(tp.Topic); ok {
+		return fmt.Sprintf("%s-%d", t.Name, tp.Partition)
+	}
+	return tp.String()
+}
+
 // reassign returns a partition on its way to other brokers; nil if it changes nothing.
 func (e electorate) reassign(move Reassignment, keepFactor bool) (*metadata.Partition, *broker.Error) {
 	p, ok := e.head.Partition(move.TopicPartition)
 	if !ok {
-		return nil, broker.Errorf(broker.UnknownTopicOrPartition, "there is no partition %s", move.TopicPartition)
+		return nil, broker.Errorf(broker.UnknownTopicOrPartition, "there is no partition %s", placeName(e.head, move.TopicPartition))
 	}
 	target := move.Replicas
 	switch {
 	case target == nil && !p.Reassigning():
-		return nil, broker.Errorf(broker.NoReassignmentInProgress, "partition %s is not being moved", move.TopicPartition)
+		return nil, broker.Errorf(broker.NoReassignmentInProgress, "partition %s is not being moved", placeName(e.head, move.TopicPartition))
 	case target == nil:
 		target = p.Origin()
 	case keepFactor && len(target) != p.Factor():
 		return nil, broker.Errorf(broker.InvalidReplicationFactor, "partition %s has %d replicas, and the request does not allow %d",
-			move.TopicPartition, p.Factor(), len(target))
+			placeName(e.head, move.TopicPartition), p.Factor(), len(target))
 	default:
 		if err := e.checkTarget(p, target); err != nil {
 			return nil, err
@@ -75,7 +84,8 @@ func (e electorate) reassign(move Reassignment, keepFactor bool) (*metadata.Part
 	next := e.seat(p, b)
 	if next != nil && strands(p, next) {
 		return nil, broker.Errorf(broker.InvalidReplicaAssignment,
-			"partition %s: of the replicas that remain, %v are in sync, which is too few: wait until more are, or let the move end", move.TopicPartition, next.ISR)
+			"partition %s: of the replicas that remain, %v are in sync, which is too few: wait until more are, or let the move end",
+			placeName(e.head, move.TopicPartition), next.ISR)
 	}
 	return next, nil
 }
@@ -83,18 +93,18 @@ func (e electorate) reassign(move Reassignment, keepFactor bool) (*metadata.Part
 // checkTarget refuses brokers that cannot take a replica.
 func (e electorate) checkTarget(p *metadata.Partition, target []broker.NodeID) *broker.Error {
 	if len(target) == 0 {
-		return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: a partition has a replica on at least one broker", p.TopicPartition)
+		return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: a partition has a replica on at least one broker", placeName(e.head, p.TopicPartition))
 	}
 	for i, node := range target {
 		_, known := e.registration(node)
 		_, holds := p.ReplicaOn(node)
 		switch {
 		case !known || slices.Contains(target[:i], node):
-			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is not registered, or is named twice", p.TopicPartition, node)
+			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is not registered, or is named twice", placeName(e.head, p.TopicPartition), node)
 		case !holds && e.drained(node):
-			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is drained and takes no new replicas", p.TopicPartition, node)
+			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is drained and takes no new replicas", placeName(e.head, p.TopicPartition), node)
 		case !holds && e.shortOfSpace(node):
-			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is short of space and takes no new replicas", p.TopicPartition, node)
+			return broker.Errorf(broker.InvalidReplicaAssignment, "partition %s: node %d is short of space and takes no new replicas", placeName(e.head, p.TopicPartition), node)
 		}
 	}
 	return nil
@@ -140,7 +150,7 @@ func (e electorate) arrive(next *metadata.Partition) {
 	moved.Replicas = slices.DeleteFunc(slices.Clone(next.Replicas), func(r metadata.Replica) bool { return slices.Contains(next.Removing, r.Node) })
 	moved.ISR = keep(next.ISR, func(n broker.NodeID) bool { return !slices.Contains(next.Removing, n) })
 	if ok && moved.Factor() != next.Factor() {
-		moved.MinISR = minISR(e.head.Configs(metadata.TopicResource(t.Name)), moved.Factor())
+		moved.MinISR = MinISR(e.head.Configs(metadata.TopicResource(t.Name)), moved.Factor())
 	}
 	if len(moved.ISR) >= moved.EffectiveMinISR() {
 		*next = moved

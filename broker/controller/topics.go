@@ -139,8 +139,8 @@ func checkTopicConfigs(configs map[string]string) error {
 	return nil
 }
 
-// minISR is the min.insync.replicas of a topic with the given configs and number of replicas.
-func minISR(configs map[string]string, replicas int) int32 {
+// MinISR is the min.insync.replicas of a topic with the given configs and number of replicas.
+func MinISR(configs map[string]string, replicas int) int32 {
 	if value, ok := configs[metadata.MinInsyncReplicas]; ok {
 		n, _ := strconv.ParseInt(value, 10, 32) // checked before
 		return int32(n)

@@ -89,9 +89,10 @@ func (c *channel) adopt(b *metadata.Binding, p *plan, first broker.Offset) {
 	case p.undecided == nil:
 		c.pendingRow, c.pending = 0, forever
 	case p.undecided.ID != c.pendingRow:
-		c.pendingRow, c.pending = p.undecided.ID, first
+		// The log may have grown since its end was read, and readers were served up to cleared.
+		c.pendingRow, c.pending = p.undecided.ID, max(first, c.cleared)
 	}
-	if c.plan == nil || !c.plan.samePrefix(p, c.cleared) || c.pending < c.cleared {
+	if c.plan == nil || !c.plan.samePrefix(p, c.cleared) {
 		c.reset()
 	}
 	if c.stopped != broker.NoOffset && c.plan.at(c.stopped).endsOtherwise(p.at(c.stopped)) {

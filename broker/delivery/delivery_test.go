@@ -147,6 +147,39 @@ func TestACutoverIsNeverBelowAServedOffset(t *testing.T) {
 	})
 }
 
+// A busy node may be held up anywhere while it takes up a row. The log grows behind the n-th look at its ends, and a reader takes
+// what came; none of that is the new version's.
+func TestACutoverIsNotBelowWhatWasServedWhileItBegan(t *testing.T) {
+	for n := range 6 {
+		inBubble(t, 1, func(w *world) {
+			id := w.bind("a", "v1", nil)
+			w.append(batch.None, "a1=1")
+			served, looks := w.readSettled(id), 0
+			look := func() {
+				if looks++; looks == n+1 {
+					w.log.lookedBy(nil)
+					w.append(batch.None, "a2=1", "a3=1")
+					served = w.readSettled(id)
+				}
+			}
+			w.log.lookedBy(look)
+			w.update(id, "v2", nil)
+			w.log.lookedBy(nil)
+			w.append(batch.None, "a4=1", "a5=1")
+			if got := w.readSettled(id); len(got) < len(served) || !slices.Equal(got[:len(served)], served) {
+				t.Fatalf("look %d: %v were served while the cutover began; the filtered log is %v", n+1, served, got)
+			}
+			w.check(id)
+		})
+	}
+}
+
+func (w *world) readSettled(id broker.BindingID) []stored {
+	w.t.Helper()
+	w.settle()
+	return w.readAll(id, 0, false)
+}
+
 func TestNothingIsServedAtOrAboveAnUndecidedRow(t *testing.T) {
 	inBubble(t, 1, func(w *world) {
 		id := w.bind("a", "v1", nil)

@@ -28,6 +28,7 @@ type memoryLog struct {
 	watchers map[chan<- struct{}]struct{}
 	down     bool
 	reads    int
+	looked   func() // if set, called whenever the ends were read
 }
 
 func newMemoryLog() *memoryLog {
@@ -43,12 +44,23 @@ func (l *memoryLog) end() broker.Offset {
 
 func (l *memoryLog) Ends() delivery.Ends {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	looked := l.looked
+	defer func() {
+		if l.mu.Unlock(); looked != nil {
+			looked()
+		}
+	}()
 	e := delivery.Ends{LogStart: l.start, HighWatermark: l.end(), LastStable: l.end(), LogEnd: l.end()}
 	if l.stable >= 0 {
 		e.LastStable = l.stable
 	}
 	return e
+}
+
+func (l *memoryLog) lookedBy(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.looked = f
 }
 
 func (l *memoryLog) Read(from, limit broker.Offset, bytesMax int) (delivery.Slice, error) {

@@ -76,7 +76,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	return &Host{
 		fs: cfg.FS, gate: cfg.Gate, dir: cfg.Dir, metadata: cfg.Metadata, engine: cfg.Engine, groups: cfg.Groups, openLog: cfg.OpenLog,
-		logger: cfg.Logger.With().Str("component", "delivery").Logger(), metrics: cfg.Metrics,
+		logger: cfg.Logger, metrics: cfg.Metrics,
 		group: task.NewGroup(context.Background()), leads: map[broker.TopicPartition]*lead{},
 	}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/millrace-io/millrace/broker"
@@ -37,6 +38,8 @@ type Modules struct {
 	fs  vfs.FS
 	dir string // plugins/ in the data directory
 	log Log
+
+	saving sync.Mutex // all partitions of a topic may miss the same module at once
 }
 
 // NewModules returns the store over a partition and a data directory.
@@ -82,6 +85,11 @@ func (m *Modules) file(digest metadata.Digest) string {
 }
 
 func (m *Modules) save(digest metadata.Digest, module []byte) error {
+	m.saving.Lock()
+	defer m.saving.Unlock()
+	if _, err := m.cached(digest); err == nil {
+		return nil
+	}
 	if err := m.fs.MkdirAll(m.dir); err != nil {
 		return fmt.Errorf("make %s: %w", m.dir, err)
 	}

@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"bytes"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/millrace-io/millrace/broker"
@@ -50,5 +51,27 @@ func TestAModuleComesBackFromTheTopicOnAnotherBroker(t *testing.T) {
 	}
 	if names, err := disk.List("/data/plugins"); err != nil || len(names) != 1 {
 		t.Fatalf("files that nothing refers to stay: %v, %v", names, err)
+	}
+}
+
+// A topic's partitions are judged at the same time, and miss the same module.
+func TestAModuleIsAskedForByManyAtOnce(t *testing.T) {
+	log := newMemoryLog()
+	module := bytes.Repeat([]byte("0123456789abcdef"), 100)
+	digest, err := delivery.NewModules(vfs.NewMem(), "/data", log).Put(t.Context(), module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		there := delivery.NewModules(vfs.NewMem(), "/data", log)
+		var tracks sync.WaitGroup
+		for range 6 {
+			tracks.Go(func() {
+				if got, err := there.Get(t.Context(), digest); err != nil || !bytes.Equal(got, module) {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			})
+		}
+		tracks.Wait()
 	}
 }

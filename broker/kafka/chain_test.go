@@ -99,6 +99,29 @@ func TestClientsReadTheirFilteredLog(t *testing.T) {
 	}
 }
 
+// A Fetch of the group's own is parked while the group is bound. What comes then is the chain's to answer for.
+func TestAFetchThatIsParkedWhileItsGroupIsBoundGetsNothingRaw(t *testing.T) {
+	f := newFace(t, nil)
+	topic := f.addTopic("orders", 1)
+	address := f.serveTCP()
+	c, producer := dialRaw(t, address), dialRaw(t, address)
+	produced(t, producer, "orders", makeBatch(t, batch.None, "0"))
+	req := fetchRequest(13, "", topic, 1)
+	req.Rack, req.MinBytes, req.MaxWaitMillis = "group=billing", 1, 60_000
+	correlation := c.send(req)
+	log := f.log("orders", 0)
+	waitUntil(t, "the Fetch is parked", func() bool {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		return len(log.watchers) > 0
+	})
+	f.bind("billing", topic, odd)
+	produced(t, producer, "orders", makeBatch(t, batch.None, "1"))
+	if p := c.receive(req, correlation).(*kmsg.FetchResponse).Topics[0].Partitions[0]; p.ErrorCode != 0 || len(p.RecordBatches) > 0 {
+		t.Errorf("error %d with %d bytes of what the chain drops", p.ErrorCode, len(p.RecordBatches))
+	}
+}
+
 func TestRequireChainUnmetAnswersPolicyViolationForEveryPartition(t *testing.T) {
 	f := newFace(t, nil)
 	id := f.addTopic("plain", 2)

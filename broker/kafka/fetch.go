@@ -65,7 +65,7 @@ func (s *session) fetch(ctx context.Context, h header, req *kmsg.FetchRequest) e
 	if len(all) > parkedPartitionsMax && s.memory.short() {
 		wait = min(wait, parkedWhenShort)
 	}
-	s.fetchUntil(ctx, all, req, wait)
+	s.fetchUntil(ctx, img, all, req, wait)
 	for i := range all {
 		s.note(all[i].code)
 	}
@@ -175,9 +175,10 @@ func (s *Server) filtered(binding broker.BindingID, tp broker.TopicPartition) (F
 	return found, err
 }
 
-// fetchUntil reads until the request is satisfied or its time is up.
-func (s *session) fetchUntil(ctx context.Context, all []fetched, req *kmsg.FetchRequest, wait time.Duration) {
-	if s.fetchOnce(all, req) || wait == 0 || len(all) == 0 {
+// fetchUntil reads until the request is satisfied or its time is up. img is what said who reads.
+func (s *session) fetchUntil(ctx context.Context, img *metadata.Image, all []fetched, req *kmsg.FetchRequest, wait time.Duration) {
+	enough := s.fetchOnce(all, req)
+	if s.rebound(img, all, req) || enough || wait == 0 || len(all) == 0 {
 		return
 	}
 	// One signal stands for all partitions: whichever moved, everything is read again. The watches are set before the
@@ -190,7 +191,7 @@ func (s *session) fetchUntil(ctx context.Context, all []fetched, req *kmsg.Fetch
 	defer timer.Stop()
 	for last := false; ; {
 		enough := s.fetchOnce(all, req)
-		if s.recheck(all) || enough || last {
+		if refused, rebound := s.recheck(all), s.rebound(img, all, req); refused || rebound || enough || last {
 			return
 		}
 		select {
@@ -221,6 +222,27 @@ func (s *session) recheck(all []fetched) (refused bool) {
 		}
 	}
 	return refused
+}
+
+// rebound takes back what was read for a reader who is bound to another chain by now, or no more: it may lie behind the offset
+// from which that one answers (H29). A leader reads the end of its log for a cutover when its image has the binding, so what was
+// read before this image had it is in front of the cutover. The answer goes out without it, and the client asks again.
+func (s *session) rebound(img *metadata.Image, all []fetched, req *kmsg.FetchRequest) (rebound bool) {
+	now := s.Metadata.Image()
+	if now == img {
+		return false
+	}
+	for i := range all {
+		f := &all[i]
+		if f.code != broker.None {
+			continue
+		}
+		if chain, _ := resolveChain(now, f.target, s.preamble, req.Rack); chain != f.chain {
+			s.releaseAll(all[i : i+1])
+			rebound = true
+		}
+	}
+	return rebound
 }
 
 func watch(f *fetched, changed chan<- struct{}) (cancel func()) {

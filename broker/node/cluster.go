@@ -132,6 +132,9 @@ func (c *clusterRoom) OnRaft(from peer.Peer, message []byte) {
 
 // Serve implements peer.Handler.
 func (c *clusterRoom) Serve(ctx context.Context, from peer.Peer, kind, subject string, stream *transport.Stream) error {
+	if err := c.checkMember(from); err != nil {
+		return err
+	}
 	switch kind {
 	case peer.KindSnapshot:
 		return c.serveSnapshot(ctx, from, subject, stream)

@@ -173,6 +173,9 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 		return c.answer(nil, broker.Errorf(broker.InvalidRequest, "an empty question"))
 	}
 	kind, body := question[0], question[1:]
+	if err := c.checkMember(from); err != nil {
+		return c.answer(nil, err)
+	}
 	if ofLogs(kind) {
 		return c.answerLog(ctx, kind, body)
 	}
@@ -197,6 +200,16 @@ func (c *clusterRoom) Answer(ctx context.Context, from peer.Peer, question []byt
 	default:
 		return c.answer(nil, broker.Errorf(broker.InvalidRequest, "a question of kind %q: run programs of neighbouring releases", kind))
 	}
+}
+
+// checkMember refuses a peer that is connected and no member as far as this node knows: one that joined just now, and asks
+// again, or one that was removed and makes itself a raft id (X6).
+func (c *clusterRoom) checkMember(p peer.Peer) error {
+	if c.isMember(p) {
+		return nil
+	}
+	c.OnRefused()
+	return broker.Errorf(broker.NotController, "raft id %d of node %d is no member of the cluster that node %d knows of", p.Raft, p.Node, c.node.identity.Node)
 }
 
 func (c *clusterRoom) decide(ctx context.Context, from peer.Peer, body []byte) (controller.Reply, error) {

@@ -33,13 +33,20 @@ func (c *clusterRoom) Held(raft broker.RaftID) broker.Index {
 }
 
 // CheckHeld implements peer.Handler. A node whose directory is of an earlier time ends before it answers a vote or takes an
-// entry of whoever knows; if it registers before that, the controller refuses it.
-func (c *clusterRoom) CheckHeld(held broker.Index) error {
+// entry of whoever knows; if it registers before that, the controller refuses it. It ends at the word of a member alone: a
+// removed node could claim any index, under a raft id that nobody has heard of yet. Such a one is only not talked to.
+func (c *clusterRoom) CheckHeld(by peer.Peer, held broker.Index) error {
 	err := controller.CheckHeld(c.node.holds(), held)
-	if err != nil {
+	if err != nil && c.isMember(by) {
 		c.node.fail(err)
 	}
 	return err
+}
+
+// isMember reports that this node's image has a peer among the members.
+func (c *clusterRoom) isMember(p peer.Peer) bool {
+	_, known := c.node.quorum.Image().Node(p.Raft)
+	return known
 }
 
 // onApplied takes note of how far a broker has come. The caller holds heard.

@@ -93,14 +93,12 @@ func TestADirectoryOfAnEarlierTimeIsKnownWithoutARegistration(t *testing.T) {
 	registered := held()
 	c.start(i)
 	began := c.nodes[i].quorum.Image().Index()
-	for _, n := range c.nodes {
-		if n.quorum.Status().Active {
-			c.await("more is held", func() bool { n.cluster.noteHeld(t.Context()); return held() > began && held() > registered })
-			_, err := n.cluster.Submit(t.Context(), controller.NoteHeld{})
-			if err != nil {
-				t.Error(err)
-			}
-		}
+	c.await("more is held", func() bool {
+		c.nodes[c.controller()].cluster.noteHeld(t.Context())
+		return held() > began && held() > registered
+	})
+	if _, err := c.nodes[c.controller()].cluster.Submit(t.Context(), controller.NoteHeld{}); err != nil {
+		t.Error(err)
 	}
 	c.kill(i)
 	restore()

@@ -75,6 +75,7 @@ func (c *clusterRoom) serveConn(ctx context.Context, plain net.Conn, config *tls
 	<-handshakes
 	switch {
 	case err != nil:
+		c.fabric.OnHandshakeFailed(plain.RemoteAddr(), err)
 	case conn.ConnectionState().NegotiatedProtocol == peer.ALPNLifeline:
 		err = c.fabric.ServeLifeline(ctx, conn)
 	default:

@@ -20,7 +20,12 @@ func (n *Node) peerCertificates() (*certificates, error) {
 		config: func(l *loadedTLS) *tls.Config {
 			return &tls.Config{
 				MinVersion: tls.VersionTLS13, NextProtos: []string{transport.ALPNReplication}, Certificates: []tls.Certificate{l.pair},
-				ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: l.authorities, SessionTicketsDisabled: true,
+				SessionTicketsDisabled: true,
+				// VerifyConnection wants a certificate and checks its chain: it can say whose it does not take.
+				ClientAuth: tls.RequestClientCert, ClientCAs: l.authorities,
+				VerifyConnection: func(state tls.ConnectionState) error {
+					return verifyPeer(state, l.authorities, x509.ExtKeyUsageClientAuth, n.seams.Now())
+				},
 			}
 		},
 	})
@@ -58,9 +63,20 @@ func peerClient(c *certificates) *tls.Config {
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c.fresh().pair, nil },
 		InsecureSkipVerify:   true, // The name in a certificate is a node, not a host: VerifyConnection checks the chain.
 		VerifyConnection: func(state tls.ConnectionState) error {
-			return verifyChain(state.PeerCertificates, c.fresh().authorities, x509.ExtKeyUsageServerAuth, c.now())
+			return verifyPeer(state, c.fresh().authorities, x509.ExtKeyUsageServerAuth, c.now())
 		},
 	}
+}
+
+// verifyPeer checks the certificate at the other end of a connection between nodes.
+func verifyPeer(state tls.ConnectionState, authorities *x509.CertPool, use x509.ExtKeyUsage, now time.Time) error {
+	if len(state.PeerCertificates) == 0 {
+		return &peer.UntrustedError{Why: "it shows no certificate"}
+	}
+	if err := verifyChain(state.PeerCertificates, authorities, use, now); err != nil {
+		return peer.Untrusted(state.PeerCertificates[0], err)
+	}
+	return nil
 }
 
 // verifyChain checks that a certificate comes from an authority, for a use.

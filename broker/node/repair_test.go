@@ -126,14 +126,20 @@ func (c *clinic) kill(i int) {
 
 func (c *clinic) start(i int) { c.nodes[i] = c.seats[i].start() }
 
-func (c *clinic) leader() int {
-	for _, n := range c.running() {
-		if p, ok := n.quorum.Image().Partition(c.tp); ok && p.Leader != broker.NoNode {
-			return int(p.Leader) - 1
-		}
-	}
-	c.t.Fatal("nobody leads")
-	return -1
+// leader is who leads; between two leaders it waits for the next.
+func (c *clinic) leader() (leader int) {
+	c.t.Helper()
+	c.await("a leader", func() bool {
+		return slices.ContainsFunc(c.running(), func(n *Node) bool {
+			p, ok := n.quorum.Image().Partition(c.tp)
+			if !ok || p.Leader == broker.NoNode {
+				return false
+			}
+			leader = int(p.Leader) - 1
+			return true
+		})
+	})
+	return leader
 }
 
 // follower is some node that does not lead.

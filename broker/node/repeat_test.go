@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +19,7 @@ func TestRequestsOfADyingControllerArePutToTheNext(t *testing.T) {
 	c := newTrio(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	i := slices.IndexFunc(c.nodes[:], func(n *Node) bool { return n.quorum.Status().Active })
+	i := c.controller()
 	asked := c.nodes[(i+1)%3]
 	dead := make(chan struct{})
 	var group sync.WaitGroup
@@ -70,7 +69,7 @@ func TestAQuestionThatANodeCannotFinishIsLeftOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := n.cluster.Answer(stopped, peer.Peer{Node: 2, Raft: 2}, append([]byte{askController}, question...))
+		answer := n.cluster.Answer(stopped, peer.Peer{Node: 1, Raft: n.identity.Raft}, append([]byte{askController}, question...))
 		_, _, refusal, err := controller.DecodeAnswer(answer)
 		switch {
 		case err != nil:

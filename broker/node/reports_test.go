@@ -171,6 +171,12 @@ func TestANodeThatTellsNothingIsNamed(t *testing.T) {
 	o := newOffice(t)
 	o.judged()
 	o.stop(2)
+	o.await("node 2 knows that nobody leads partition 2", func() bool {
+		image := o.nodes[1].quorum.Image()
+		people, _ := image.TopicNamed("people")
+		p, ok := image.Partition(broker.TopicPartition{Topic: people.ID, Partition: 2})
+		return ok && p.Leader == broker.NoNode
+	})
 	d := o.describe()
 	if p := d.Partitions[2]; len(d.Partitions) != 3 || p.State != "unknown" || p.Leader != -1 || !strings.Contains(p.Reason, "no leader") {
 		t.Errorf("a partition whose only node stopped: %v", d.Partitions)

@@ -118,10 +118,9 @@ func (s *secured) overQUIC(certificates ...tls.Certificate) kgo.Opt {
 // roundTrip produces a record and reads it back in a group.
 func (s *secured) roundTrip(topic string, options ...kgo.Opt) error {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), within)
 	defer cancel()
-	options = append(options, kgo.ConsumeTopics(topic), kgo.ConsumerGroup("readers"), kgo.RetryTimeout(time.Second),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RecordDeliveryTimeout(2*time.Second))
+	options = append(options, kgo.ConsumeTopics(topic), kgo.ConsumerGroup("readers"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	client := s.client(s.node, options...)
 	defer client.Close()
 	if err := client.ProduceSync(ctx, record(topic, 0, "hello")).FirstErr(); err != nil {
@@ -141,9 +140,9 @@ func (s *secured) roundTrip(topic string, options ...kgo.Opt) error {
 // ping asks for no more than an answer.
 func (s *secured) ping(options ...kgo.Opt) error {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), within)
 	defer cancel()
-	client := s.client(s.node, append(options, kgo.RetryTimeout(time.Second), kgo.RequestRetries(0))...)
+	client := s.client(s.node, append(options, kgo.RequestRetries(0))...)
 	defer client.Close()
 	return client.Ping(ctx)
 }

@@ -109,6 +109,16 @@ func (c *trio) await(what string, holds func() bool) {
 	}
 }
 
+// controller is the node that decides; between two of them it waits for the next.
+func (c *trio) controller() (i int) {
+	c.t.Helper()
+	c.await("a controller", func() bool {
+		i = slices.IndexFunc(c.nodes[:], func(n *Node) bool { return n != nil && n.quorum.Status().Active })
+		return i >= 0
+	})
+	return i
+}
+
 func (c *trio) running() []*Node {
 	return slices.DeleteFunc(slices.Clone(c.nodes[:]), func(n *Node) bool { return n == nil })
 }
@@ -130,7 +140,7 @@ func TestThreeNodesShareTheirMetadata(t *testing.T) {
 	if !errors.Is(err, broker.TopicAlreadyExists) {
 		t.Errorf("a refusal of the controller arrived as %v", err)
 	}
-	leader := slices.IndexFunc(c.nodes[:], func(n *Node) bool { return n.quorum.Status().Active })
+	leader := c.controller()
 	c.stop(leader)
 	began := time.Now()
 	other := c.running()[0]

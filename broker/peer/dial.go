@@ -86,6 +86,7 @@ func (f *Fabric) dial(ctx context.Context, t Target) error {
 
 // greet dials and exchanges HELLOs. It returns no connection and no error where this node has dialled itself.
 func (f *Fabric) greet(ctx context.Context, t Target, kind, subject string) (_ *transport.Connection, _ *transport.Stream, _ Peer, err error) {
+	defer func() { err = f.handshakeRefused(t, err) }()
 	conn, err := f.peers.Dial(ctx, t.Address)
 	if err != nil {
 		return nil, nil, Peer{}, err
@@ -138,13 +139,10 @@ func (f *Fabric) recognise(t Target, answer hello, state tls.ConnectionState) (P
 	}
 	refuse := func(why string) (Peer, error) {
 		f.handler.OnRefused()
-		return Peer{}, &RefusedError{Address: t.Address, By: "this node", Why: why}
+		return Peer{}, &RefusedError{Address: t.Address, By: thisNode, Why: why}
 	}
 	if why := f.self.checkHello(answer, state); why != "" {
 		return refuse(why)
-	}
-	if err := f.handler.CheckHeld(answer.Held); err != nil {
-		return refuse(err.Error())
 	}
 	if t.Node != broker.NoNode && answer.From != t.Node {
 		return refuse(fmt.Sprintf("node %d answers where node %d was looked for", answer.From, t.Node))
@@ -156,7 +154,11 @@ func (f *Fabric) recognise(t Target, answer hello, state tls.ConnectionState) (P
 	if peer.Incarnation == f.self.Incarnation {
 		return peer, nil
 	}
-	if err := f.admit(peer); err != nil {
+	err = f.admit(peer)
+	if err == nil {
+		err = f.handler.CheckHeld(peer, answer.Held)
+	}
+	if err != nil {
 		return refuse(err.Error())
 	}
 	return peer, nil

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +28,8 @@ const (
 	redialMin        = 20 * time.Millisecond
 	redialMax        = time.Second
 	aliveWithin      = 5 * heartbeatEvery // an incarnation heard so recently lives
-	toldMax          = 1024               // refusals remembered, so that each is logged once
+	toldMax          = 1024               // complaints remembered, so that each is logged once
+	toldAgain        = 10 * time.Minute   // without a complaint, until it is news again
 	connectionsAtMax = 1024               // that may be in their handshake or live
 )
 
@@ -68,9 +71,9 @@ type Handler interface {
 	Admit(p Peer) error
 	// Held is an index up to which the directory of a member is known to have held the metadata; 0: none is known.
 	Held(raft broker.RaftID) broker.Index
-	// CheckHeld says why this node may speak with nobody, if a member knows that its directory has held the metadata up to an
-	// index; nil if it may.
-	CheckHeld(held broker.Index) error
+	// CheckHeld says why this node may speak with nobody, if a peer that was admitted knows that its directory has held the
+	// metadata up to an index; nil if it may.
+	CheckHeld(by Peer, held broker.Index) error
 	// OnRemoved is told that a node of the cluster says so of this one. It must not block.
 	OnRemoved(by broker.NodeID)
 	// OnRefused counts a refusal.
@@ -94,7 +97,7 @@ type Fabric struct {
 	mu     sync.Mutex
 	links  map[broker.RaftID][]*link  // guarded by mu: the newest last
 	routes map[string]*route          // guarded by mu: by address
-	told   map[string]bool            // guarded by mu: refusals that were logged
+	told   map[string]time.Time       // guarded by mu: when complaints that were logged came last
 	served int                        // guarded by mu: connections that came in and live
 	held   map[broker.RaftID]*retry   // guarded by mu: the lifelines that this node holds
 	stand  map[broker.RaftID]lifeline // guarded by mu: the newest lifeline that each member holds to this node
@@ -137,7 +140,7 @@ func (r *retry) give(stood bool) {
 func New(self Self, peers *transport.Peers, lines Lifelines, handler Handler, logger zerolog.Logger) *Fabric {
 	return &Fabric{
 		self: self, peers: peers, lines: lines, handler: handler, logger: logger,
-		links: map[broker.RaftID][]*link{}, routes: map[string]*route{}, told: map[string]bool{},
+		links: map[broker.RaftID][]*link{}, routes: map[string]*route{}, told: map[string]time.Time{},
 		held: map[broker.RaftID]*retry{}, stand: map[broker.RaftID]lifeline{},
 	}
 }
@@ -145,6 +148,7 @@ func New(self Self, peers *transport.Peers, lines Lifelines, handler Handler, lo
 // Start begins to accept and to dial.
 func (f *Fabric) Start(ctx context.Context) {
 	f.tasks = task.NewGroup(ctx)
+	f.peers.OnHandshakeFailed(f.OnHandshakeFailed)
 	f.tasks.Go("accept peers", f.accept)
 	f.tasks.Go("dial peers", f.dialMissing)
 }
@@ -200,12 +204,12 @@ func (f *Fabric) serve(ctx context.Context, conn *transport.Connection) (err err
 	}
 	h, err := readHello(first)
 	if err != nil {
-		return fmt.Errorf("read the HELLO of %s: %w", conn.RemoteAddr(), err)
+		return f.heard(conn.RemoteAddr(), err)
 	}
 	peer, err := f.examine(h, conn.TLS(), conn.RemoteAddr())
 	if err != nil {
 		f.handler.OnRefused()
-		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: err.Error()}
+		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: thisNode, Why: err.Error()}
 		return errors.Join(refusal, f.refuse(first, err))
 	}
 	answer := f.hello(peer.Node, peer.Raft, h.Kind, "")
@@ -240,9 +244,6 @@ func (f *Fabric) examine(h hello, state tls.ConnectionState, from net.Addr) (Pee
 	if why := f.self.checkHello(h, state); why != "" {
 		return Peer{}, errors.New(why)
 	}
-	if err := f.handler.CheckHeld(h.Held); err != nil {
-		return Peer{}, err
-	}
 	if commonVersion(h.Versions) == 0 {
 		return Peer{}, fmt.Errorf("node %d talks versions %v of the protocol, this node %v: run programs of neighbouring releases", h.From, h.Versions, versions)
 	}
@@ -250,7 +251,10 @@ func (f *Fabric) examine(h hello, state tls.ConnectionState, from net.Addr) (Pee
 	if err != nil {
 		return peer, err
 	}
-	return peer, f.admit(peer)
+	if err := f.admit(peer); err != nil {
+		return peer, err
+	}
+	return peer, f.handler.CheckHeld(peer, h.Held) // Only who is admitted is believed.
 }
 
 func (f *Fabric) admit(peer Peer) error {
@@ -274,9 +278,8 @@ func (f *Fabric) admit(peer Peer) error {
 func (f *Fabric) keep(ctx context.Context, l *link) error {
 	f.mu.Lock()
 	f.links[l.peer.Raft] = append(f.links[l.peer.Raft], l)
-	for key := range f.told { // Whatever happens to this node next is worth saying again.
-		delete(f.told, key)
-	}
+	// Whatever happens at this address next is worth saying again.
+	maps.DeleteFunc(f.told, func(text string, _ time.Time) bool { return strings.Contains(text, l.peer.Address) })
 	if r := f.held[l.peer.Raft]; r != nil && !r.busy {
 		*r = retry{} // It is there: its lifeline need not wait.
 	}
@@ -295,7 +298,7 @@ func (f *Fabric) keep(ctx context.Context, l *link) error {
 	return nil
 }
 
-// tell logs what went wrong with a peer, once.
+// tell logs what went wrong with a peer, once for as long as it goes on.
 func (f *Fabric) tell(err error) {
 	if err == nil {
 		return
@@ -306,10 +309,17 @@ func (f *Fabric) tell(err error) {
 		text = refused.Why // The address may be another each time.
 	}
 	f.mu.Lock()
-	known := f.told[text] || len(f.told) >= toldMax
-	f.told[text] = true
+	now := time.Now()
+	last, known := f.told[text]
+	if !known && len(f.told) >= toldMax {
+		maps.DeleteFunc(f.told, func(_ string, last time.Time) bool { return now.Sub(last) >= toldAgain })
+	}
+	room := known || len(f.told) < toldMax
+	if room {
+		f.told[text] = now
+	}
 	f.mu.Unlock()
-	if !known {
+	if room && (!known || now.Sub(last) >= toldAgain) {
 		f.logger.Warn().Err(err).Msg("no connection with a peer")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -75,10 +76,13 @@ func (f *Fabric) hello(to broker.NodeID, raft broker.RaftID, kind, subject strin
 // ErrRemoved is wrapped by a refusal of a member that was removed from the cluster.
 var ErrRemoved = errors.New("it was removed, or replaced")
 
+// errMalformed is wrapped by errors about bytes that no program of ours would send.
+var errMalformed = errors.New("what it says cannot be read")
+
 // RefusedError says that one side would not have the other.
 type RefusedError struct {
 	Address string
-	By      string // "this node" or the other's number
+	By      string // thisNode, or who else
 	Why     string
 }
 
@@ -147,6 +151,15 @@ func writeHello(w io.Writer, h hello) error {
 	return err
 }
 
+// heard is the error of reading the HELLO of whoever dialled: a refusal if that was none.
+func (f *Fabric) heard(from net.Addr, err error) error {
+	if !errors.Is(err, errMalformed) {
+		return fmt.Errorf("read the HELLO of %s: %w", from, err)
+	}
+	f.handler.OnRefused()
+	return &RefusedError{Address: from.String(), By: thisNode, Why: err.Error()}
+}
+
 func readHello(r io.Reader) (hello, error) {
 	var h hello
 	body, err := readFrame(r, helloBytesMax)
@@ -154,7 +167,7 @@ func readHello(r io.Reader) (hello, error) {
 		return h, err
 	}
 	if err := json.Unmarshal(body, &h); err != nil {
-		return h, fmt.Errorf("a HELLO that cannot be read: %w", err)
+		return h, fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	return h, nil
 }
@@ -167,7 +180,7 @@ func readFrame(r io.Reader, bytesMax int) ([]byte, error) {
 	}
 	size := int(binary.LittleEndian.Uint32(head[:]))
 	if size > bytesMax {
-		return nil, fmt.Errorf("a frame of %d bytes, of at most %d", size, bytesMax)
+		return nil, fmt.Errorf("%w: a frame of more than %d bytes", errMalformed, bytesMax)
 	}
 	body := make([]byte, size)
 	_, err := io.ReadFull(r, body)

@@ -70,7 +70,7 @@ func (f *Fabric) holdLifeline(ctx context.Context, t Target) error {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = plain.Close() })() // ends whatever it waits for
 	if err := conn.HandshakeContext(limited); err != nil {
-		return fmt.Errorf("lifeline to node %d at %s: %w", t.Node, t.Address, err)
+		return f.handshakeRefused(t, fmt.Errorf("lifeline to node %d at %s: %w", t.Node, t.Address, err))
 	}
 	if err := conn.SetDeadline(time.Now().Add(handshakeWithin)); err != nil {
 		return err
@@ -79,6 +79,9 @@ func (f *Fabric) holdLifeline(ctx context.Context, t Target) error {
 		return nil // It has gone.
 	}
 	answer, err := readHello(conn)
+	if refusal := refusalIn(t.Address, err); refusal != nil {
+		return refusal
+	}
 	if err != nil {
 		return nil
 	}
@@ -117,7 +120,7 @@ func (f *Fabric) welcomeLifeline(conn *tls.Conn) (Peer, error) {
 	}
 	h, err := readHello(conn)
 	if err != nil {
-		return Peer{}, fmt.Errorf("read the HELLO of %s: %w", conn.RemoteAddr(), err)
+		return Peer{}, f.heard(conn.RemoteAddr(), err)
 	}
 	p, err := f.examine(h, conn.ConnectionState(), conn.RemoteAddr())
 	if err == nil && h.Kind != KindLifeline {
@@ -125,7 +128,7 @@ func (f *Fabric) welcomeLifeline(conn *tls.Conn) (Peer, error) {
 	}
 	if err != nil {
 		f.handler.OnRefused()
-		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: "this node", Why: err.Error()}
+		refusal := &RefusedError{Address: conn.RemoteAddr().String(), By: thisNode, Why: err.Error()}
 		_ = writeHello(conn, f.self.refusal(err)) // if it is still there
 		return Peer{}, refusal
 	}

@@ -137,7 +137,7 @@ func (h *house) Heartbeat() Heartbeat {
 	return Heartbeat{Epoch: 7, Applied: 9, SentMs: sent, LedAgoMs: -sent}
 }
 func (h *house) Held(broker.RaftID) broker.Index { h.mu.Lock(); defer h.mu.Unlock(); return h.held }
-func (h *house) CheckHeld(held broker.Index) error {
+func (h *house) CheckHeld(_ Peer, held broker.Index) error {
 	if held > 100 {
 		return errors.New("the directory is of an earlier time")
 	}
@@ -361,6 +361,10 @@ func TestAnotherAuthorityEndsInTheHandshake(t *testing.T) {
 	stranger := newAuthority(t).open(ours, 2, self(2))
 	stranger.dial(Target{Address: one.address, Node: 1})
 	await(t, "the stranger's complaint", func() bool { return strings.Contains(stranger.log.String(), "certificate") })
+	await(t, "a second refusal", func() bool { one.mu.Lock(); defer one.mu.Unlock(); return one.refused > 1 })
+	if said := strings.Count(one.log.String(), "refused by the other side: it does not take this node's certificate"); said != 1 {
+		t.Errorf("who was dialled says so %d times:\n%s", said, one.log.String())
+	}
 	if len(one.fabric.Connected()) != 0 {
 		t.Error("they are connected")
 	}
@@ -382,6 +386,48 @@ func TestANodeWhoseDirectoryIsOfAnEarlierTimeTalksToNobody(t *testing.T) {
 		await(t, "a refusal", func() bool { return strings.Contains(two.log.String(), "of an earlier time") })
 		if len(two.fabric.Connected()) != 0 {
 			t.Error("they are connected")
+		}
+	}
+}
+
+// What is no HELLO is counted each time, and told once whoever sends it.
+func TestBytesThatAreNoHelloAreRefused(t *testing.T) {
+	ca := newAuthority(t)
+	one := ca.open(ours, 1, self(1))
+	_, client := ca.tls(ours, 2)
+	for range 3 {
+		conn, err := tls.Dial("tcp", one.address, client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+			t.Error(err)
+		}
+		_, _ = conn.Read(make([]byte, 1)) // its end
+		_ = conn.Close()
+	}
+	await(t, "three refusals", func() bool { one.mu.Lock(); defer one.mu.Unlock(); return one.refused == 3 })
+	if said := strings.Count(one.log.String(), "refused by this node: what it says cannot be read"); said != 1 {
+		t.Errorf("it is said %d times:\n%s", said, one.log.String())
+	}
+}
+
+// A complaint that goes on is told once, though other peers come and go meanwhile; what happens behind a connection is news.
+func TestAComplaintIsToldOnceForAsLongAsItGoesOn(t *testing.T) {
+	ca := newAuthority(t)
+	one, two := ca.open(ours, 1, self(1)), ca.open(ours, 2, self(2))
+	complain := func() {
+		one.fabric.tell(&RefusedError{Address: "10.0.0.1:1", By: thisNode, Why: "the directory is in use"})
+		one.fabric.tell(fmt.Errorf("dial quic %s: no answer", two.address))
+	}
+	complain()
+	complain()
+	one.dial(Target{Address: two.address, Node: 2, Raft: 2})
+	await(t, "a connection", func() bool { return len(one.fabric.Connected()) == 1 })
+	complain()
+	for text, want := range map[string]int{"the directory is in use": 1, "no answer": 2} {
+		if said := strings.Count(one.log.String(), text); said != want {
+			t.Errorf("%q is said %d times, want %d:\n%s", text, said, want, one.log.String())
 		}
 	}
 }

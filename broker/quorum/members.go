@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"go.etcd.io/raft/v3"
@@ -107,7 +108,7 @@ func (n *Node) checkLevel(request controller.Request) error {
 		}
 		p, known := n.raw.Status().Progress[uint64(id)]
 		behind := n.commits[(n.ticks+1)%len(n.commits)] // the commit index of a second ago
-		if !known || !p.RecentActive || p.Match < behind {
+		if !known || !n.recent(id, p) || p.Match < behind {
 			return broker.Errorf(broker.IneligibleReplica,
 				"raft id %d is not level with the metadata log yet: it has %d of %d; try again when it has caught up", id, p.Match, n.raw.BasicStatus().GetCommit())
 		}
@@ -123,11 +124,34 @@ func (n *Node) progress() []Progress {
 	var all []Progress
 	n.raw.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		if id != uint64(n.config.Raft) {
-			all = append(all, Progress{Raft: broker.RaftID(id), Match: broker.Index(p.Match), Recent: p.RecentActive})
+			all = append(all, Progress{Raft: broker.RaftID(id), Match: broker.Index(p.Match), Recent: n.recent(broker.RaftID(id), p)})
 		}
 	})
 	slices.SortFunc(all, func(a, b Progress) int { return int(a.Raft) - int(b.Raft) })
 	return all
+}
+
+// silentTicks is how long a member may say nothing before it is told of as silent: a few round trips.
+const silentTicks = 4
+
+// listen notes before a tick which members are active. Raft forgets it every election timeout, to see who answers then, and until
+// the answers have come all look as if they were gone.
+func (n *Node) listen() {
+	if !n.leading.leads {
+		return
+	}
+	n.raw.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		if p.RecentActive {
+			n.heard[broker.RaftID(id)] = n.ticks
+		}
+	})
+	maps.DeleteFunc(n.heard, func(_ broker.RaftID, at int) bool { return n.ticks-at > silentTicks })
+}
+
+// recent reports whether a member has been heard of lately.
+func (n *Node) recent(id broker.RaftID, p tracker.Progress) bool {
+	at, heard := n.heard[id]
+	return p.RecentActive || heard && n.ticks-at <= silentTicks
 }
 
 // onTick does what time brings.

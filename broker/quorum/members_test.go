@@ -31,6 +31,7 @@ type cast struct {
 	mu      sync.Mutex
 	members map[broker.RaftID]*member // guarded by mu
 	cut     map[broker.RaftID]bool    // guarded by mu
+	delay   time.Duration             // guarded by mu: how long messages take
 	fetched int                       // guarded by mu: snapshots that were carried
 	bare    map[broker.RaftID]int     // guarded by mu: messages to a member that tell of a commit, and nothing else
 }
@@ -109,7 +110,12 @@ func (c *cast) Send(messages []*raftpb.Message) {
 		if m.GetType() == raftpb.MsgApp && len(m.GetEntries()) == 0 {
 			c.bare[broker.RaftID(m.GetTo())]++
 		}
-		to.node.Receive(proto.CloneOf(m))
+		receiver, sent, delay := to.node, proto.CloneOf(m), c.delay
+		if delay == 0 {
+			receiver.Receive(sent)
+			continue
+		}
+		to.group.Go("on the way", func(context.Context) error { time.Sleep(delay); receiver.Receive(sent); return nil })
 	}
 }
 
@@ -386,6 +392,38 @@ func TestWhoIsNotLevelIsNotPromoted(t *testing.T) {
 		}
 		c.isolate(three, false)
 		c.promote(two, three)
+	})
+}
+
+// Raft looks every election timeout who has answered since, and knows of nobody until the next answers come.
+func TestWhoAnswersIsNeverSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCast(t, 0)
+		two, three := c.join(2), c.join(3)
+		c.promote(two, three)
+		_, leader := c.active()
+		c.mu.Lock()
+		c.delay = 40 * time.Millisecond
+		c.mu.Unlock()
+		heard := func() (from int) {
+			for _, p := range leader.Status().Progress {
+				if p.Recent {
+					from++
+				}
+			}
+			return from
+		}
+		for range 700 {
+			time.Sleep(7 * time.Millisecond)
+			if heard() != 2 {
+				t.Fatalf("of two members that answer, %d are heard of", heard())
+			}
+		}
+		c.isolate(three, true)
+		time.Sleep(3 * time.Second)
+		if heard() != 1 {
+			t.Fatalf("of two members, one of which is gone, %d are heard of", heard())
+		}
 	})
 }
 

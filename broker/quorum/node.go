@@ -114,6 +114,7 @@ type Node struct {
 	sending  map[broker.RaftID]time.Time // snapshots under way, and when each is given up
 	commits  [electionTicks]uint64       // the commit index of the last ticks, in turn
 	ticks    int
+	heard    map[broker.RaftID]int // the tick behind which a member was last active
 	turn     succession
 	saves    []*save                           // who asked for a snapshot
 	held     map[broker.RaftID]*raftpb.Message // for learners, until the next tick
@@ -161,7 +162,7 @@ func Open(config Config) (*Node, error) {
 		config: config, storage: store, applied: img,
 		submits: make(chan *proposal, submitsMax),
 		inbox:   make(chan input, submitsMax),
-		stopped: make(chan struct{}), opened: broker.Index(store.lastIndex()), sending: map[broker.RaftID]time.Time{}, held: map[broker.RaftID]*raftpb.Message{},
+		stopped: make(chan struct{}), opened: broker.Index(store.lastIndex()), sending: map[broker.RaftID]time.Time{}, held: map[broker.RaftID]*raftpb.Message{}, heard: map[broker.RaftID]int{},
 	}
 	n.raw, err = raft.NewRawNode(&raft.Config{
 		ID: uint64(config.Raft), ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,
@@ -214,6 +215,7 @@ func (n *Node) loop(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+			n.listen()
 			n.raw.Tick()
 			n.onTick()
 		case <-n.turn.timer.C:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -18,6 +19,7 @@ type Peers struct {
 	listener  *quic.Listener
 	client    *tls.Config
 	settings  Settings
+	failed    atomic.Pointer[func(net.Addr, error)]
 }
 
 // ListenPeers serves QUIC on socket, which it owns from then on. server is for connections that come in, client for those
@@ -28,6 +30,7 @@ func ListenPeers(socket net.PacketConn, server, client *tls.Config, settings Set
 		key := quic.StatelessResetKey(settings.ResetKey)
 		p.transport.StatelessResetKey = &key
 	}
+	p.transport.ConnContext = p.watchHandshake
 	var err error
 	if p.listener, err = p.transport.Listen(server, settings.config()); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen quic %s: %w", socket.LocalAddr(), err), p.transport.Close(), socket.Close())
