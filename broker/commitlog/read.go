@@ -175,6 +175,9 @@ func (l *Log) fromDisk(out *Slice, p readPlace, list epochs, bytesMax int, minOn
 	out.pool = &l.flusher.buffers
 	// What lies between the index entry and the first batch wanted is read, and not returned.
 	size := min(max(bytesMax, 0)+l.cfg.IndexIntervalBytes+batch.HeaderBytes, bufferBytesMax)
+	if minOne && size >= peekFrom {
+		size = max(size, lengthAt(file, p))
+	}
 	for {
 		size = int(min(int64(size), p.size-int64(p.pos)))
 		out.buffer = out.pool.get(size)
@@ -197,6 +200,23 @@ func (l *Log) fromDisk(out *Slice, p readPlace, list epochs, bytesMax int, minOn
 			return c.corrupt(int64(p.pos), "a batch reaches over the end of the segment")
 		}
 	}
+}
+
+// peekFrom is the size of a read from which on it is worth looking first at how long the first batch is: one that does not fit
+// is read again.
+const peekFrom = 64 << 10
+
+// lengthAt is the length of the batch where a read begins, or 0 if it cannot be told or is none: then the read will say so.
+func lengthAt(file io.ReaderAt, p readPlace) int {
+	var head [batch.HeaderBytes]byte
+	if n, _ := file.ReadAt(head[:], int64(p.pos)); n < len(head) {
+		return 0
+	}
+	size := batch.PeekLen(head[:])
+	if int64(p.pos)+int64(size) > p.size {
+		return 0
+	}
+	return max(size, 0)
 }
 
 // cutter takes the batches of a read out of bytes from disk, and trusts none of them.

@@ -16,7 +16,7 @@ import (
 const historyBits = chunkBits
 
 // newHistory is a channel and a track that have answered for the log long ago: the channel keeps no answer any more.
-func newHistory(t testing.TB, log *benchLog) (*channel, *track) {
+func newHistory(t testing.TB, log Source) (*channel, *track) {
 	e, row := newGuestEngine(t, "dedup-key")
 	hasher, err := window.NewHasher(window.SipHash24, [16]byte{1})
 	if err != nil {
@@ -65,6 +65,38 @@ func TestJudgedHistoryThatPassesIsSentWithoutMakingItsAnswersAgain(t *testing.T)
 	})
 	if made > 8 || len(c.chunks) > 0 {
 		t.Errorf("%v allocations for a batch of which nothing is taken out, and %d chunks kept", made, len(c.chunks))
+	}
+}
+
+// lonely is a log that gives one batch at a time, as where the next one has no room.
+type lonely struct {
+	*benchLog
+	reads int
+}
+
+func (l *lonely) Read(from, limit broker.Offset, _ int) (Slice, error) {
+	l.reads++
+	return l.benchLog.Read(from, limit, 0)
+}
+
+func TestTheLogIsNotAskedAgainForWhatDidNotFit(t *testing.T) {
+	for name, trial := range map[string]struct {
+		duplicates, reads int
+	}{
+		"all is sent as it lies":       {0, 1},
+		"there is room of what is not": {30, 3}, // and then half of what was asked for is full
+	} {
+		log := &lonely{benchLog: newBenchLog(t, 10, 2000, 100, trial.duplicates)}
+		c, _ := newHistory(t, log)
+		log.reads = 0
+		r, err := Filtered{c}.Read(FilteredRead{MaxBytes: 4 * log.stride, MinOne: true})
+		if err != nil || r.Size == 0 {
+			t.Fatal(r.Size, err)
+		}
+		r.Release()
+		if log.reads != trial.reads {
+			t.Errorf("%s: the log was asked %d times for %d bytes", name, log.reads, r.Size)
+		}
 	}
 }
 

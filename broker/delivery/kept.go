@@ -41,10 +41,7 @@ func (r *keptRun) release() {
 
 // add takes a slice over that holds [from, end), unless there is enough.
 func (k *kept) add(from, end broker.Offset, s Slice) (taken bool) {
-	r := &keptRun{from: from, end: end, slice: s}
-	for _, run := range s.Bytes {
-		r.bytes += len(run)
-	}
+	r := &keptRun{from: from, end: end, slice: s, bytes: s.size()}
 	if r.bytes == 0 || k.full() {
 		return false
 	}

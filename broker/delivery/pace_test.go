@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,6 +47,33 @@ func TestJudgingGivesWayToWhoReadsFarBehindOnHistory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// One Fetch brings a megabyte of each partition, and the reader is back at this one when it is through with all of them.
+func TestAReaderOfManyPartitionsIsNotTakenForAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Hour)
+		tr := &track{source: endsAt{}, opened: true, end: forever, pace: pace{bell: newBell()}, kept: kept{node: new(atomic.Int64)}}
+		tr.pace.read(0)
+		s, released := keptSlice(t, 0, 1, 100)
+		if !tr.kept.add(0, 10, s) {
+			t.Fatal("not kept")
+		}
+		for range 10 {
+			time.Sleep(100 * time.Millisecond)
+			if _, err := tr.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			tr.pace.read(0)
+		}
+		if released.Load() != 0 {
+			t.Fatal("what was kept for the reader is gone when it comes")
+		}
+		time.Sleep(readerAway)
+		if _, err := tr.step(t.Context()); err != nil || released.Load() != 1 {
+			t.Fatalf("kept for a reader that went away: %v", err)
+		}
+	})
 }
 
 func TestJudgingGoesOnWhenAReaderComesOrATask(t *testing.T) {

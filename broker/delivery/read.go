@@ -199,8 +199,12 @@ func (r *reading) collect(from broker.Offset) (broker.Offset, error) {
 				return 0, fmt.Errorf("read the log at %d: %w", next, err)
 			}
 		}
+		before := r.result.Size
 		if at, err = r.round(next, slice); err != nil || r.full {
 			return at, err
+		}
+		if !kept && r.result.Size-before == slice.size() {
+			return at, nil // all of it is sent: what the log did not give with it has no room, or lies elsewhere
 		}
 	}
 	return at, nil

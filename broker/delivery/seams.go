@@ -25,6 +25,13 @@ type Slice struct {
 	Release func()
 }
 
+func (s *Slice) size() (bytes int) {
+	for _, run := range s.Bytes {
+		bytes += len(run)
+	}
+	return bytes
+}
+
 func (s *Slice) release() {
 	if s.Release != nil {
 		s.Release()

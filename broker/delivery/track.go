@@ -52,14 +52,13 @@ type track struct {
 	seat    engine.Seat // of the track's goroutine
 
 	// Owned by the track's goroutine.
-	judge      judge
-	scratch    judgement         // of the batch at hand
-	batchBytes int               // of the last batch: one that is larger than judgeBytes would be read twice
-	sighted    *window.Sightings // nil until judging needs it; written under mu, as readers look into it
-	finished   []finishedBlock   // full, to be written; the writer may be at the first
-	writing    chan error        // what becomes of the first, nil while the writer is not at it
-	trimmed    broker.Offset     // files below it are removed
-	secured    broker.Offset     // the files of blocks below it are durable: for their ids there is no log any more
+	judge    judge
+	scratch  judgement         // of the batch at hand
+	sighted  *window.Sightings // nil until judging needs it; written under mu, as readers look into it
+	finished []finishedBlock   // full, to be written; the writer may be at the first
+	writing  chan error        // what becomes of the first, nil while the writer is not at it
+	trimmed  broker.Offset     // files below it are removed
+	secured  broker.Offset     // the files of blocks below it are durable: for their ids there is no log any more
 
 	// Of whoever writes a block: the writer, or the track's goroutine while the writer is at rest.
 	room []byte // for the file of its ids
@@ -348,7 +347,7 @@ func (t *track) advance(ctx context.Context, limit broker.Offset) error {
 		t.opened = false
 		return nil
 	}
-	slice, err := t.source.Read(t.judged, limit, max(judgeBytes, t.batchBytes))
+	slice, err := t.source.Read(t.judged, limit, judgeBytes)
 	if err != nil {
 		return fmt.Errorf("read the log at %d: %w", t.judged, err)
 	}
@@ -387,7 +386,7 @@ func (t *track) judgeSlice(ctx context.Context, slice Slice, limit broker.Offset
 			if v.BaseOffset() >= limit {
 				break
 			}
-			found, t.batchBytes = true, v.Len()
+			found = true
 			if err := t.judge.batch(v, &t.scratch); err != nil {
 				return err
 			}
