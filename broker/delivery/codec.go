@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"slices"
 
@@ -31,12 +30,8 @@ var (
 )
 
 const (
-	fileVersion = 2
-	// hashedVersion ended in the SHA-256 of everything before, which took as long as the guest did. Such files are read: below
-	// the log start they are the only copy.
-	hashedVersion = 1
-	headerBytes   = 8 + 2 + 2 + 4 + 16 + 3*8 + 4 + 4
-	crcBytes      = 4
+	fileVersion = 1
+	headerBytes = 8 + 2 + 2 + 4 + 16 + 3*8 + 4 + 4
 )
 
 // ErrFile is what reading a file of a judge key returns, wrapped, when its bytes are not what was written. Such a file
@@ -71,42 +66,26 @@ func appendHeader(dst []byte, kind fileKind, h fileHeader) []byte {
 	return append(dst, h.bits, 0, 0, 0)
 }
 
-// seal ends a file with the CRC-32C of everything before.
+// seal ends a file with the SHA-256 of everything before.
 func seal(file []byte) []byte {
-	return binary.LittleEndian.AppendUint32(file, crc32.Checksum(file, castagnoli))
-}
-
-// unseal returns a file without its trailer, if it is what it was.
-func unseal(kind fileKind, file []byte) ([]byte, error) {
-	body, whole := file, false
-	switch version := binary.LittleEndian.Uint16(file[8:]); {
-	case version == fileVersion:
-		end := len(file) - crcBytes
-		body, whole = file[:end], crc32.Checksum(file[:end], castagnoli) == binary.LittleEndian.Uint32(file[end:])
-	case version == hashedVersion && len(file) >= headerBytes+sha256.Size:
-		end := len(file) - sha256.Size
-		sum := sha256.Sum256(file[:end])
-		body, whole = file[:end], bytes.Equal(sum[:], file[end:])
-	case version > fileVersion:
-		return nil, fmt.Errorf("%s file has version %d, this program knows %d", fileExtensions[kind], version, fileVersion)
-	}
-	if !whole {
-		return nil, fmt.Errorf("%w: its trailer does not fit", ErrFile)
-	}
-	return body, nil
+	sum := sha256.Sum256(file)
+	return append(file, sum[:]...)
 }
 
 // open checks a whole file and returns its header and body.
 func open(kind fileKind, file []byte) (fileHeader, []byte, error) {
 	var h fileHeader
-	if len(file) < headerBytes+crcBytes || string(file[:8]) != fileMagics[kind] {
+	if len(file) < headerBytes+sha256.Size || string(file[:8]) != fileMagics[kind] {
 		return h, nil, fmt.Errorf("%w: not a %s file", ErrFile, fileExtensions[kind])
 	}
-	body, err := unseal(kind, file)
-	if err != nil {
-		return h, nil, err
-	}
 	le := binary.LittleEndian
+	if version := le.Uint16(file[8:]); version > fileVersion {
+		return h, nil, fmt.Errorf("%s file has version %d, this program knows %d", fileExtensions[kind], version, fileVersion)
+	}
+	body, trailer := file[:len(file)-sha256.Size], file[len(file)-sha256.Size:]
+	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], trailer) {
+		return h, nil, fmt.Errorf("%w: its SHA-256 does not fit", ErrFile)
+	}
 	copy(h.key[:], file[16:])
 	h.block = broker.Offset(le.Uint64(file[32:]))
 	h.base = broker.Offset(le.Uint64(file[40:]))
@@ -172,7 +151,7 @@ func encodeIDs(room []byte, key JudgeKey, b *block, ids *window.IDs) []byte {
 		ids = &window.IDs{Start: int64(b.start)}
 	}
 	n := int(b.end - b.start)
-	room = slices.Grow(room[:0], headerBytes+4+(n+7)/8+n*(window.FingerprintBytes+8)+crcBytes)
+	room = slices.Grow(room[:0], headerBytes+4+(n+7)/8+n*(window.FingerprintBytes+8)+sha256.Size)
 	return seal(ids.AppendBinary(appendHeader(room, fileIDs, b.header(key)), int64(b.end)))
 }
 

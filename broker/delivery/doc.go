@@ -27,5 +27,5 @@
 //
 //	header   magic[8] version:u16 kind:u16 reserved:u32=0 key[16] block:i64 base:i64 end:i64 epoch:i32 bits:u8 zero[3]
 //	body     see codec.go
-//	trailer  CRC-32C of everything before it; SHA-256 in version 1
+//	trailer  SHA-256 of everything before it
 package delivery

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -157,27 +156,6 @@ func TestFilesOfAKeySurviveAndTellEveryDamage(t *testing.T) {
 			if _, _, err := open(fileVerdicts, file[:rng.IntN(len(file))]); !errors.Is(err, ErrFile) {
 				t.Fatalf("seed %d: a short file: %v", seed, err)
 			}
-		}
-	}
-}
-
-func TestFilesOfVersion1AreRead(t *testing.T) {
-	g := window.Geometry{BlockBits: 4, Reach: 1}
-	b, ids := randomBlock(rand.New(rand.NewPCG(1, 6)), g)
-	file := encodeIDs(nil, JudgeKey{1}, b, ids)
-	hashed := bytes.Clone(file[:len(file)-crcBytes])
-	hashed[8] = hashedVersion
-	sum := sha256.Sum256(hashed)
-	hashed = append(hashed, sum[:]...)
-	h, again, err := decodeIDs(hashed, g)
-	if err != nil || h != b.header(JudgeKey{1}) || !bytes.Equal(encodeIDs(nil, JudgeKey{1}, b, again), file) {
-		t.Fatalf("%+v, %v", h, err)
-	}
-	for bit := range 8 * len(hashed) {
-		broken := bytes.Clone(hashed)
-		broken[bit/8] ^= 1 << (bit % 8)
-		if _, _, err := decodeIDs(broken, g); err == nil {
-			t.Fatalf("bit %d is flipped, and nobody sees it", bit)
 		}
 	}
 }
