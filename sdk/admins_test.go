@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -89,6 +90,46 @@ func TestAnAdminListenerThatHangsIsPassedOver(t *testing.T) {
 	}
 }
 
+// answerReady is a node that is ready, and knows no calls.
+func answerReady(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/readyz" {
+		w.WriteHeader(http.StatusNotFound)
+	}
+}
+
+// A node that starts may do so for as long as others are away: where one is ready, that one is asked. Where none is, what the
+// starting one says is the best answer there is.
+func TestANodeThatStartsIsAskedLast(t *testing.T) {
+	starting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(`{"code":"unavailable","message":"the node is starting"}`))
+	}))
+	defer starting.Close()
+	ready := httptest.NewServer(http.HandlerFunc(answerReady))
+	defer ready.Close()
+	for _, tc := range []struct {
+		admins []string
+		want   connect.Code
+	}{
+		{[]string{starting.URL, ready.URL}, connect.CodeUnimplemented},
+		{[]string{starting.URL, "127.0.0.1:1"}, connect.CodeUnavailable},
+		{[]string{"127.0.0.1:1", starting.URL}, connect.CodeUnavailable},
+	} {
+		client, err := New(WithAdmin(tc.admins...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.Cluster().GetCluster(t.Context(), &adminapi.GetClusterRequest{})
+		if connect.CodeOf(err) != tc.want || tc.want == connect.CodeUnavailable && !strings.Contains(err.Error(), "the node is starting") {
+			t.Errorf("of %v: %v", tc.admins, err)
+		}
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A listener that hangs only after it was chosen costs the request that it has, not those behind it.
 func TestAnAdminListenerThatBeginsToHangIsLeft(t *testing.T) {
 	hangs, ended := atomic.Bool{}, make(chan struct{})
@@ -96,14 +137,14 @@ func TestAnAdminListenerThatBeginsToHangIsLeft(t *testing.T) {
 		if hangs.Load() {
 			<-ended
 		}
-		w.WriteHeader(http.StatusNotFound)
+		answerReady(w, r)
 	}))
 	defer first.Close()
 	defer close(ended)
 	var asked atomic.Int32
 	second := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
-		w.WriteHeader(http.StatusNotFound)
+		answerReady(w, r)
 	}))
 	defer second.Close()
 	client, err := New(WithAdmin(first.URL, second.URL))

@@ -19,8 +19,8 @@ import (
 )
 
 // adminAccess stands before the admin listener's pages and calls where there is an authorizer: otherwise the admin API
-// would be a way around the access rules. What only looks takes Describe on the cluster, everything else Alter; health and
-// metrics are open. Who asks is told by a client certificate, or by user and password, which are compared with the user's
+// would be a way around the access rules. What only looks takes Describe on the cluster, everything else Alter; probes and
+// metrics do not come here (adminFace). Who asks is told by a client certificate, or by user and password, which are compared with the user's
 // SCRAM credential.
 type adminAccess struct {
 	next       http.Handler
@@ -59,11 +59,7 @@ func (n *Node) guardAdmin(handler http.Handler, decoy []byte) http.Handler {
 
 // ServeHTTP implements http.Handler.
 func (a *adminAccess) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	operation, open := adminNeed(r.URL.Path)
-	if open {
-		a.next.ServeHTTP(w, r)
-		return
-	}
+	operation, _ := adminNeed(r.URL.Path)
 	principal, ok := a.principal(r)
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Basic realm="millrace", charset="UTF-8"`)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ type listeners struct {
 	clusterU  net.PacketConn
 	adminTCP  net.Listener
 	server    *http.Server
+	admin     adminFace
 	quic      *transport.QUICListener
 }
 
@@ -128,9 +130,6 @@ func (n *Node) serve(ctx context.Context) error {
 	})
 	server.Register(mux)
 	n.registerState()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /livez", n.handleLive)
-	mux.HandleFunc("GET /readyz", n.handleReady)
 	if n.config.DebugProfiles {
 		handleProfiles(mux)
 	}
@@ -138,14 +137,48 @@ func (n *Node) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.serveAdmin(n.guardAdmin(mux, sasl.DecoySecret))
+	n.bound.admin.open(n.guardAdmin(mux, sasl.DecoySecret))
+	return nil
+}
+
+// adminFace is what the admin listener serves. Probes and metrics are there from when it is bound, since a start lasts for as
+// long as most of the other nodes are away, and whoever kills what answers no probe would keep a cluster from starting. The
+// rest comes with the rooms that it is about.
+type adminFace struct {
+	probes http.Handler
+	rest   atomic.Pointer[http.Handler]
+}
+
+func (f *adminFace) open(rest http.Handler) { f.rest.Store(&rest) }
+
+// ServeHTTP implements http.Handler.
+func (f *adminFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rest := f.rest.Load()
+	switch _, open := adminNeed(r.URL.Path); {
+	case open:
+		f.probes.ServeHTTP(w, r)
+	case rest != nil:
+		(*rest).ServeHTTP(w, r)
+	default:
+		refuseAdmin(w, http.StatusServiceUnavailable, "unavailable", "the node is starting; where it has to hear most of the controllers first, start those as well")
+	}
+}
+
+// probes answers what takes no permission, and no room above the ground.
+func (n *Node) probes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", n.handleLive)
+	mux.HandleFunc("GET /readyz", n.handleReady)
+	return mux
 }
 
 // serveAdmin serves HTTP/1.1 and HTTP/2, with TLS or without.
-func (n *Node) serveAdmin(handler http.Handler) error {
+func (n *Node) serveAdmin() error {
+	n.bound.admin.probes = n.probes()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	n.bound.server = &http.Server{Handler: handler, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	n.bound.server = &http.Server{Handler: &n.bound.admin, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	serve := n.bound.server.Serve
 	if n.config.AdminTLS {
 		protocols.SetHTTP2(true)

@@ -152,6 +152,9 @@ func (n *Node) start(ctx context.Context) error {
 	if n.bound, err = n.bind(ctx); err != nil {
 		return err
 	}
+	if err := n.serveAdmin(); err != nil {
+		return err
+	}
 	if err := n.openMetadata(ctx); err != nil {
 		return err
 	}
