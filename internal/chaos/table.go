@@ -34,7 +34,7 @@ type table struct {
 	client *kgo.Client
 	random *rand.Rand
 
-	order sync.Mutex // held while a record is given to the client, which may wait for answers
+	order sync.Mutex // held while a record is given to the client, which may wait for answers, and by a check
 
 	mu       sync.Mutex
 	sent     []tableRow // guarded by mu, by number
@@ -64,16 +64,16 @@ func (t *table) run(ctx context.Context, pause time.Duration) error {
 			return nil
 		case <-ticker.C:
 		}
+		t.order.Lock()
 		for range 1 + t.random.IntN(8) {
 			t.send(fmt.Sprintf("key%d", t.random.IntN(tableKeys)), t.random.IntN(12) == 0, nil)
 		}
+		t.order.Unlock()
 	}
 }
 
-// send writes one record; done, if not nil, is told where it lies.
+// send writes one record; done, if not nil, is told where it lies. The caller holds order.
 func (t *table) send(key string, deleted bool, done chan<- int64) {
-	t.order.Lock()
-	defer t.order.Unlock()
 	t.mu.Lock()
 	r := tableRow{len(t.sent), key, deleted, -1}
 	t.sent = append(t.sent, r)
@@ -96,8 +96,11 @@ func (t *table) send(key string, deleted bool, done chan<- int64) {
 	})
 }
 
-// check writes a last record, reads the table up to it, and judges what it read.
+// check writes a last record, reads the table up to it, and judges what it read. Nothing is written meanwhile: behind a slow
+// reader what it has still to read may be removed for what is written behind its end.
 func (t *table) check(ctx context.Context, seeds []string) (records int, wrong []string, err error) {
+	t.order.Lock()
+	defer t.order.Unlock()
 	written := make(chan int64, 1)
 	t.send("sentinel", false, written)
 	var end int64
