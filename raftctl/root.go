@@ -79,7 +79,7 @@ func (c *cli) root() *cobra.Command {
 	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long one request may take")
 	flags.StringVar(&c.profile, "profile", "", "profile to use (default: the current one)")
 	flags.StringSliceVar(&c.brokers, "brokers", nil, "client listeners, HOST:PORT, to produce and consume")
-	flags.StringVar(&c.admin, "admin", "", "admin listeners, HOST:PORT or https://HOST:PORT, comma-separated; the first that is found alive is asked")
+	flags.StringVar(&c.admin, "admin", "", "admin listeners, HOST:PORT or https://HOST:PORT, comma-separated; the first whose node is ready is asked")
 	flags.StringVar(&c.caFile, "tls-ca", "", "certificate authority that signed the brokers' certificates (PEM)")
 	flags.BoolVar(&c.tcp, "tcp", false, "produce and consume over TCP instead of QUIC")
 	c.access.flags(flags)

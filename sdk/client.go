@@ -69,7 +69,7 @@ func WithBrokers(addresses ...string) Option {
 }
 
 // WithAdmin names admin listeners, each HOST:PORT or a URL; any node answers for the cluster, and the first that is
-// found alive is asked. One is needed for plugins, bindings, views and topics.
+// ready is asked. One is needed for plugins, bindings, views and topics.
 func WithAdmin(addresses ...string) Option {
 	return func(o *options) {
 		for _, address := range addresses {
