@@ -270,6 +270,7 @@ func TestAStaticConsumerComesBackToItsPartitions(t *testing.T) {
 // rebalance.
 func TestAConsumerGroupOutlivesItsBroker(t *testing.T) {
 	s := newSeat(t, vfs.OS{}, filepath.Join(t.TempDir(), "node")).format()
+	s.config.Client.Bind = lastingAddress(t)
 	for pair := range slices.Chunk(quick("group.consumer.session.timeout.ms", "30000"), 2) {
 		if err := s.config.Set(pair[0], pair[1]); err != nil {
 			t.Fatal(err)
@@ -281,7 +282,6 @@ func TestAConsumerGroupOutlivesItsBroker(t *testing.T) {
 	consumer := s.client(n, append(nextGeneration("billing", "orders"), h.watch("a")...)...)
 	producer := s.client(n)
 	h.become(t, map[string]int{"a": 2})
-	s.config.Client.Bind = n.Addresses().Client
 	s.stop(n)
 	n = s.start()
 	defer s.stop(n)

@@ -46,8 +46,7 @@ func TestATicketIsForOneNodeForAnHour(t *testing.T) {
 
 // A token made at any node is good at any other, outlives the restart of every one of them, and is good once.
 func TestATokenOutlivesWhoMadeIt(t *testing.T) {
-	c := newTrio(t)
-	c.settleDown()
+	c := newSettledTrio(t)
 	token, _, err := c.nodes[2].cluster.invite(t.Context(), 4) // It does not hold the authority's key.
 	if err != nil {
 		t.Fatal(err)

@@ -10,11 +10,10 @@ import (
 
 // A follower that is down falls behind in the metrics of who leads, by records and by time, until it is back.
 func TestAScrapeTellsHowFarFollowersAreBehind(t *testing.T) {
-	c := newTrio(t)
+	c := newSettledTrio(t)
 	tp := c.placed("orders", 1, 2, 3)
 	c.level(tp.Topic)
 	awaitSamples(t, c.nodes[0], map[string]string{`millrace_replication_lag_records{follower="3"}`: "0", `millrace_replication_lag_seconds{follower="3"}`: "0"})
-	c.settleDown()
 	c.stop(2)
 	client := c.seats[0].client(c.nodes[0], kgo.RequiredAcks(kgo.AllISRAcks()))
 	for range 5 {

@@ -51,7 +51,6 @@ func (c *cutter) cut(t *testing.T) {
 // restart brings node 3 back with lifelines of the test's making.
 func (c *trio) restart(i int, dialer *cutter) {
 	c.t.Helper()
-	c.settleDown()
 	c.stop(i)
 	c.seats[i].dialer = dialer
 	c.nodes[i] = c.seats[i].start()
@@ -71,7 +70,7 @@ const died = "a node's process has ended"
 
 // RH7: every voter is told of a process that ends by its lifeline, and the controller fences it without waiting for silence.
 func TestADeadProcessIsFencedByItsLifeline(t *testing.T) {
-	c := newTrio(t)
+	c := newSettledTrio(t)
 	c.await("everybody's lifelines to everybody", func() bool {
 		return !slices.ContainsFunc(c.nodes[:], func(n *Node) bool { return len(n.cluster.fabric.Lifelines()) < 2 })
 	})
@@ -90,7 +89,7 @@ func TestADeadProcessIsFencedByItsLifeline(t *testing.T) {
 
 // A lifeline that is cut while heartbeats go on fences nobody, and is made again.
 func TestACutLifelineIsNoDeath(t *testing.T) {
-	c := newTrio(t)
+	c := newSettledTrio(t)
 	dialer := &cutter{}
 	c.restart(2, dialer)
 	c.await("lifelines to both others", func() bool { return dialer.made() == 2 })
@@ -130,7 +129,7 @@ func (c *trio) fencings() (n int) {
 
 // R8: where no lifeline could be made, silence tells, as patiently as ever.
 func TestWithoutALifelineSilenceTells(t *testing.T) {
-	c := newTrio(t)
+	c := newSettledTrio(t)
 	c.restart(2, &cutter{none: true})
 	deaths := strings.Count(c.seats[0].log.String(), died)
 	if err := c.nodes[2].cluster.fabric.Close(); err != nil { // It lives, and nobody hears it.
@@ -150,7 +149,7 @@ func TestWithoutALifelineSilenceTells(t *testing.T) {
 
 // X12: strangers that connect to the cluster listener and say nothing keep nobody out for longer than a handshake takes.
 func TestMuteStrangersDoNotKeepNodesOut(t *testing.T) {
-	c := newTrio(t)
+	c := newSettledTrio(t)
 	var strangers []net.Conn
 	for range handshakesMax {
 		conn, err := net.Dial("tcp", c.nodes[0].Addresses().Cluster)

@@ -129,8 +129,7 @@ func TestAPartitionMovesUnderLoad(t *testing.T) {
 
 // A move to a node that is away waits for it, is listed, and can be taken back.
 func TestAMoveThatCannotEndIsCancelled(t *testing.T) {
-	c := newTrio(t)
-	c.settleDown()
+	c := newSettledTrio(t)
 	tp := c.placed("orders", 1, 2)
 	c.lies(tp, 1, 2)
 	c.stop(2)

@@ -12,8 +12,7 @@ import (
 // A quorum of which one voter of three is left goes on from what that one has, alone; asking what would be done changes
 // nothing; and the voters that were given up are strangers.
 func TestOneVoterGoesOnWhereTheMajorityIsLost(t *testing.T) {
-	c := newTrio(t)
-	c.settleDown()
+	c := newSettledTrio(t)
 	if _, err := c.nodes[0].cluster.Submit(t.Context(), controller.CreateTopic{Name: "kept", Partitions: 1, ReplicationFactor: 1}); err != nil {
 		t.Fatal(err)
 	}

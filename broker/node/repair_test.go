@@ -34,8 +34,7 @@ type clinic struct {
 
 func newClinic(t *testing.T) *clinic {
 	t.Helper()
-	c := &clinic{trio: newTrio(t)}
-	c.settleDown()
+	c := &clinic{trio: newSettledTrio(t)}
 	request := controller.CreateTopic{Name: "orders", Partitions: 1, ReplicationFactor: 3, Configs: map[string]string{"segment.bytes": "20000"}}
 	c.tp = broker.TopicPartition{Topic: c.create(request)}
 	c.level(c.tp.Topic)

@@ -22,14 +22,6 @@ import (
 	"github.com/millrace-io/millrace/raftctl/inspect"
 )
 
-// settleDown lets each node come back where it was: a cluster in which addresses move is held together by its seeds.
-func (c *trio) settleDown() {
-	for i, n := range c.nodes {
-		at := n.Addresses()
-		c.seats[i].config.Client.Bind, c.seats[i].config.Cluster.Bind = at.Client, at.Cluster
-	}
-}
-
 // replicated makes a topic with three copies of each partition.
 func (c *trio) replicated(name string, partitions int32) broker.TopicID {
 	c.t.Helper()
@@ -108,8 +100,7 @@ func (c *trio) log(i int, tp broker.TopicPartition) []string {
 // The promise: whatever single node dies, at any moment, nothing acknowledged is lost, doubled or out of order, service goes
 // on, and the node that comes back becomes an equal copy again.
 func TestEachOfThreeNodesMayDie(t *testing.T) {
-	c := newTrio(t)
-	c.settleDown()
+	c := newSettledTrio(t)
 	const partitions = 4
 	topic := c.replicated("orders", partitions)
 	c.level(topic)
@@ -157,8 +148,7 @@ func TestEachOfThreeNodesMayDie(t *testing.T) {
 // R12: a reader in a follower's rack is served there, learns of what is committed later, and goes back to a leader when its
 // follower dies, without missing or repeating a record.
 func TestAReaderInAFollowersRackIsServedThere(t *testing.T) {
-	c := newTrio(t)
-	c.settleDown()
+	c := newSettledTrio(t)
 	for i := range c.nodes {
 		c.stop(i)
 		c.seats[i].config.Rack, c.seats[i].config.ReadNearby = fmt.Sprint("rack-", i+1), true
@@ -213,8 +203,7 @@ func (r *readsFrom) OnBrokerRead(meta kgo.BrokerMetadata, key int16, _ int, _, _
 
 // A group goes on where it was when the node that coordinates it is gone.
 func TestAGroupOutlivesItsCoordinator(t *testing.T) {
-	c := newTrio(t)
-	c.settleDown()
+	c := newSettledTrio(t)
 	offsets, _ := c.nodes[0].quorum.Image().TopicNamed(broker.OffsetsTopic)
 	c.level(offsets.ID)
 	topic := c.replicated("orders", 1)
@@ -266,8 +255,7 @@ func TestAGroupOutlivesItsCoordinator(t *testing.T) {
 // A chain answers alike wherever its partitions are led: the module was uploaded to one broker, dead letters go to partitions
 // of other leaders, and the leader that takes over gives the verdicts of the one before.
 func TestAChainAnswersAlikeOnEveryBroker(t *testing.T) {
-	c := newTrio(t)
-	c.settleDown()
+	c := newSettledTrio(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	const partitions = 3

@@ -16,7 +16,7 @@ import (
 // A node that waits for the others lives: whoever kills what answers no probe would keep the cluster from starting.
 func TestANodeThatWaitsForTheOthersAnswersProbes(t *testing.T) {
 	c := newTrio(t)
-	admin := c.nodes[0].Addresses().Admin
+	admin := lastingAddress(t)
 	for i := range c.nodes {
 		c.stop(i)
 	}

@@ -21,13 +21,25 @@ type trio struct {
 	t     *testing.T
 	seats [3]*seat
 	nodes [3]*Node // nil: stopped
+	// settled: each comes back where it was. Otherwise addresses move, and the cluster is held together by its seeds.
+	settled bool
 }
 
 // newTrio founds a cluster with node 1 and has nodes 2 and 3 join it; all three become voters. Tests of clusters wait more than
 // they work, so they run side by side.
 func newTrio(t *testing.T) *trio {
 	t.Helper()
-	c := foundTrio(t)
+	return foundTrio(t).complete()
+}
+
+// newSettledTrio is a trio whose nodes come back where they were.
+func newSettledTrio(t *testing.T) *trio {
+	t.Helper()
+	return (&trio{t: t, settled: true}).found().complete()
+}
+
+func (c *trio) complete() *trio {
+	c.t.Helper()
 	for i := range 2 {
 		c.join(i + 1)
 	}
@@ -38,11 +50,15 @@ func newTrio(t *testing.T) *trio {
 // foundTrio has node 1 found a cluster; the others have still to join it.
 func foundTrio(t *testing.T) *trio {
 	t.Helper()
-	t.Parallel()
-	c := &trio{t: t}
-	c.seats[0] = newSeat(t, vfs.OS{}, t.TempDir()).format()
+	return (&trio{t: t}).found()
+}
+
+func (c *trio) found() *trio {
+	c.t.Helper()
+	c.t.Parallel()
+	c.seats[0] = c.seat().format()
 	c.nodes[0] = c.seats[0].start()
-	t.Cleanup(func() {
+	c.t.Cleanup(func() {
 		for i, n := range c.nodes {
 			if n != nil {
 				c.stop(i)
@@ -52,6 +68,14 @@ func foundTrio(t *testing.T) *trio {
 	return c
 }
 
+func (c *trio) seat() *seat {
+	s := newSeat(c.t, vfs.OS{}, c.t.TempDir())
+	if c.settled {
+		s.config.Client.Bind, s.config.Cluster.Bind = lastingAddress(c.t), lastingAddress(c.t)
+	}
+	return s
+}
+
 // join has node i+1 join with a token of node 1's, and starts it.
 func (c *trio) join(i int) {
 	c.t.Helper()
@@ -59,7 +83,7 @@ func (c *trio) join(i int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	s := newSeat(c.t, vfs.OS{}, c.t.TempDir())
+	s := c.seat()
 	if _, err := Join(c.t.Context(), SystemSeams(), JoinSpec{Data: s.config.Data, Node: broker.NodeID(i + 1), Cluster: address, Token: token}); err != nil {
 		c.t.Fatal(err)
 	}

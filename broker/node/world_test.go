@@ -3,7 +3,9 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/millrace-io/millrace/broker"
 	"github.com/millrace-io/millrace/broker/batch"
 	"github.com/millrace-io/millrace/broker/controller"
+	"github.com/millrace-io/millrace/internal/transport"
 	"github.com/millrace-io/millrace/internal/vfs"
 )
 
@@ -45,6 +48,25 @@ func newSeat(t *testing.T, files vfs.FS, data string) *seat {
 	s.config.Data = data
 	s.config.Client.Bind, s.config.Cluster.Bind, s.config.Admin.Bind = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	return s
+}
+
+// lastingAddress is a free address of loopback that nobody else is given while nothing is bound there: its port lies below those
+// that the system hands out.
+func lastingAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		tcp, udp, err := transport.Bind(t.Context(), address, zerolog.Nop())
+		if err != nil {
+			continue
+		}
+		if err := errors.Join(tcp.Close(), udp.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return address
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (s *seat) format() *seat {
