@@ -13,7 +13,7 @@ import (
 	"github.com/millrace-io/millrace/broker/metadata"
 )
 
-// The mutants of reference section "Mutants for this area" and the test that notices each:
+// What a wrong version of this room might do, and the test that notices it:
 //
 //	judge above the last stable offset       TestNothingAboveTheLastStableOffsetIsJudged
 //	ignore the origin                        TestBindingsOfOneKeyShareWorkAndKeepTheirOwnOrigins, the walks
